@@ -2,7 +2,7 @@
 
 from django.apps import AppConfig
 from django.contrib import admin
-from django.contrib.auth.signals import user_logged_in
+from django.contrib.auth.signals import user_logged_in, user_logged_out
 
 
 class OperatorsConfig(AppConfig):
@@ -25,3 +25,4 @@ class OperatorsConfig(AppConfig):
         )
         admin.site.login_form = login.LoginForm
         user_logged_in.connect(login.begin)
+        user_logged_out.connect(login.end)

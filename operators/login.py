@@ -125,6 +125,12 @@ def begin(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> None:
     Session.objects.filter(pk__in=ended.values("pk")[:MOST_CLEARED]).delete()
 
 
+def end(sender: Any, user: Any, **kwargs: Any) -> None:
+    """Receiver of Django's user_logged_out: a session ends, by its user or by its age."""
+    if user is not None:
+        record(Act.Verb.LOG_OUT, "the admin")
+
+
 def _now() -> int:
     """Seconds since 1970 by the database's clock: another replica goes on with the session."""
     return int(clock.now().timestamp())

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from acts.models import Act
-from acts.recording import entered
+from acts.recording import entered, record
 from clusteragent.lib import clients, conf
 from clusteragent.lib.logs import RateLimit
 from operators import errors
@@ -28,6 +28,8 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
+# How many refusals of a user are on record, each minute and process.
+MOST_REFUSED = 10
 # What begins like this is the operators' API.
 API = "/api/"
 
@@ -92,16 +94,26 @@ class KnownHosts:
 
 
 class Entrances:
-    """Middleware that says who acts, for what is recorded: the user of the session or of the token, and the client's address."""
+    """Middleware that says who acts, for what is recorded: the user of the session or of the token, and the client's address.
+
+    What a user may not do (403) is on record, MOST_REFUSED times a minute for each; what strangers may not is in the log alone.
+    """
 
     def __init__(self, get_response: Answer) -> None:
         self._get_response = get_response
+        self._refused: dict[str, RateLimit] = {}
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         how = Act.How.API if request.path.startswith(API) else Act.How.ADMIN
         # Asked late: a token's user is known once the call is in its view.
         with entered(how, str(clients.address(request.META) or ""), lambda: named(request)):
-            return self._get_response(request)
+            response = self._get_response(request)
+            if response.status_code == 403 and (name := named(request)):
+                more = self._refused.setdefault(name, RateLimit(MOST_REFUSED)).take()
+                if more is not None:
+                    after = {"more": more} if more else None
+                    record(Act.Verb.REFUSE, f"{request.method} {request.path}", after=after, reason="no permission")
+            return response
 
 
 def named(request: HttpRequest) -> str:

@@ -16,6 +16,15 @@ class Role(models.TextChoices):
     ADMIN = "admin"
 
 
+# What each may do, as people are told where roles are given.
+MEANINGS = {
+    Role.VIEWER: "sees everything but secrets and acts, and changes nothing",
+    Role.OPERATOR: "also moves, pins, pauses, isolates and drains, writes rules, freezes balancing and accepts removals",
+    Role.AUTHOR: "writes and removes configs, which node agents run, but does not steer them",
+    Role.ADMIN: "does all of that, and gives roles, users, passwords and tokens",
+}
+
+
 def grant(apps: Any, granted: Mapping[str, Iterable[str]]) -> None:
     """Give roles permissions, as {"viewer": ["nodes.view_node"]}. For migrations: `apps` has the models of their time.
 

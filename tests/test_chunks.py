@@ -16,7 +16,7 @@ from checks.models.orders import Isolation, Pause, Pin
 from checks.sources import origins
 from checks.tests.balance import furnish
 from checks.tests.cast import config, dangling, owners, report, sent, silence
-from checks.tests.operators import superuser
+from checks.tests.operators import apply, shown, superuser
 from clusteragent.lib import conf
 from nodes.hearing import lose_expired
 from nodes.heartbeats import note_heartbeat
@@ -61,19 +61,19 @@ def test_the_first_chunk_is_there_while_the_second_waits() -> None:
     assert paused() == ids()
 
 
-def test_the_first_chunk_of_the_admin_s_form_is_there_while_the_second_waits() -> None:
-    """By default Django's admin would run the form in one transaction."""
+def test_the_first_chunk_of_a_plan_is_there_while_the_second_waits() -> None:
     client, names = superuser(), " ".join(Config.objects.order_by("pk").values_list("digest", flat=True))
-    assert seen_between(lambda: client.post(f"{PAUSES}add/", {"configs": names, "until": ""}), paused) == ids()[:2]
+    plan = shown(client, f"{PAUSES}add/", configs=names, until="")
+    assert seen_between(lambda: apply(client, plan), paused) == ids()[:2]
     assert paused() == ids()
 
 
 def test_the_first_chunk_that_the_admin_takes_back_is_there_while_the_second_waits() -> None:
     dispatcher.pause(ids())
     chosen = list(Pause.objects.values_list("pk", flat=True))
-    given = {"action": "delete_selected", "_selected_action": chosen, "post": "yes"}
     client = superuser()
-    assert seen_between(lambda: client.post(PAUSES, given), paused) == ids()[2:]
+    plan = shown(client, PAUSES, action="resume", _selected_action=chosen)
+    assert seen_between(lambda: apply(client, plan), paused) == ids()[2:]
     assert paused() == []
 
 
@@ -86,24 +86,24 @@ def test_what_can_not_be_done_to_the_last_is_done_to_none() -> None:
     assert paused() == []
 
 
-def test_a_deletion_that_can_not_have_the_lock_is_told_so_and_not_logged_as_done() -> None:
+def test_a_plan_that_can_not_have_the_lock_says_so_and_can_be_applied_again() -> None:
     dispatcher.pause(ids()[:1])
-    pause = Pause.objects.get()
     client = superuser()
+    plan = shown(client, PAUSES, action="resume", _selected_action=Pause.objects.get().pk)
 
-    def delete() -> str:
+    def impatient() -> str:
         with connection.cursor() as cursor:
             cursor.execute("SET lock_timeout = '100ms'")
-        return str(client.post(f"{PAUSES}{pause.pk}/delete/", {"post": "yes"}, follow=True).content.decode())
+        return apply(client, plan)
 
     with transaction.atomic():
         ClusterStore.objects.lock()
-        page = Session(delete).finish()
-    assert "Not done: canceling statement due to lock timeout" in page
+        page = Session(impatient).finish()
+    assert "Nothing was moved: canceling statement due to lock timeout" in page
+    assert "Apply it again." in page
     assert paused() == ids()[:1]
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM django_admin_log")
-        assert cursor.fetchone() == (0,)
+    apply(client, plan)
+    assert paused() == []
 
 
 def test_after_a_step_that_took_long_the_next_get_fewer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,8 @@ class Act(models.Model):
         EXPORT = "export"
         PRUNE = "prune"
         LOG_IN = "log in"
+        LOG_OUT = "log out"
+        REFUSE = "refuse"
         LOCK_OUT = "lock out"
         UNLOCK = "unlock"
 

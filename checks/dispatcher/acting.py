@@ -51,6 +51,11 @@ def record_end(verb: Act.Verb, model: type[Order], config_ids: Collection[int]) 
         record_act(verb, shown(ids), before=_orders(model, ids), configs=ids)
 
 
+def record_refusal(what: str, why: Exception, *, plan: int | None = None) -> None:
+    """Record that something was refused to a person, and nothing was done. Call it after the transaction that was rolled back."""
+    record_act(Act.Verb.REFUSE, what, plan=plan, reason=str(why))
+
+
 def shown(config_ids: Collection[int]) -> str:
     """Return configs in words: up to three by their titles."""
     rows = Config.objects.filter(pk__in=list(config_ids)[:3]).order_by("pk").values_list("title", "name", "digest")

@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 
 from checks.dispatcher import acting, transaction
 from checks.dispatcher.changes import Entry
+from checks.dispatcher.deciding import REFUSALS
 from checks.dispatcher.decision import Decision, Placement
 from checks.dispatcher.eligibility import Snapshot, read_snapshot
 from checks.dispatcher.refusals import BALANCE, CHOSEN, ORDER, UNDO
@@ -90,8 +91,18 @@ def decide_and_commit(decide: Callable[[], Decision], do: Callable[[Decision], T
     The last attempt decides with the store locked, so that nobody can change the map; but that of a drain, which only cordons,
     leaves out the forecast of its moves. More than CHUNK configs need several transactions, and would hold the lock for too
     long. Raises what `decide` raises, and StalePlan when a part is committed, or when more than CHUNK configs went stale in each
-    attempt.
+    attempt. What is refused to a person is on record.
     """
+    try:
+        return _decide_and_commit(decide, do)
+    except (StalePlan, *REFUSALS) as refusal:
+        # What was done in part is on record already.
+        if not getattr(refusal, "done", 0):
+            acting.record_refusal("an order", refusal)
+        raise
+
+
+def _decide_and_commit(decide: Callable[[], Decision], do: Callable[[Decision], T]) -> T:
     for attempt in range(1, ATTEMPTS + 1):
         decision = _decided(decide)
         try:

@@ -42,7 +42,11 @@ def unpin(config_ids: Collection[int], *, by_source: bool = False, term: int | N
     """
     pins = Pin.objects.filter(config_id__in=config_ids)
     if not by_source:
-        deciding.require_theirs(Pin, config_ids)
+        try:
+            deciding.require_theirs(Pin, config_ids)
+        except deciding.NotTheirs as refusal:
+            acting.record_refusal("an order", refusal)
+            raise
         return _end(Act.Verb.UNPIN, Pin, config_ids)
     with single_transaction():
         ClusterStore.objects.lock(term)

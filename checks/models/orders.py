@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from fnmatch import fnmatchcase
+from functools import reduce
+from operator import or_
 from typing import Any, ClassVar, Self
 
 from django.core.exceptions import ValidationError
@@ -123,12 +125,22 @@ class Pin(Order):
         return name == self.aim if self.kind == self.Kind.NODE else fnmatchcase(name, self.aim)
 
 
+class PauseQuerySet(TimedOrderQuerySet):
+    """Queries of pauses."""
+
+    def given_with(self, pauses: Iterable[Pause]) -> Self:
+        """The pauses of people that have the author, note and end of one of these: one order made them, whatever its chunks."""
+        orders = {(one.author, one.note, one.until) for one in pauses if not one.from_source}
+        alike = [Q(author=author, note=note, until=until) for author, note, until in orders]
+        return self.filter(reduce(or_, alike), config__isnull=False, from_source=False) if alike else self.none()
+
+
 class Pause(Order):
     """A config that runs nowhere and does not dangle: until `until`, or until someone resumes it."""
 
     until = models.DateTimeField(null=True, blank=True)
 
-    objects: ClassVar[Any] = TimedOrderQuerySet.as_manager()
+    objects: ClassVar[Any] = PauseQuerySet.as_manager()
 
 
 class Isolation(Order):

@@ -2,10 +2,10 @@
 
 from checks.dispatcher import StalePlan
 from checks.plans.making import draft, make, rebalance
-from checks.plans.store import MOVE_FIELDS, apply, may_apply, order, set_deadline, store, to_plan
+from checks.plans.store import MOVE_FIELDS, apply, decide_undo, may_apply, may_undo, order, set_deadline, store, to_plan
 from checks.plans.whatif import Outlook, what_if
 
 __all__ = [
-    "MOVE_FIELDS", "Outlook", "StalePlan", "apply", "draft", "make", "may_apply", "order", "rebalance", "set_deadline", "store",
-    "to_plan", "what_if",
+    "MOVE_FIELDS", "Outlook", "StalePlan", "apply", "decide_undo", "draft", "make", "may_apply", "may_undo", "order", "rebalance",
+    "set_deadline", "store", "to_plan", "what_if",
 ]  # fmt: skip

@@ -5,8 +5,9 @@ from datetime import datetime
 from typing import Any
 
 from checks import dispatcher
-from checks.dispatcher import Decision, Placement, StalePlan
+from checks.dispatcher import Decision, Placement, StalePlan, acting, deciding
 from checks.models import Move, Plan
+from checks.models.orders import Pause
 
 # The permission that an order needs.
 _PERMISSIONS = {
@@ -58,9 +59,17 @@ def store(decision: Decision, *, author: str) -> Plan:
 def apply(plan: Plan, *, actor: str, term: int | None = None) -> list[Move]:
     """Apply a plan, once, and return the moves. An empty actor is the leader. More than CHUNK configs are not atomic.
 
-    Raises StalePlan, and NotLeader when `term` is over; then nothing has changed. What stops it after the first chunk is
-    written to the plan's outcome, and not raised.
+    Raises StalePlan, which is on record, and NotLeader when `term` is over; then nothing has changed. What stops it after the
+    first chunk is written to the plan's outcome, and not raised.
     """
+    try:
+        return _apply(plan, actor, term)
+    except StalePlan as stale:
+        acting.record_refusal(f"plan {plan.pk}: {plan}", stale, plan=plan.pk)
+        raise
+
+
+def _apply(plan: Plan, actor: str, term: int | None = None) -> list[Move]:
     # Plans of older versions have no names or titles of the configs that stay.
     staying = [
         Placement(config, digest, (*names, "config")[0], owner, owner, title=(*names, "", "")[1])
@@ -93,12 +102,37 @@ def order(decide: Callable[[], Decision], *, actor: str) -> tuple[Plan, list[Mov
             return to_plan(decision, author=actor), []
         plan = store(decision, author=actor)
         try:
-            return plan, apply(plan, actor=actor)
+            return plan, _apply(plan, actor)
         except StalePlan:
             plan.delete()
             raise
 
     return dispatcher.decide_and_commit(decide, do)
+
+
+def decide_undo(plan: Plan) -> Decision:
+    """Decide to take an applied plan back, as far as that is possible now: end its pauses, or undo its moves. Raises REFUSALS."""
+    ids = [move["config"] for move in plan.moves]
+    order = plan.order
+    if order.get("verb") == "pause":
+        theirs = Pause.objects.of([*ids, *(config for config, *_ in order.get("also", ()))]).filter(from_source=False)
+        until = datetime.fromisoformat(order["until"]) if order["until"] else None
+        return deciding.resume(theirs.filter(note=order["note"], until=until).values_list("config_id", flat=True))
+    ways = {(move["config"], move["from_node"], move["to_node"]) for move in plan.moves}
+    # The ledger names no plan: a move of it is the first that goes its way since it was made.
+    made: dict[int, int] = {}
+    for move in Move.objects.filter(config_id__in=ids, time__gte=plan.time).order_by("pk"):
+        if (move.config_id, move.source_node, move.to_node) in ways:
+            made.setdefault(move.config_id, move.pk)
+    return deciding.undo(made.values())
+
+
+def may_undo(user: Any, plan: Plan) -> bool:
+    """Whether the plan was applied, placed or paused something at once, and the user may take that back."""
+    verb = plan.order.get("verb", "")
+    if plan.applied_at is None or verb in ("drain", "resume") or not (plan.moved or verb == "pause"):
+        return False
+    return bool(user.has_perm(_PERMISSIONS["resume" if verb == "pause" else "undo"]))
 
 
 def may_apply(user: Any, plan: Plan) -> bool:

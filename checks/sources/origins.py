@@ -203,12 +203,19 @@ def put(source: str, key: str, config: IntegrationConfig, *, text: str = "", act
     admitted = admit(source, key, config, text=text)
     before = [(source, one.key) for one in origins(source, key)]
     after = [(source, one.key) for one in admitted.sent]
-    with dispatcher.single_transaction() if len(before) + len(after) <= dispatcher.CHUNK else nullcontext():
+    verb, what = Act.Verb.CHANGE if before else Act.Verb.MAKE, f"config {source}:{key}"
+    if len(before) + len(after) > dispatcher.CHUNK:
+        # Before the first of its transactions. What is new has no id yet.
+        was = _texts(before)
+        texts = [one.patched.text[:MOST_OF_TEXT] for one in admitted.sent[:MOST_TEXTS]]
+        record(verb, what, before=list(was.values()) or None, after=texts, configs=was)
+        replace(source, admitted, actor=actor)
+        return admitted
+    with dispatcher.single_transaction():
         was = _texts(before)
         replace(source, admitted, actor=actor)
         now = _texts(after)
-        verb, texts = (Act.Verb.CHANGE if before else Act.Verb.MAKE), (list(was.values()) or None, list(now.values()))
-        record(verb, f"config {source}:{key}", before=texts[0], after=texts[1], configs={*was, *now})
+        record(verb, what, before=list(was.values()) or None, after=list(now.values()), configs={*was, *now})
     return admitted
 
 

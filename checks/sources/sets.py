@@ -72,9 +72,11 @@ def replace(
     # Under the lock, so that of two callers with the same revision only one succeeds.
     with exclusively(locks.Lock.DESIRED):
         known = origins.known(source)
-        difference, sent = _compared(source, desired, known, revision, accept_removals)
-        if difference.removals_held:
-            raise RemovalsHeld(f"This removes {len(difference.removed)} of the {len(known)} configs of {source}.")
+        try:
+            difference, sent = _admissible(source, desired, known, revision, accept_removals)
+        except (Outdated, RemovalsHeld) as refusal:
+            record(Act.Verb.REFUSE, f"set of {source}", reason=str(refusal))
+            raise
         _record(source, known, difference)
         row, _ = Source.objects.get_or_create(name=source, defaults={"read_at": Now()})
         origins.send(sent, known, source=source, actor=actor)
@@ -83,6 +85,16 @@ def replace(
     numbers = {name: len(getattr(difference, name)) for name in ("added", "changed", "removed")}
     log.info("set_replaced", source=source, actor=actor, **numbers)
     return difference
+
+
+def _admissible(
+    source: str, desired: Sequence[Sent], known: Mapping[str, Known], revision: str, accept_removals: bool
+) -> tuple[Difference, list[Admitted]]:
+    """What `_compared` returns. Raises RemovalsHeld if that removes too much."""
+    difference, sent = _compared(source, desired, known, revision, accept_removals)
+    if difference.removals_held:
+        raise RemovalsHeld(f"This removes {len(difference.removed)} of the {len(known)} configs of {source}.")
+    return difference, sent
 
 
 def _record(source: str, known: Mapping[str, Known], difference: Difference) -> None:

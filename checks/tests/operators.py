@@ -61,6 +61,18 @@ def planned(client: Client, action: str, keys: Collection[str], **fields: Any) -
     return plan
 
 
+def shown(client: Client, url: str, **fields: Any) -> Plan:
+    """Send a form or press a button that makes a plan, and return the plan whose page the operator then sees."""
+    before = set(Plan.objects.values_list("pk", flat=True))
+    response = client.post(url, fields, follow=True)
+    assert response.status_code == 200
+    made = Plan.objects.exclude(pk__in=before)
+    assert made, response.content.decode()
+    [plan] = made
+    assert f"/admin/checks/plan/{plan.pk}/apply/" in response.content.decode()
+    return plan
+
+
 def apply(client: Client, plan: Plan) -> str:
     """Apply a plan, and return the page that the operator sees then."""
     response = client.post(reverse("admin:checks_plan_apply", args=[plan.pk]), follow=True)

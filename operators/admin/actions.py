@@ -13,7 +13,7 @@ from django.template.response import TemplateResponse
 from unfold.forms import ActionForm
 from unfold.widgets import UnfoldBooleanWidget
 
-from checks import dispatcher, plans
+from checks import dispatcher
 from checks.dispatcher import REFUSALS, deciding
 from checks.models import Config
 from checks.wire.scrub import scrub
@@ -21,6 +21,7 @@ from clusteragent.lib.words import plain_count
 from nodes.models import Node
 from operators.admin.base import TABLE_ROWS, ReadOnlyAdmin, Table, link, list_url, row_url
 from operators.admin.orderforms import DecidingForm, PauseForm, PinForm, ReassignForm
+from operators.admin.plans import show_plan
 
 MOST_NODES = 500
 TITLES = {"reassign": "Reassign configs", "pin": "Pin configs", "pause": "Pause configs"}
@@ -85,22 +86,11 @@ class SteeringAdmin(ReadOnlyAdmin):
             return
         messages.success(request, f"{plain_count(unpinned, 'config')} unpinned. They stay where they are.")
 
-    @admin.action(description="Resume", permissions=["resume"])
-    def resume(self, request: HttpRequest, queryset: QuerySet[Config]) -> None:
-        """End the pauses of these configs, at once, and place them. Configs without an eligible node dangle."""
+    @admin.action(description="Resume…", permissions=["resume"])
+    def resume(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
+        """Make the plan that ends the pauses of these configs. It shows which come back, and where."""
         ids = self.ids(request, queryset.filter(pause__isnull=False))
-        try:
-            plan, moves = plans.order(lambda: deciding.resume(ids), actor=request.user.get_username())
-        except plans.StalePlan as stale:
-            messages.error(request, f"Not resumed, since something changed: {scrub(str(stale))}.")
-            return
-        except REFUSALS as refusal:
-            messages.error(request, f"Not resumed: {scrub(str(refusal))}.")
-            return
-        if plan.outcome:
-            messages.warning(request, scrub(plan.outcome))
-        waiting = f", {len(moves)} of them placed, the others dangle" if len(moves) < len(ids) else ""
-        messages.success(request, f"{plain_count(len(ids), 'config')} resumed{waiting}.")
+        return show_plan(request, lambda: deciding.resume(ids), "Not resumed")
 
     @admin.action(description="Isolate: leave it alone on its node…", permissions=["isolate"])
     def isolate(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
@@ -109,12 +99,7 @@ class SteeringAdmin(ReadOnlyAdmin):
         if len(ids) > TABLE_ROWS:
             messages.error(request, f"At most {TABLE_ROWS} configs are isolated at once: each takes a node for itself.")
             return None
-        try:
-            decision = deciding.isolate(ids)
-        except REFUSALS as refusal:
-            messages.error(request, f"Not isolated: {refusal}.")
-            return None
-        return redirect(row_url(plans.store(decision, author=request.user.get_username())))
+        return show_plan(request, lambda: deciding.isolate(ids), "Not isolated")
 
     @admin.action(description="Release from isolation", permissions=["release"])
     def release(self, request: HttpRequest, queryset: QuerySet[Config]) -> None:

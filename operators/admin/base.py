@@ -39,6 +39,11 @@ def anchor(url: str, text: Any) -> SafeString:
     return format_html('<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>', url, text)
 
 
+def example(request: HttpRequest, name: str, *args: Any) -> str:
+    """A call of the operators' API for a terminal, whose token is in $TOKEN. name: of the URL."""
+    return f'curl -H "Authorization: Bearer $TOKEN" {request.build_absolute_uri(reverse(name, args=args))}'
+
+
 def link(row: Model, text: str = "") -> SafeString:
     """A link to a row's page."""
     return anchor(row_url(row), text or row)

@@ -48,7 +48,7 @@ def context(config: Config, *, exact: bool = False) -> dict[str, Any]:
         "why": reasons,
         "move_time": moment(reasons.move.time) if reasons.move else "",
         "moves_url": list_url(Move, config_id=config.pk),
-        "candidates": Table("", ("node", "load then"), [(name, percent(load)) for name, load in reasons.best]),
+        "candidates": [(name, percent(load)) for name, load in reasons.best],
         "refused": Table("", ("why not", "nodes"), refused),
         "reasons_url": documentation.page("operations", "who-may-run-what"),
         "sent": [(title, _LINE_BREAK.split(text.removesuffix("\n"))) for title, text in sent_texts(config)],

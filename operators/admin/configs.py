@@ -34,7 +34,17 @@ from clusteragent.lib.words import duration, milliseconds, percent, plain_count
 from operators import charts
 from operators.admin import acts, configpage
 from operators.admin.actions import SteeringAdmin
-from operators.admin.base import TABLE_ROWS, UncountedChangeList, aged, anchor, first_words, link, list_url
+from operators.admin.base import (
+    TABLE_ROWS,
+    UncountedChangeList,
+    aged,
+    anchor,
+    example,
+    first_words,
+    link,
+    list_url,
+    row_url,
+)
 from operators.admin.configform import ConfigForm, remarks_on
 from operators.admin.filters import (
     CheckFilter,
@@ -265,8 +275,15 @@ class ConfigAdmin(SteeringAdmin):
     def page_context(self, request: HttpRequest, config: Config) -> dict[str, Any]:
         exact = sees_digests(request.user)
         acted = acts.tables(request.user, Act.objects.of_config(config.pk), config=config.pk)
-        more = {"owner": self.owner(config), "acts": acted, "history": charts.of_config(request, config)}
-        return configpage.context(config, exact=exact) | more
+        return configpage.context(config, exact=exact) | {
+            "owner": self.owner(config),
+            "acts": acted,
+            "history": charts.of_config(request, config),
+            "may_move": self.has_reassign_permission(request) and "reassign" in self.row_actions(request, config),
+            "command": f"clusteragent why {short_id(config.digest)}",
+            "call": example(request, "operators:config-detail", config.pk),
+            "link": request.build_absolute_uri(row_url(config)),
+        }
 
     @admin.action(description="Unschedule…", permissions=["unschedule"])
     def unschedule(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:

@@ -5,15 +5,13 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
 from acts.models import Act
 from acts.recording import record
-from checks import plans
-from checks.dispatcher import REFUSALS, deciding
+from checks.dispatcher import deciding
 from checks.explain import alerts, drains
 from checks.models import Config
 from clusteragent.lib.database.natural import Natural
@@ -21,9 +19,9 @@ from clusteragent.lib.words import ago, grouped_count, listed, plain_count
 from nodes.declarations import parse
 from nodes.models import Node, NodeEvent, Slowness
 from nodes.models.nodes import named_domain
-from operators import charts
+from operators import charts, documentation
 from operators.admin import acts, nodepage
-from operators.admin.base import ReadOnlyAdmin, Table, anchor, list_url, row_url
+from operators.admin.base import ReadOnlyAdmin, Table, anchor, list_url
 from operators.admin.filters import (
     CLOSED,
     PACE_COLOURS,
@@ -37,6 +35,7 @@ from operators.admin.filters import (
     StateFilter,
     TypeFilter,
 )  # fmt: skip
+from operators.admin.plans import show_plan
 
 
 @admin.register(Node)
@@ -59,7 +58,7 @@ class NodeAdmin(ReadOnlyAdmin):
     )  # fmt: skip
     actions = ("cordon", "uncordon", "drain", "forget")
     change_form_outer_before_template = "operators/node_head.html"
-    list_before_template = "operators/domain_loss.html"
+    list_before_template = "operators/no_nodes.html"
 
     class Media:
         css = {"all": ["operators/pages.css"]}
@@ -74,7 +73,8 @@ class NodeAdmin(ReadOnlyAdmin):
         """The list; of the nodes of one domain also what its loss would do."""
         name = request.GET.get("domain", "")
         domain = {"name": name, "named": named_domain(name)} if Node.objects.in_domain(name).exists() else None
-        return super().changelist_view(request, {**(extra_context or {}), "domain": domain})
+        attach = documentation.page("howto/runners")
+        return super().changelist_view(request, {**(extra_context or {}), "domain": domain, "attach_url": attach})
 
     def get_list_display(self, request: HttpRequest) -> Any:
         """The columns, with more while nodes are drained or slow, while they have failure domains, and while names look alike."""
@@ -134,8 +134,12 @@ class NodeAdmin(ReadOnlyAdmin):
 
     @display(description="drain")
     def shown_drain(self, node: Any) -> str:
-        """How much its drain has left, and its deadline; empty without one."""
-        return str(drains.left_on(node)) if node.draining and node.state != "lost" else ""
+        """How much its drain has left, and its deadline, or that it may be stopped; empty without a drain."""
+        if not node.draining or node.state == "lost":
+            return ""
+        left = drains.left_on(node)
+        has_fetched = node.heartbeat.acknowledged == node.config_version
+        return "empty: safe to stop" if not left.configs and has_fetched else str(left)
 
     @display(description="up to date", label={"yes": "success", "late": "danger", "fetching": "info"})
     def up_to_date(self, node: Any) -> str:
@@ -184,12 +188,7 @@ class NodeAdmin(ReadOnlyAdmin):
     @admin.action(description="Drain: cordon it, and let what it has move away…", permissions=["change"])
     def drain(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse | None:
         """Make the plan that drains the nodes. It shows where their configs would go."""
-        try:
-            decision = deciding.drain([node.name for node in queryset])
-        except REFUSALS as refusal:
-            messages.error(request, f"Not drained: {refusal}.")
-            return None
-        return redirect(row_url(plans.store(decision, author=request.user.get_username())))
+        return show_plan(request, lambda: deciding.drain([node.name for node in queryset]), "Not drained")
 
     @admin.action(description="Forget: take a lost node off the list", permissions=["change"])
     def forget(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:

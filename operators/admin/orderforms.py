@@ -17,6 +17,7 @@ from checks import plans
 from checks.dispatcher import REFUSALS, Decision, deciding
 from checks.models import Config, Plan
 from checks.models.orders import Isolation, Pause, Pin
+from checks.wire.scrub import scrub
 from clusteragent.lib import clock, deadlines
 
 MOST_CHARACTERS = 10_000
@@ -104,10 +105,12 @@ class OrderForm(DecidingForm, forms.ModelForm):  # type: ignore[type-arg]
     """An order for configs that are named by title, short ID, digest or check ID. Without the field where they are chosen
     otherwise: an action has its own, and a stored order can't change its config.
 
-    verb(config ids, …): decides to give them the order.
+    verb(config ids, …): decides to give them the order. decision: what a valid form orders; None where the configs are chosen
+    otherwise, and for an order that waits for its origin.
     """
 
     verb: Callable[..., Decision]
+    decision: Decision | None = None
     exact = False  # whether digests and check IDs are taken
 
     configs = forms.CharField(
@@ -128,6 +131,18 @@ class OrderForm(DecidingForm, forms.ModelForm):  # type: ignore[type-arg]
             return Config.objects.ids_of(names, exact=self.exact)
         except LookupError as error:
             raise ValidationError(str(error)) from None
+
+    def clean(self) -> Any:
+        given = super().clean()
+        ids = self.cleaned_data.get("configs") or [self.instance.config_id]
+        if not self.errors and ids != [None]:
+            try:
+                self.decision = self.decide(ids)
+            except REFUSALS as refusal:
+                raise ValidationError(scrub(str(refusal))) from None
+            except ValidationError:
+                pass  # the order itself is wrong: its model says so next
+        return given
 
     def decide(self, config_ids: Collection[int]) -> Decision:
         order = {name: value for name, value in self.cleaned_data.items() if name != "configs"}

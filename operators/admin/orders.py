@@ -4,6 +4,8 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
 from django.db import OperationalError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -17,8 +19,9 @@ from checks.dispatcher import REFUSALS, deciding
 from checks.models.orders import Isolation, Order, Pause, Pin
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import plain_count
-from operators.admin.base import NotedAdmin, ReadOnlyAdmin, link
+from operators.admin.base import NotedAdmin, ReadOnlyAdmin, link, row_url
 from operators.admin.orderforms import IsolationForm, PauseForm, PinForm
+from operators.admin.plans import show_plan
 from operators.roles import sees_digests
 
 
@@ -62,12 +65,21 @@ class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
         """The origin of the config, `source:key`."""
         return scrub(f"{order.source}:{order.key}")
 
-    def take(self, ids: Collection[int], actor: str) -> object:
-        """Take the order back from these configs."""
+    def take(self, ids: Collection[int]) -> object:
+        """Take the order back from these configs. None of them moves."""
         raise NotImplementedError
 
-    def changeform_view(self, *args: Any, **kwargs: Any) -> HttpResponse:
-        return _or_refusal(super().changeform_view, *args, **kwargs)
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """Make the plan of a valid form, and show its page: the order is given there. One that waits for its origin is stored."""
+        obj = self.get_object(request, unquote(object_id)) if object_id else None
+        allowed = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
+        if request.method == "POST" and allowed and (obj or not object_id):
+            form = self.get_form(request, obj, change=obj is not None)(request.POST, instance=obj)
+            if form.is_valid() and form.decision:
+                return redirect(row_url(plans.store(form.decision, author=request.user.get_username())))
+        return _or_refusal(super().changeform_view, request, object_id, form_url, extra_context)
 
     def delete_view(self, *args: Any, **kwargs: Any) -> HttpResponse:
         return _or_refusal(super().delete_view, *args, **kwargs)
@@ -79,19 +91,9 @@ class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
         """Do nothing: Django calls this before the deletion, which may be refused. `_take` logs afterwards."""
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Give the order by its verb, so that it acts at once. An order that waits for its origin is only stored."""
-        actor = request.user.get_username()
-        if change and obj.config_id is None:
-            obj.author, obj.from_source = actor, False
-            dispatcher.store_waiting(obj)
-            return
-        ids = [obj.config_id] if change else form.cleaned_data["configs"]
-        plan, moves = plans.order(lambda: form.decide(ids), actor=actor)
-        # 0: the order is gone already, and its page says so.
-        obj.pk = self.model.objects.values_list("pk", flat=True).filter(config=ids[0]).first() or 0
-        messages.info(request, f"{plain_count(len(moves), 'config')} moved.")
-        if plan.outcome:
-            messages.warning(request, scrub(plan.outcome))
+        """Store an order that waits for its origin. Others are given by their plan."""
+        obj.author, obj.from_source = request.user.get_username(), False
+        dispatcher.store_waiting(obj)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         self._take(request, [obj])
@@ -100,7 +102,7 @@ class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
         self._take(request, list(queryset))
 
     def _take(self, request: HttpRequest, orders: Sequence[Any]) -> None:
-        self.take([order.config_id for order in orders if order.config_id], request.user.get_username())
+        self.take([order.config_id for order in orders if order.config_id])
         # The verb took back the orders of configs. What is left waits for its origin, or was not taken back.
         dispatcher.forget_waiting(self.model.objects.filter(pk__in=[order.pk for order in orders], config=None))
         super().log_deletions(request, orders)
@@ -120,6 +122,7 @@ class PinAdmin(OrderAdmin):
     """The pins."""
 
     form = PinForm
+    list_before_template = "admin/checks/no_pins.html"
     fields = ("configs", "kind", "aim", "waits", "until", "note")
     list_display = ("about", "pinned_to", "waits", "until", "origin", "author", "shown_note", "time")
     search_fields = ("aim", *OrderAdmin.search_fields)
@@ -130,20 +133,54 @@ class PinAdmin(OrderAdmin):
         """The node, pattern or label."""
         return str(pin)
 
-    def take(self, ids: Collection[int], actor: str) -> object:
+    def take(self, ids: Collection[int]) -> object:
         return dispatcher.unpin(ids)
 
 
 @admin.register(Pause)
 class PauseAdmin(OrderAdmin):
-    """The pauses."""
+    """The pauses. One that waits for its origin is deleted; others are ended by a plan, as their configs are placed again."""
 
     form = PauseForm
+    actions = ("resume", "resume_group")
     fields = ("configs", "until", "note")
     list_display = ("about", "until", "origin", "author", "shown_note", "time")
 
-    def take(self, ids: Collection[int], actor: str) -> object:
-        return plans.order(lambda: deciding.resume(ids), actor=actor)
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and (obj is None or obj.config_id is None)
+
+    def get_actions(self, request: HttpRequest) -> Any:
+        return {name: action for name, action in super().get_actions(request).items() if name != "delete_selected"}
+
+    def has_resume_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may end pauses."""
+        return super().has_delete_permission(request)
+
+    def row_actions(self, request: HttpRequest, obj: Any) -> list[str]:
+        """Nothing is resumed of a pause that waits for its origin; a pause of one config alone is no group."""
+        if obj.config_id is None:
+            return []
+        return ["resume", "resume_group"] if Pause.objects.given_with([obj]).count() > 1 else ["resume"]
+
+    @admin.action(description="Resume…", permissions=["resume"])
+    def resume(self, request: HttpRequest, queryset: QuerySet[Pause]) -> HttpResponse | None:
+        """Make the plan that ends these pauses, and delete those that wait for their origin."""
+        waiting = list(queryset.filter(config=None))
+        dispatcher.forget_waiting(waiting)
+        if waiting:
+            messages.success(request, f"{plain_count(len(waiting), 'pause')} that waited for an origin deleted.")
+        ids = [id_ for id_ in queryset.values_list("config", flat=True) if id_]
+        return show_plan(request, lambda: deciding.resume(ids), "Not resumed") if ids else None
+
+    @admin.action(description="Resume all that were paused together with it…", permissions=["resume"])
+    def resume_group(self, request: HttpRequest, queryset: QuerySet[Pause]) -> HttpResponse | None:
+        """Make the plan that ends all pauses of the orders that made these."""
+        return self.resume(request, Pause.objects.given_with(queryset))
+
+    def take(self, ids: Collection[int]) -> None:
+        """Refuse to end pauses of configs by a deletion: that would place them unseen."""
+        if ids:
+            raise PermissionDenied
 
 
 @admin.register(Isolation)
@@ -154,5 +191,5 @@ class IsolationAdmin(OrderAdmin):
     fields = ("configs", "note")
     list_display = ("about", "get_reason_display", "origin", "author", "shown_note", "time")
 
-    def take(self, ids: Collection[int], actor: str) -> object:
+    def take(self, ids: Collection[int]) -> object:
         return dispatcher.release(ids)

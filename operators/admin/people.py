@@ -20,7 +20,8 @@ from acts.models import Act
 from acts.recording import record
 from clusteragent.lib import clock
 from operators import tokens
-from operators.admin.base import DeclaredAdmin
+from operators.admin.base import DeclaredAdmin, example
+from operators.roles import MEANINGS, Role
 
 # Remove what libraries registered. A Schedule of django-q2 would run any function that its author names.
 admin.site.unregister([User, Group, AuthToken])
@@ -71,6 +72,14 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
+    # Name, role and password in one form: nothing is left to be done for a colleague.
+    add_fieldsets = ((None, {"fields": ("username", "groups", "usable_password", "password1", "password2")}),)
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_manytomany(db_field, request, **kwargs)
+        if field is not None and db_field.name == "groups":
+            field.help_text = " ".join(f"{role.capitalize()}: {MEANINGS[role]}." for role in Role)
+        return field
 
     def told(self, obj: User) -> dict[str, Any]:
         names = ("username", "first_name", "last_name", "email", "is_active", "is_staff", "is_superuser")
@@ -147,6 +156,9 @@ class TokenAdmin(RecordedAdmin):
             "title": f"Token of {obj.user}",
             "opts": self.opts,
             "token": obj.shown_once,
+            "owner": obj.user.get_username(),
+            "roles": self.roles(obj),
+            "example": example(request, "operators:status-list"),
             "expiry": obj.expiry,
         }
         return TemplateResponse(request, "admin/operators/token.html", context, headers={"Cache-Control": "no-store"})

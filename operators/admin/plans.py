@@ -1,15 +1,16 @@
 """The plans in the admin: what each would move, and applying it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db import OperationalError
 from django.db.models import F, Func, IntegerField, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
@@ -18,11 +19,12 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldBooleanWidget
 
 from checks import plans
+from checks.dispatcher import REFUSALS, Decision, described
 from checks.models import Config, Plan, freezes
 from checks.models.orders import Pin
 from checks.models.titles import called
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import grouped_count, moment, percent, plain_count, utc
+from clusteragent.lib.words import grouped_count, listed, moment, percent, plain_count, utc
 from nodes.models import Node
 from operators.admin.base import ReadOnlyAdmin, Table, link, list_url, row_url
 from operators.admin.orderforms import UntilField
@@ -33,6 +35,10 @@ MOST_NODES = 100
 NOTICEABLE = 0.01
 # Who may make a plan of a rebalance.
 PLANS = "checks.add_plan"
+# What takes a plan back, by its verb. Ending a drain is cordoning's, and what was resumed is paused anew.
+UNDOES = dict.fromkeys(("", "reassign", "pin", "isolate", "undo", "adopt"), "Undo…") | {
+    "pause": "Resume what it paused…"
+}
 
 
 class RebalanceForm(forms.Form):
@@ -66,6 +72,7 @@ class PlanAdmin(ReadOnlyAdmin):
         own = [
             path("rebalance/", self.admin_site.admin_view(self.rebalance), name="checks_plan_rebalance"),
             path("<int:pk>/apply/", self.admin_site.admin_view(require_POST(self.apply)), name="checks_plan_apply"),
+            path("<int:pk>/undo/", self.admin_site.admin_view(require_POST(self.undo)), name="checks_plan_undo"),
         ]
         return [*own, *super().get_urls()]
 
@@ -111,6 +118,8 @@ class PlanAdmin(ReadOnlyAdmin):
             "notes": notes(plan),
             "done": done(plan, plan.moved),
             "may_apply": plan.applied_at is None and plans.may_apply(request.user, plan),
+            "undo": UNDOES.get(plan.order.get("verb", "")) if plans.may_undo(request.user, plan) else None,
+            "undo_url": reverse("admin:checks_plan_undo", args=[plan.pk]),
             "form": DrainForm() if plan.order.get("verb") == "drain" else None,
             "apply_url": reverse("admin:checks_plan_apply", args=[plan.pk]),
         }
@@ -118,7 +127,10 @@ class PlanAdmin(ReadOnlyAdmin):
     def tables(self, request: HttpRequest, plan: Plan) -> list[Table]:
         loads = sorted(plan.nodes.items(), key=lambda node: -abs(node[1]["after"] - node[1]["before"]))
         nodes = [(name, percent(load["before"]), percent(load["after"])) for name, load in loads[:MOST_NODES]]
+        left = plan.order.get("also", ()) if plan.order.get("verb") == "resume" else ()
+        dangling = [(link(Config(pk=pk), called(title, name, digest)),) for pk, digest, _, name, title in left]
         return [
+            *([Table.of("Would run nowhere", ("config",), dangling)] if dangling else []),
             Table(first_of("Nodes", len(nodes), len(loads)), ("node", "load before", "load after"), nodes),
             Table(
                 first_of("Moves", min(MOST_MOVES, len(plan.moves)), len(plan.moves)),
@@ -140,16 +152,28 @@ class PlanAdmin(ReadOnlyAdmin):
                 messages.error(request, f"Nothing was done. By {scrub(form['by'].data)}: {form['by'].errors[0]}")
                 return redirect(row_url(plan))
             plans.set_deadline(plan, form.cleaned_data["by"])
+        self._carry_out(request, plan)
+        return redirect(row_url(plan))
+
+    def _carry_out(self, request: HttpRequest, plan: Plan) -> None:
         try:
             moves = plans.apply(plan, actor=request.user.get_username())
         except plans.StalePlan as stale:
             messages.error(request, f"Nothing was moved, since something changed: {scrub(str(stale))}. Plan anew.")
+        except OperationalError as busy:
+            messages.error(request, f"Nothing was moved: {scrub(described(busy))}. Apply it again.")
         else:
             plan.refresh_from_db()
             messages.success(request, f"{title(plan)}: {done(plan, len(moves))}.")
             if plan.outcome:
                 messages.warning(request, scrub(plan.outcome))
-        return redirect(row_url(plan))
+
+    def undo(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Make the plan that takes an applied plan back."""
+        plan = get_object_or_404(Plan, pk=pk)
+        if not plans.may_undo(request.user, plan):
+            raise PermissionDenied
+        return show_plan(request, lambda: plans.decide_undo(plan), "Nothing to undo") or redirect(row_url(plan))
 
     def rebalance(self, request: HttpRequest) -> HttpResponse:
         """Ask how much may move, and make a plan of it."""
@@ -168,6 +192,23 @@ class PlanAdmin(ReadOnlyAdmin):
             "list_url": list_url(Plan),
         }
         return TemplateResponse(request, "admin/checks/rebalance.html", context)
+
+
+def show_plan(request: HttpRequest, decide: Callable[[], Decision], failed: str) -> HttpResponse | None:
+    """Store the plan of what is decided, and lead to its page. None, with a message, if that is refused or nothing is to be done.
+
+    failed: how the message begins.
+    """
+    try:
+        decision = decide()
+    except REFUSALS as refusal:
+        messages.error(request, f"{failed}: {scrub(described(refusal))}.")
+        return None
+    if decision.is_empty:
+        why = listed(sorted(set(decision.refused.values()))) or "nothing of it is left to do"
+        messages.warning(request, f"{failed}: {scrub(why)}.")
+        return None
+    return redirect(row_url(plans.store(decision, author=request.user.get_username())))
 
 
 def title(plan: Any) -> str:
@@ -197,7 +238,9 @@ def sentence(plan: Plan) -> str:
     number = len(plan.moves)
     if not number:
         return "Nothing moves."
-    one, many = ("stops running", "stop running") if plan.order.get("verb") == "pause" else ("moves", "move")
+    one, many = {"pause": ("stops running", "stop running"), "resume": ("comes back", "come back")}.get(
+        plan.order.get("verb", ""), ("moves", "move")
+    )
     verb = one if number == 1 else many
     peak = load_change(plan.spread["peak"])
     return (
@@ -222,6 +265,9 @@ def notes(plan: Plan) -> Sequence[str]:
     found = [f"Until {order['until'][:16].replace('T', ' ')} UTC."] if order.get("until") else []
     found += [f"By {utc(datetime.fromisoformat(order['by']))}."] if order.get("by") else []
     found += [f"Note: {scrub(order['note'])}"] if order.get("note") else []
+    if refused := order.get("refused"):
+        why = scrub(listed(sorted(set(refused.values()))))
+        found.append(f"{plain_count(len(refused), 'move')} can't be undone: {why}.")
     return [*found, *_consequences(order)]
 
 

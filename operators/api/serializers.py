@@ -356,28 +356,33 @@ class MoveSerializer(serializers.ModelSerializer[Move]):
         read_only_fields = fields
 
 
-# The most configs that an act names: an order may be of 20 000.
-MOST_TOLD = 1_000
-
-
 class ActSerializer(serializers.ModelSerializer[Act]):
-    """An act: what a person did."""
+    """An act: what a person did. Alone it also has what was before and after, and to what it was done, which may be long."""
 
     how = serializers.ChoiceField(choices=Act.How.choices, read_only=True)
     verb = serializers.ChoiceField(choices=Act.Verb.choices, read_only=True)
-    configs = serializers.SerializerMethodField()
-    nodes = serializers.SerializerMethodField()
 
     class Meta:
         model = Act
-        fields = (
-            "id", "time", "person", "how", "address", "verb", "object", "before", "after", "plan", "reason", "configs", "nodes",
+        fields: tuple[str, ...] = (
+            "id", "time", "person", "how", "address", "verb", "object", "plan", "reason"
         )  # fmt: skip
         read_only_fields = fields
 
+
+class ActPageSerializer(ActSerializer):
+    """An act with all that is known of it."""
+
+    configs = serializers.SerializerMethodField()
+    nodes = serializers.SerializerMethodField()
+
+    class Meta(ActSerializer.Meta):
+        fields = (*ActSerializer.Meta.fields, "before", "after", "configs", "nodes")
+        read_only_fields = fields
+
     def get_configs(self, act: Act) -> list[int]:
-        """The ids of the configs that it was done to, the first MOST_TOLD."""
-        return act.about.get("configs", [])[:MOST_TOLD]
+        """The ids of the configs that it was done to."""
+        return act.about.get("configs", [])
 
     def get_nodes(self, act: Act) -> list[str]:
         """The names of the nodes that it was done to."""

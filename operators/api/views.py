@@ -235,13 +235,18 @@ class MoveViewSet(ListViewSet):
     ordering = "-id"
 
 
-class ActViewSet(ListViewSet):
-    """Acts: what people did, by whichever entrance, the last one first."""
+class ActViewSet(DetailViewSet):
+    """Acts: what people did, by whichever entrance, the last one first. Each alone has what was before and after."""
 
     queryset = Act.objects.all()
     serializer_class = serializers.ActSerializer
+    detail_serializer_class = serializers.ActPageSerializer
     filterset_class = filters.ActFilter
     ordering = "-id"
+
+    def get_queryset(self) -> QuerySet[Act]:
+        acts = super().get_queryset()
+        return acts if self.detail else acts.defer("before", "after", "about")
 
 
 class EventViewSet(ListViewSet):

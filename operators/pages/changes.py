@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
@@ -11,14 +10,16 @@ from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
-from checks import dispatcher, plans
+from acts.models import Act
+from acts.recording import record
+from checks import dispatcher
 from checks.dispatcher import deciding
 from checks.models import Config, Move
-from checks.wire.scrub import scrub
 from clusteragent.lib import clock
-from clusteragent.lib.words import duration, grouped_count, listed
+from clusteragent.lib.words import duration
 from nodes.models import NodeEvent
 from operators.admin.base import row_url
+from operators.admin.plans import show_plan
 from operators.pages import base, stories, titles
 from operators.pages.bars import HEIGHT, WIDTH, chart, reasons_of
 from operators.pages.exports import FORMATS, export
@@ -48,6 +49,8 @@ def changes(request: HttpRequest) -> HttpResponseBase:
     span, problem = Range.asked(request.GET, clock.now())
     form = request.GET.get("format", "")
     if form in FORMATS and not problem:
+        # Before: it is read while it is sent.
+        record(Act.Verb.EXPORT, f"changes as {form}", after={"since": f"{span.since}", "until": f"{span.until}"})
         return export(span, form, exact=sees_digests(request.user))
     history, drawn = stories.read(span.since, span.until, MOST_MOVES), chart(span)
     context = {
@@ -95,21 +98,12 @@ def story(request: HttpRequest) -> HttpResponse:
 @base.page
 @require_POST
 def undo(request: HttpRequest) -> HttpResponse:
-    """Undo the moves that the form names, up to MOST_UNDONE."""
+    """Make the plan that undoes the moves that the form names, up to MOST_UNDONE."""
     if not request.user.has_perm(UNDO):
         raise PermissionDenied
     chosen = [int(id_) for id_ in request.POST.getlist("move") if id_.isdecimal() and len(id_) < 19][:MOST_UNDONE]
-    try:
-        plan, moves = plans.order(lambda: deciding.undo(chosen), actor=request.user.get_username())
-    except plans.StalePlan as stale:
-        messages.error(request, f"Nothing was moved back, since something changed: {scrub(str(stale))}.")
-    else:
-        refused = plan.order.get("refused", {})
-        if moves:
-            messages.success(request, f"{grouped_count(len(moves), 'config')} moved back.")
-        if refused:
-            reasons = listed(sorted(set(refused.values())))
-            messages.warning(request, f"{grouped_count(len(refused), 'move')} not undone: {reasons}.")
+    if shown := show_plan(request, lambda: deciding.undo(chosen), "Nothing to undo"):
+        return shown
     back = request.POST.get("back", "")
     safe = url_has_allowed_host_and_scheme(back, {request.get_host()}, request.is_secure())
     return redirect(back if safe else "pages:changes")

@@ -111,10 +111,9 @@ def _dispatch(subject: str, actor: str) -> str:
     )
 
 
-def _resume(subject: str, actor: str) -> str:
+def _resume(subject: str, actor: str) -> str | Plan:
     due = list(Pause.objects.over().filter(config__isnull=False).values_list("config_id", flat=True))
-    _plan, moves = plans.order(lambda: deciding.resume(due), actor=actor)
-    return f"{grouped_count(len(moves), 'config')} resumed."
+    return plans.store(deciding.resume(due), author=actor) if due else "No pause is overdue any more."
 
 
 def _release(subject: str, actor: str) -> str:
@@ -137,7 +136,7 @@ REMEDIES = {
     Kind.OVERLOADED: Remedy("Plan a relief", "checks.add_plan", _relieve),
     Kind.UNSCHEDULED: Remedy("Dispatch now", "checks.change_assignment", _dispatch),
     Kind.DANGLING: Remedy("Dispatch now", "checks.change_assignment", _dispatch),
-    Kind.PAUSE_OVERDUE: Remedy("Resume", "checks.change_assignment", _resume),
+    Kind.PAUSE_OVERDUE: Remedy("Resume…", "checks.delete_pause", _resume),
     Kind.QUARANTINED: Remedy("Release", "checks.change_assignment", _release),
     Kind.SOURCE_ERROR: Remedy("Scan again", "checks.change_source", lambda name, _: scan({name})),
     Kind.FROZEN: Remedy("End the freeze", "checks.delete_freeze", _thaw),

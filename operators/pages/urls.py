@@ -1,6 +1,6 @@
 """The pages' addresses, below /admin/."""
 
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, re_path
 
 from operators.pages import changes, documentation, failures, history, loss, nodemap, remedies, search
 
@@ -15,6 +15,6 @@ urlpatterns: list[URLPattern] = [
     path("changes/undo/", changes.undo, name="undo"),
     path("nodes/node/<int:pk>/loss/", loss.loss, name="loss"),
     path("nodes/domain-loss/", loss.of_domain, name="domain-loss"),
-    path("documentation/<slug:page>/", documentation.missing, name="documentation"),
+    re_path(r"^documentation/(?P<page>[-\w]+(?:/[-\w]+)?)/$", documentation.missing, name="documentation"),
     path("search/", search.search, name="search"),
 ]

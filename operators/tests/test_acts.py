@@ -16,16 +16,17 @@ from django.urls import URLPattern, get_resolver
 from knox.models import AuthToken
 
 from acts.models import Act
+from acts.recording import entered
 from checks import dispatcher, plans, sources
 from checks.dispatcher import costs, deciding
 from checks.dispatcher.costs import Measured
 from checks.explain import state
 from checks.models import Config, Instance, Move, Origin, Plan, Source, freezes
 from checks.models.orders import Isolation, Pause, Pin, Rule
-from checks.sources import files
+from checks.sources import files, origins
 from checks.tests.balance import furnish
 from checks.tests.cast import hand_over, report, sent, silence
-from checks.tests.operators import act, apply, config, confirmed, planned
+from checks.tests.operators import act, apply, config, confirmed, planned, shown
 from checks.views import ActingView
 from clusteragent.command import VERBS
 from clusteragent.lib import conf
@@ -33,7 +34,7 @@ from clusteragent.lib.clock import ago
 from nodes.authentication import LOCAL_TOKEN
 from nodes.models import Node, NodeRule
 from nodes.statsclient import Round
-from operators import lockout
+from operators import lockout, middleware
 from operators.api.urls import router
 from operators.pages import remedies
 from operators.roles import Role
@@ -61,6 +62,9 @@ class World(SimpleNamespace):
 
     def action(self, where: str, name: str, *rows: Any, **fields: Any) -> str:
         return self.post(f"{where}/", action=name, _selected_action=[row.pk for row in rows], **fields)
+
+    def plan(self, url: str, **fields: Any) -> None:
+        apply(self.client, shown(self.client, f"/admin/{url}", **fields))
 
     def confirm(self, url: str, **fields: Any) -> None:
         confirmed(self.client, f"/admin/{url}", **fields)
@@ -132,6 +136,16 @@ def waiting_pin() -> Pin:
     return Pin.objects.create(source="file", key="later", aim="ash")
 
 
+def waiting_pause() -> Pause:
+    return Pause.objects.create(source="file", key="later")
+
+
+def undo_of_plan(w: World) -> None:
+    plan = planned(w.client, "reassign", ["shop"], node="birch")
+    apply(w.client, plan)
+    w.plan(f"checks/plan/{plan.pk}/undo/")
+
+
 def freeze() -> Any:
     return freezes.freeze(actor="eve")
 
@@ -167,7 +181,7 @@ def rebalance_by_admin(w: World) -> None:
 
 def undo_by_admin(w: World) -> None:
     dispatcher.reassign([config("shop").pk], "birch", actor="eve")
-    w.post("changes/undo/", move=[Move.objects.order_by("-pk")[0].pk])
+    w.plan("changes/undo/", move=[Move.objects.order_by("-pk")[0].pk])
 
 
 def accept_by_admin(w: World) -> None:
@@ -229,7 +243,10 @@ ADMIN: dict[str, Callable[[World], object]] = {
     "config:pause": lambda w: apply(w.client, planned(w.client, "pause", ["shop"])),
     "config:isolate": isolate_by_admin,
     "config:unpin": lambda w: (w.order("pin", aim="ash"), act(w.client, "unpin", ["shop"])),
-    "config:resume": lambda w: (w.order("pause"), act(w.client, "resume", ["shop"])),
+    "config:resume": lambda w: (
+        w.order("pause"),
+        w.plan("checks/config/", action="resume", _selected_action=config("shop").pk),
+    ),
     "config:release": lambda w: (w.order("isolate"), act(w.client, "release", ["shop"])),
     "config:unschedule": lambda w: act(w.client, "unschedule", ["hand"], confirmed="yes"),
     "config:add": lambda w: w.post("checks/config/add/", key="new", check="http_check", yaml="instances: [{url: u}]"),
@@ -244,18 +261,21 @@ ADMIN: dict[str, Callable[[World], object]] = {
     "source:accept_removals": accept_by_admin,
     "freeze:add": lambda w: w.post("checks/freeze/add/", note="release"),
     "freeze:thaw": lambda w: w.action("checks/freeze", "thaw", freeze()),
-    "pin:add": lambda w: w.post("checks/pin/add/", configs=str(config("shop")), kind="node", aim="ash"),
+    "pin:add": lambda w: w.plan("checks/pin/add/", configs=str(config("shop")), kind="node", aim="ash"),
     "pin:change": lambda w: w.post(f"checks/pin/{waiting_pin().pk}/change/", kind="node", aim="birch"),
     "pin:delete": lambda w: w.post(f"checks/pin/{waiting_pin().pk}/delete/", post="yes"),
     "pin:delete_selected": lambda w: w.action(
         "checks/pin", "delete_selected", w.order("pin", aim="ash"), waiting_pin(), post="yes"
     ),
-    "pause:add": lambda w: w.post("checks/pause/add/", configs=str(config("shop"))),
-    "pause:change": lambda w: w.post(f"checks/pause/{w.order('pause').pk}/change/", note="longer"),
-    "pause:delete": lambda w: w.post(f"checks/pause/{w.order('pause').pk}/delete/", post="yes"),
-    "pause:delete_selected": lambda w: w.action("checks/pause", "delete_selected", w.order("pause"), post="yes"),
-    "isolation:add": lambda w: w.post("checks/isolation/add/", configs=str(config("shop"))),
-    "isolation:change": lambda w: w.post(f"checks/isolation/{w.order('isolate').pk}/change/", note="leaks"),
+    "pause:add": lambda w: w.plan("checks/pause/add/", configs=str(config("shop"))),
+    "pause:change": lambda w: w.plan(f"checks/pause/{w.order('pause').pk}/change/", note="longer"),
+    "pause:delete": lambda w: w.post(f"checks/pause/{waiting_pause().pk}/delete/", post="yes"),
+    "pause:resume": lambda w: w.plan("checks/pause/", action="resume", _selected_action=w.order("pause").pk),
+    "pause:resume_group": lambda w: w.plan(
+        "checks/pause/", action="resume_group", _selected_action=w.order("pause").pk
+    ),
+    "isolation:add": lambda w: w.plan("checks/isolation/add/", configs=str(config("shop"))),
+    "isolation:change": lambda w: w.plan(f"checks/isolation/{w.order('isolate').pk}/change/", note="leaks"),
     "isolation:delete": lambda w: w.post(f"checks/isolation/{w.order('isolate').pk}/delete/", post="yes"),
     "isolation:delete_selected": lambda w: w.action(
         "checks/isolation", "delete_selected", w.order("isolate"), post="yes"
@@ -290,6 +310,7 @@ ADMIN: dict[str, Callable[[World], object]] = {
 PAGES: dict[str, Callable[[World], object] | str] = {
     "checks_plan_apply": lambda w: apply(w.client, plan_of()),
     "checks_plan_rebalance": rebalance_by_admin,
+    "checks_plan_undo": undo_of_plan,
     "auth_user_password_change": lambda w: w.post(
         f"auth/user/{user('eve').pk}/password/", usable_password="true", password1=PASSWORD, password2=PASSWORD
     ),
@@ -297,7 +318,7 @@ PAGES: dict[str, Callable[[World], object] | str] = {
     "remedy": remedy("dangling"),
     "password_change": change_password,
     "login": log_in,
-    "logout": "It ends the user's own session and changes nothing of others.",
+    "logout": lambda w: w.client.post("/admin/logout/"),
     "jsi18n": "It is read.",
     "map": "It is read.",
     "checks_config_remarks": "It judges a text and stores nothing.",
@@ -310,7 +331,7 @@ PAGES: dict[str, Callable[[World], object] | str] = {
     "index": "It is read.",
     "now": "It is read.",
     "search": "It is read.",
-    "changes": "It is read.",
+    "changes": lambda w: w.client.get("/admin/changes/?last=1d&format=csv"),
     "story": "It is read.",
     "loss": "It is read.",
     "domain-loss": "It is read.",
@@ -322,7 +343,7 @@ REMEDIES: dict[str, Callable[[World], object] | str] = {
     "overloaded": "A plan changes nothing until it is applied, and is kept with its author.",
     "unscheduled": remedy("unscheduled"),
     "dangling": remedy("dangling"),
-    "pause_overdue": lambda w: (w.order("pause"), overdue(), remedy("pause_overdue")(w)),
+    "pause_overdue": lambda w: (w.order("pause"), overdue(), w.plan("now/remedy/pause_overdue/")),
     "quarantined": lambda w: (w.order("isolate"), quarantine(), remedy("quarantined")(w)),
     "source_error": lambda w: (file_source(w), remedy("source_error", subject="file")(w)),
     "frozen": lambda w: (freeze(), remedy("frozen")(w)),
@@ -522,6 +543,49 @@ def test_what_is_no_users_name_is_not_kept(world: World, monkeypatch: pytest.Mon
         Client().post("/admin/login/", {"username": "Winter2024!", "password": "wrong"}, REMOTE_ADDR="192.0.2.1")
     [found] = Act.objects.filter(verb=Act.Verb.LOCK_OUT)
     assert found.object == "name from this address: no user's name"
+
+
+def test_what_a_user_may_not_do_is_on_record_but_not_for_ever(world: World) -> None:
+    viewer = Client()
+    viewer.force_login(user("vera", Role.VIEWER))
+    for _ in range(12):
+        assert viewer.post("/admin/checks/pin/add/").status_code == 403
+    found = Act.objects.filter(verb=Act.Verb.REFUSE)
+    assert {(act.person, act.object) for act in found} == {("vera", "POST /admin/checks/pin/add/")}
+    assert found.count() == middleware.MOST_REFUSED
+    token = bearer(AuthToken.objects.create(user("otto", Role.VIEWER))[1])
+    assert token.call("POST", "nodes/ash/cordon").status_code == 403
+    last = Act.objects.latest("pk")
+    assert (last.person, last.how, last.object) == ("otto", "API", "POST /api/operator/v1/nodes/ash/cordon")
+
+
+def test_what_strangers_may_not_do_is_not(world: World) -> None:
+    before = Act.objects.count()
+    assert Client().post("/api/operator/v1/nodes/ash/cordon").status_code in (401, 403)
+    assert bearer("nobody's").call("POST", "nodes/ash/cordon").status_code in (401, 403)
+    Client().post("/admin/checks/pin/add/")
+    Client().get("/admin/changes/?last=1d&format=csv")
+    Client().post("/admin/logout/")
+    assert Act.objects.count() == before
+
+
+def test_a_plan_that_was_stale_and_a_refused_order_are_on_record(world: World) -> None:
+    plan = plan_of()
+    dispatcher.reassign([config("shop").pk], "birch", actor="eve")
+    found = acted(world, lambda w: apply(w.client, plan))
+    assert (found.verb, found.plan, found.object) == ("refuse", plan.pk, f"plan {plan.pk}: 1 move, paused")
+    assert found.reason == f"{config('shop')} is now on birch"
+    found = acted(world, lambda w: w.caller.call("POST", f"configs/{config('shop').pk}/reassign", {"node": "oak"}))
+    assert (found.verb, found.how) == ("refuse", "API")
+    assert "oak" in found.reason
+
+
+def test_a_change_of_more_than_a_chunk_is_recorded_before_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "CHUNK", 0)
+    monkeypatch.setattr(origins, "replace", lambda *_, **__: pytest.fail("stopped"))
+    with entered(Act.How.ADMIN, "", lambda: "olga"), suppress(pytest.fail.Exception):
+        origins.put("admin", "hand", origins.original("admin", "hand"), actor="olga")
+    assert Act.objects.latest("pk").object == "config admin:hand"
 
 
 def test_each_local_route_that_changes_the_map_is_an_entrance() -> None:

@@ -1,5 +1,6 @@
 """Orders in the admin: actions on many configs, drains and rebalances as plans, lists of orders and rules."""
 
+import html
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -14,7 +15,7 @@ from checks import dispatcher
 from checks.models import Move, Plan
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.tests.cast import counts, dangling, owners, report, sent
-from checks.tests.operators import CONFIGS, act, apply, config, confirmed, listed, operator, planned, superuser
+from checks.tests.operators import CONFIGS, act, apply, config, confirmed, listed, operator, planned, shown, superuser
 from nodes.models import Node, NodeEvent
 from tests.webserver import database_url
 
@@ -34,9 +35,13 @@ def _work(warm: None) -> None:
 
 
 def post(client: Client, url: str, **fields: Any) -> str:
-    response = client.post(url, fields, follow=True)
+    return words(client.post(url, fields, follow=True))
+
+
+def words(response: Any) -> str:
+    """The page without its tags."""
     assert response.status_code == 200
-    return " ".join(re.sub(r"<[^>]*>", " ", response.content.decode()).split())
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", response.content.decode())).split())
 
 
 def isolation(client: Client, key: str) -> Plan:
@@ -96,9 +101,9 @@ def test_all_that_match_the_filter_are_paused_and_resumed() -> None:
     apply(client, plan)
     assert listed(client, "?order=paused") == {"shop", "mail"}
     assert {(pause.author, pause.note) for pause in Pause.objects.all()} == {("olga", "deploy")}
-    assert "2 configs resumed." in post(
-        client, CONFIGS + "?order=paused", action="resume", select_across="1", index="0"
-    )
+    resume = shown(client, CONFIGS + "?order=paused", action="resume", select_across="1", index="0")
+    assert "shop" not in owners()
+    apply(client, resume)
     assert owners().keys() == {"shop", "mail", "db"}
 
 
@@ -201,13 +206,16 @@ def test_a_rebalance_is_planned_looked_at_and_applied() -> None:
 PIN = {"kind": "node", "aim": "birch", "note": "near"}
 
 
-def test_a_pin_that_is_added_changed_and_deleted_acts_at_once() -> None:
+def test_a_pin_that_is_added_or_changed_shows_its_plan_first() -> None:
     client = superuser()
-    post(client, f"{PINS}add/", configs=f"{config('shop').digest} {config('db').instances.get().check_id}", **PIN)
+    named = f"{config('shop').digest} {config('db').instances.get().check_id}"
+    plan = shown(client, f"{PINS}add/", configs=named, **PIN)
+    assert not Pin.objects.exists()
+    apply(client, plan)
     assert owners() == {"shop": "birch", "mail": "ash", "db": "birch"}
     pin = Pin.objects.get(config=config("shop"))
     assert (pin.author, pin.note) == ("olga", "near")
-    post(client, f"{PINS}{pin.pk}/change/", **PIN | {"aim": "ash", "until": "3d"})
+    apply(client, shown(client, f"{PINS}{pin.pk}/change/", **PIN | {"aim": "ash", "until": "3d"}))
     assert owners()["shop"] == "ash"
     changed = Pin.objects.get(config=config("shop"))
     post(client, f"{PINS}{changed.pk}/delete/", post="yes")
@@ -215,43 +223,119 @@ def test_a_pin_that_is_added_changed_and_deleted_acts_at_once() -> None:
     assert owners()["shop"] == "ash"
 
 
+def test_where_nothing_is_pinned_the_list_says_what_a_pin_is() -> None:
+    client = superuser()
+    assert "A pin says on which node" in client.get(PINS).content.decode()
+    dispatcher.pin([config("shop").pk], "ash")
+    assert "A pin says on which node" not in client.get(PINS).content.decode()
+
+
 def test_whoever_may_not_see_digests_orders_by_short_ids() -> None:
     """A digest is refused like any unknown word, so that a guess confirms nothing."""
-    client = operator("view_pin", "add_pin", "view_config")
+    client = operator("view_pin", "add_pin", "view_config", "view_plan")
     check = config("db").instances.get()
     for name in (config("shop").digest, check.check_id):
         assert "no config has the title or short ID" in post(client, f"{PINS}add/", configs=name, **PIN)
-    post(client, f"{PINS}add/", configs=f"{config('shop').short_id} {check.shown_id()} ", **PIN)
+    apply(client, shown(client, f"{PINS}add/", configs=f"{config('shop').short_id} {check.shown_id()} ", **PIN))
     assert owners() == {"shop": "birch", "mail": "ash", "db": "birch"}
 
 
 def test_orders_name_configs_by_their_titles() -> None:
-    post(superuser(), f"{PINS}add/", configs=f"{config('shop')}, {config('db')}", **PIN)
+    client = superuser()
+    apply(client, shown(client, f"{PINS}add/", configs=f"{config('shop')}, {config('db')}", **PIN))
     assert owners() == {"shop": "birch", "mail": "ash", "db": "birch"}
 
 
 def test_an_order_keeps_the_end_that_its_form_shows() -> None:
     client = superuser()
-    post(client, f"{PAUSES}add/", configs=config("shop").digest, until="2100-12-24 08:00")
+    apply(client, shown(client, f"{PAUSES}add/", configs=config("shop").digest, until="2100-12-24 08:00"))
     pause = Pause.objects.get()
     form = client.get(f"{PAUSES}{pause.pk}/change/").context["adminform"].form
-    post(client, f"{PAUSES}{pause.pk}/change/", until=str(form["until"].value()), note="longer")
+    apply(client, shown(client, f"{PAUSES}{pause.pk}/change/", until=str(form["until"].value()), note="longer"))
     again = Pause.objects.get()
     assert (again.until, again.note) == (pause.until, "longer")
 
 
-def test_a_pause_that_is_added_and_deleted_acts_at_once() -> None:
+def test_a_pause_shows_what_stops_and_its_end_what_comes_back() -> None:
     client = superuser()
-    post(client, f"{PAUSES}add/", configs=config("shop").digest, until="2h", note="deploy")
+    plan = shown(client, f"{PAUSES}add/", configs=config("shop").digest, until="2h", note="deploy")
+    assert "shop" in owners()
+    apply(client, plan)
     assert "shop" not in owners()
-    assert Pause.objects.get().until is not None
-    post(client, f"{PAUSES}{Pause.objects.get().pk}/delete/", post="yes")
+    pause = Pause.objects.get()
+    assert pause.until is not None
+    assert client.post(f"{PAUSES}{pause.pk}/delete/", {"post": "yes"}).status_code == 403
+    resume = shown(client, PAUSES, action="resume", _selected_action=pause.pk)
+    assert "1 config comes back." in words(client.get(f"{PLANS}{resume.pk}/change/"))
+    assert "shop" not in owners()
+    apply(client, resume)
     assert "shop" in owners()
 
 
-def test_an_isolation_that_is_added_and_deleted_acts_at_once() -> None:
+def test_what_no_node_may_have_is_named_before_it_is_resumed() -> None:
     client = superuser()
-    post(client, f"{ISOLATIONS}add/", configs=config("shop").digest, note="noisy")
+    dispatcher.pause([config("shop").pk, config("mail").pk])
+    Node.objects.all().cordon()
+    resume = shown(client, CONFIGS, action="resume", _selected_action=[config("shop").pk, config("mail").pk])
+    page = words(client.get(f"{PLANS}{resume.pk}/change/"))
+    assert "2 configs would run nowhere." in page
+    assert f"Would run nowhere Config {config('shop')} {config('mail')}" in page
+
+
+def test_pauses_of_one_order_are_resumed_as_one() -> None:
+    client, ids = superuser(), [config(key).pk for key in ("shop", "mail")]
+    dispatcher.pause(ids, actor="eve", note="deploy")
+    dispatcher.pause([config("db").pk], actor="eve", note="disk")
+    one = Pause.objects.get(config=ids[0])
+    page = client.get(f"{PAUSES}{one.pk}/change/").content.decode()
+    assert "Resume all that were paused together with it" in page
+    alone = Pause.objects.get(note="disk")
+    assert "paused together" not in client.get(f"{PAUSES}{alone.pk}/change/").content.decode()
+    apply(client, shown(client, PAUSES, action="resume_group", _selected_action=one.pk))
+    assert owners().keys() == {"shop", "mail"}
+    assert Pause.objects.get() == alone
+
+
+def test_an_applied_plan_is_undone_by_a_plan() -> None:
+    client = superuser()
+    plan = planned(client, "reassign", ["shop", "mail"], node="birch")
+    assert "Undo…" not in client.get(f"{PLANS}{plan.pk}/change/").content.decode()
+    assert "Undo…" in apply(client, plan)
+    dispatcher.reassign([config("mail").pk], "ash", actor="eve")
+    undo = shown(client, f"{PLANS}{plan.pk}/undo/")
+    page = words(client.get(f"{PLANS}{undo.pk}/change/"))
+    assert "1 config moves." in page
+    assert "1 move can't be undone: it has moved again since." in page
+    assert owners()["shop"] == "birch"
+    apply(client, undo)
+    assert owners()["shop"] == "ash"
+    assert "Nothing to undo: it has moved again since." in post(client, f"{PLANS}{plan.pk}/undo/")
+
+
+def test_what_a_plan_paused_is_resumed_from_its_page() -> None:
+    client = superuser()
+    plan = planned(client, "pause", ["shop", "mail"], note="deploy", until="2h")
+    assert "Resume what it paused…" in apply(client, plan)
+    dispatcher.resume([config("mail").pk])
+    dispatcher.pause([config("mail").pk], actor="eve")
+    apply(client, shown(client, f"{PLANS}{plan.pk}/undo/"))
+    assert owners().keys() == {"shop", "db"}
+
+
+def test_who_may_not_reassign_undoes_no_plan() -> None:
+    client = superuser()
+    plan = planned(client, "reassign", ["shop"], node="birch")
+    apply(client, plan)
+    viewer = operator("view_config", "view_plan", "add_pause")
+    assert "Undo…" not in viewer.get(f"{PLANS}{plan.pk}/change/").content.decode()
+    assert viewer.post(f"{PLANS}{plan.pk}/undo/").status_code == 403
+
+
+def test_an_isolation_shows_its_plan_and_its_deletion_moves_nothing() -> None:
+    client = superuser()
+    plan = shown(client, f"{ISOLATIONS}add/", configs=config("shop").digest, note="noisy")
+    assert set(owners().values()) == {"ash"}
+    apply(client, plan)
     assert owners() == {"shop": "ash", "mail": "birch", "db": "birch"}
     post(client, ISOLATIONS, action="delete_selected", _selected_action=Isolation.objects.get().pk, post="yes")
     assert not Isolation.objects.exists()
@@ -421,12 +505,12 @@ def test_what_a_source_orders_is_not_taken_back_but_replaced() -> None:
     said = f"ordered by {author}: change its spec."
     assert f"Not unpinned: {said}pin." in act(client, "unpin", ["shop", "mail"])
     assert f"Not resumed: {said}paused." in act(client, "resume", ["shop"])
-    for url, order, field in ((PINS, Pin.objects.get(), "pin"), (PAUSES, Pause.objects.get(), "paused")):
-        assert author in post(client, url)
-        assert f"Not done: {said}{field}." in post(client, f"{url}{order.pk}/delete/", post="yes")
-        assert f"Not done: {said}{field}." in post(
-            client, url, action="delete_selected", _selected_action=order.pk, post="yes"
-        )
+    pin, pause = Pin.objects.get(), Pause.objects.get()
+    assert author in post(client, PINS)
+    assert author in post(client, PAUSES)
+    assert f"Not done: {said}pin." in post(client, f"{PINS}{pin.pk}/delete/", post="yes")
+    assert f"Not done: {said}pin." in post(client, PINS, action="delete_selected", _selected_action=pin.pk, post="yes")
+    assert f"Not resumed: {said}paused." in post(client, PAUSES, action="resume", _selected_action=pause.pk)
     assert (Pin.objects.count(), Pause.objects.count()) == (1, 1)
     apply(client, planned(client, "pin", ["shop"], kind="node", aim="ash"))
     assert list(Pin.objects.values_list("aim", "from_source")) == [("ash", False)]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group
 from django.test import Client
 
 from checks import dispatcher
@@ -14,6 +15,7 @@ from operators.tests.cast import user
 
 pytestmark = pytest.mark.django_db
 
+PASSWORD = "correct horse battery"
 V, O, W, A = Role.VIEWER, Role.OPERATOR, Role.AUTHOR, Role.ADMIN  # noqa: E741 a table reads best in letters
 PAGES = {
     "/admin/": {V, O, W, A},
@@ -98,3 +100,16 @@ def test_each_role_does_just_what_is_its(role: Role) -> None:
     assert client.post(f"/admin/checks/config/{pk}/change/", form).status_code == (302 if role == W else 403)
     act(client, "/admin/checks/config/", "unschedule", pk, confirmed="yes")
     assert Origin.objects.filter(key="hand").exists() is (role != W)
+
+
+def test_a_colleague_gets_name_role_and_password_in_one_form() -> None:
+    client = staff(A)
+    form = client.get("/admin/auth/user/add/").content.decode()
+    assert "Viewer: sees everything but secrets and acts, and changes nothing." in form
+    given = {"username": "eve", "usable_password": "true", "password1": PASSWORD, "password2": PASSWORD}
+    viewer = Group.objects.get(name=V)
+    assert client.post("/admin/auth/user/add/", given | {"groups": [viewer.pk]}).status_code == 302
+    eve = Client()
+    assert eve.post("/admin/login/", {"username": "eve", "password": PASSWORD}).status_code == 302
+    assert eve.get("/admin/nodes/node/").status_code == 200
+    assert eve.get("/admin/checks/pin/add/").status_code == 403

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from checks import dispatcher
 from checks.models import Move
 from checks.tests.cast import hand_over, owners, report, sent, silence
-from checks.tests.operators import config, superuser
+from checks.tests.operators import apply, config, shown, superuser
 from clusteragent.lib import clock
 from clusteragent.lib.clock import ago
 from nodes.models import Heartbeat, Node, NodeEvent
@@ -310,9 +310,10 @@ def test_a_story_unfolds_to_its_moves_and_they_can_be_undone(client: Client) -> 
     text = unfold(client)
     move = Move.objects.get(reason="operator")
     assert f'name="move" value="{move.pk}"' in text
-    assert "Undo 1 move<" in text
-    answer = client.post(f"{CHANGES}undo/", {"move": move.pk}, follow=True).content.decode()
-    assert "1 config moved back." in answer
+    assert "Undo 1 move…<" in text
+    plan = shown(client, f"{CHANGES}undo/", move=move.pk)
+    assert owners() == {"one": "birch"}
+    apply(client, plan)
     assert owners() == {"one": "ash"}
     assert Move.objects.latest("id").actor == "olga"
 
@@ -322,7 +323,7 @@ def test_what_can_not_be_undone_says_why_not(client: Client) -> None:
     assert "It has moved again since" in unfold(client, 1)
     move = Move.objects.filter(reason="operator").earliest("id")
     answer = client.post(f"{CHANGES}undo/", {"move": [move.pk, "x", "9" * 30]}, follow=True).content.decode()
-    assert "1 move not undone: it has moved again since." in answer
+    assert "Nothing to undo: it has moved again since." in answer
     assert owners() == {"one": "ash"}
 
 

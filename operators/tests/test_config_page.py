@@ -14,7 +14,7 @@ from checks.explain import facts, why
 from checks.models import Assignment, Config, Move, Source
 from checks.models.orders import Rule
 from checks.tests.cast import lead, owners, report, sent, silence
-from checks.tests.operators import config, operator, page_of, superuser
+from checks.tests.operators import apply, config, operator, page_of, planned, superuser
 from clusteragent.lib import conf
 from nodes.goodbyes import note_goodbye
 from nodes.models import Heartbeat, Node, NodeEvent, Runner, RunnerStats
@@ -129,7 +129,31 @@ def test_the_page_says_why_it_is_there_with_the_best_nodes_of_then() -> None:
     dispatcher.schedule([sent("shop")])
     text = page("shop")
     assert "It was placed on birch when it came, the least loaded of 3 nodes that could have it." in text
-    assert "Best nodes when it was placed, of 3 that could have it Node Load then birch 0 % cedar 0 % ash 25 %" in text
+    assert (
+        "Best nodes when it was placed, of 3 that could have it Node Load then Move birch 0 % it is there cedar" in text
+    )
+
+
+def test_a_node_among_the_best_starts_the_move_to_it() -> None:
+    report("birch", "cedar")
+    dispatcher.schedule([sent("shop")])
+    client = superuser()
+    text = client.get(page_of("shop")).content.decode()
+    assert '<button form="move" name="node" value="cedar"' in text
+    assert '<button form="move" name="node" value="birch"' not in text
+    plan = planned(client, "reassign", ["shop"], node="cedar")
+    assert owners()["shop"] == "birch"
+    apply(client, plan)
+    assert owners()["shop"] == "cedar"
+    assert '<button form="move" name="node"' not in operator("view_config").get(page_of("shop")).content.decode()
+
+
+def test_the_page_tells_the_same_elsewhere_and_that_nothing_runs_at_once() -> None:
+    text, pk = page(), config("db").pk
+    assert "A check can't be run at once from here" in text.replace("&#x27;", "'")
+    assert f"clusteragent why {config('db').short_id}" in text
+    assert f"http://testserver/api/operator/v1/configs/{pk}" in text
+    assert f"http://testserver{page_of('db')}" in text
 
 
 def test_the_page_says_who_gave_it_to_its_node() -> None:

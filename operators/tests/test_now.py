@@ -16,7 +16,7 @@ from checks.models import ClusterStore, Cost, Move, Plan, Source
 from checks.models.orders import Pause
 from checks.models.troubles import Trouble
 from checks.tests.cast import dangling, report, sent, silence
-from checks.tests.operators import config, superuser
+from checks.tests.operators import apply, config, shown, superuser
 from clusteragent.lib import clock, conf
 from clusteragent.lib.clock import ago
 from clusteragent.lib.words import utc
@@ -173,7 +173,9 @@ def test_pauses_that_are_overdue_are_resumed(client: Client) -> None:
     dispatcher.pause([config("key-0").pk])
     Pause.objects.update(until=ago(timedelta(minutes=1)))
     assert "Pause overdue" in client.get(NOW).content.decode()
-    client.post("/admin/now/remedy/pause_overdue/")
+    plan = shown(client, "/admin/now/remedy/pause_overdue/")
+    assert Pause.objects.exists()
+    apply(client, plan)
     assert not Pause.objects.exists()
 
 

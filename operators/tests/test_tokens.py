@@ -129,6 +129,8 @@ def test_the_admin_shows_a_new_token_once() -> None:
     page = client.post(f"{TOKENS}add/", {"user": otto.pk, "expiry_0": "2030-01-01", "expiry_1": "00:00:00"})
     token = page.content.decode().partition('aria-label="Token">')[2].partition("<")[0]
     assert "no-store" in page["Cache-Control"]
+    assert "It acts as <strong>otto</strong>, with the role operator." in page.content.decode()
+    assert "http://testserver/api/operator/v1/status" in page.content.decode()
     assert bearer(token).call("GET", "nodes").status_code == 200
     assert AuthToken.objects.get().expiry.year == 2030
     row = AuthToken.objects.get()

@@ -54,8 +54,42 @@ def test_a_check_is_found_understood_moved_and_moved_back(page: Page, cluster: C
     story = page.locator("details", has_text="Reassigned by admin").first
     story.locator("summary").click()
     story.get_by_role("button", name=f"Undo the move of postgres {name} to {other}").first.click()
-    expect(page.get_by_text("1 config moved back.")).to_be_visible()
+    page.get_by_role("button", name="Apply").click()
+    expect(page.get_by_text("It was applied; 1 config moved.")).to_be_visible()
     runs_only_on(cluster, label, owner)
+
+
+def test_a_node_of_why_here_starts_the_move_and_the_plan_s_page_undoes_it(page: Page, cluster: Cluster) -> None:
+    key = cluster.unmoved("postgres.d/%")
+    owner, number = cluster.owner(key), cluster.number_of(key)
+    page.goto(f"/admin/checks/config/{number}/change/")
+    move = page.get_by_role("button", name="Move it to").first
+    other = move.get_attribute("value")
+    assert other not in (None, owner)
+    move.click()
+    expect(page.get_by_role("heading", name=f"Give 1 config to {other}")).to_be_visible()
+    page.get_by_role("button", name="Apply").click()
+    expect(page.get_by_text("It was applied; 1 config moved.")).to_be_visible()
+    assert cluster.owner(key) == other
+    page.get_by_role("button", name="Undo…").click()
+    expect(page.get_by_role("heading", name="Undo the move of 1 config")).to_be_visible()
+    page.get_by_role("button", name="Apply").click()
+    expect(page.get_by_text("It was applied; 1 config moved.")).to_be_visible()
+    assert cluster.owner(key) == owner
+
+
+def test_the_command_for_a_config_is_copied(page: Page, cluster: Cluster) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(f"/admin/checks/config/{cluster.number_of(cluster.unmoved('postgres.d/%'))}/change/")
+    page.get_by_text("The same elsewhere").click()
+    page.get_by_role("button", name="Copy command").click()
+    expect(page.get_by_text("Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()").startswith("clusteragent why ")
+    size = page.viewport_size
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert size
+    page.set_viewport_size(size)
 
 
 def test_a_node_is_drained_and_gets_work_again(page: Page, cluster: Cluster) -> None:
@@ -100,7 +134,8 @@ def test_checks_are_paused_by_filter_and_resumed(page: Page, cluster: Cluster) -
     page.goto("/admin/")
     expect(page.get_by_role("status")).to_contain_text("nothing needs you")
     _run_on_all(page, "check=snmp", "resume")
-    expect(page.get_by_text(f"{everything} configs resumed")).to_be_visible()
+    expect(page.get_by_text(f"{everything} configs come back.")).to_be_visible()
+    page.get_by_role("button", name="Apply").click()
     wait_for("every switch is asked", lambda: switches() == everything, PATIENCE)
 
 
