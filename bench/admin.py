@@ -32,6 +32,8 @@ PAGES = {
     "configs of a node": "/admin/checks/config/?node=node-00042",
     "configs, searched": "/admin/checks/config/?q=service-471",
     "nodes": "/admin/nodes/node/",
+    "nodes, the greatest loads first": "/admin/nodes/node/?o=-load",
+    "nodes, the most failing configs first": "/admin/nodes/node/?o=-failing",
     "ledger": "/admin/checks/move/",
     "sources": "/admin/checks/source/",
 }

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from django.contrib import admin
 from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ORDER_VAR
 from django.core.exceptions import FieldDoesNotExist
 from django.core.paginator import Paginator
 from django.db import DataError
@@ -17,15 +18,19 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import Truncator
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.views import ChangeList
 
 from checks.explain.alerts import Alert, Target
+from checks.models import Config
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import ago, moment
 
 TABLE_ROWS = 20
+# So much of an error is shown in lists.
+MOST_ERROR_WORDS = 12
 LAST_PAGE = 1_000_000
 
 
@@ -49,10 +54,21 @@ def aged(time: datetime, now: datetime) -> SafeString:
     return format_html('<time datetime="{}" title="{}">{}</time>', time.isoformat(), moment(time), ago(now - time))
 
 
+def shortened(error: str) -> SafeString | str:
+    """The first MOST_ERROR_WORDS words of an error, with all of it on hover."""
+    shown = Truncator(error).words(MOST_ERROR_WORDS)
+    return format_html('<span title="{}">{}</span>', error, shown) if error else ""
+
+
 def list_url(model: type[Model], **query: Any) -> str:
     """The URL of a model's list, filtered by the query."""
     url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
     return f"{url}?{urlencode(query)}" if query else url
+
+
+def by_load(node: str) -> str:
+    """The URL of the list of what a node runs, the greatest load first."""
+    return list_url(Config, node=node, o="-load")
 
 
 def address(target: Target) -> str:
@@ -95,7 +111,7 @@ class UncountedPaginator(Paginator):  # type: ignore[type-arg]
 
 
 class DeclaredChangeList(ChangeList):
-    """A list that filters and sorts only by what its admin declares.
+    """A list that filters and sorts only by what its admin declares. A column is sorted by its number or name: `?o=-load`.
 
     Django's own list filters by any lookup of any field: whoever may see the list could find out, letter by letter, what no
     page shows. It also sorts by columns that are not offered for it.
@@ -111,6 +127,15 @@ class DeclaredChangeList(ChangeList):
             if name not in self.model_admin.linked:
                 raise DisallowedModelAdminLookup(f"{self.opts.label} has no filter {name[:100]}")
         return found
+
+    def get_ordering(self, request: HttpRequest, queryset: Any) -> Any:
+        # Links name columns: their numbers depend on what else the user sees.
+        asked = str(self.params.get(ORDER_VAR, "")).split(".")
+        numbers = {name: str(number) for number, name in enumerate(map(str, self.list_display))}
+        signs = (("-", one[1:]) if one.startswith("-") else ("", one) for one in asked)
+        if any(asked):
+            self.params[ORDER_VAR] = ".".join(sign + numbers.get(name, name) for sign, name in signs)
+        return super().get_ordering(request, queryset)
 
     def get_ordering_field(self, field_name: Any) -> Any:
         is_offered = self.sortable_by is None or field_name in self.sortable_by

@@ -10,9 +10,9 @@ from django.core.exceptions import ValidationError
 from django.db.models import F, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
-from django.utils.text import Truncator, smart_split, unescape_string_literal
+from django.utils.text import smart_split, unescape_string_literal
 from unfold.decorators import display as column
 from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
@@ -36,7 +36,7 @@ from clusteragent.lib.shortids import short_id
 from clusteragent.lib.words import duration, milliseconds, percent, plain_count
 from operators.admin import acts, configpage
 from operators.admin.actions import SteeringAdmin
-from operators.admin.base import TABLE_ROWS, UncountedChangeList, aged, anchor, first_words, link, list_url
+from operators.admin.base import TABLE_ROWS, UncountedChangeList, aged, anchor, first_words, link, list_url, shortened
 from operators.admin.filters import (
     CheckFilter,
     ClusterCheckFilter,
@@ -53,8 +53,6 @@ from operators.roles import sees_digests
 # Fields that are only shown when they have a value.
 OPTIONAL_FIELDS = ("node_name", "dangling_since", "former_node")
 DANGLING = SafeString('<span class="font-semibold text-orange-700 dark:text-orange-400">none: dangling</span>')
-# So much of an error is shown in the list.
-MOST_ERROR_WORDS = 12
 # What the form begins with.
 _EXAMPLE = "init_config:\ninstances:\n  - "
 
@@ -285,9 +283,7 @@ class ConfigAdmin(SteeringAdmin):
     @column(description="last error")
     def last_error(self, config: Any) -> SafeString | str:
         """The beginning of the last run's error, with all of it on hover; empty if it did not fail."""
-        error = config.known.error if config.known else ""
-        shown = Truncator(error).words(MOST_ERROR_WORDS)
-        return format_html('<span title="{}">{}</span>', error, shown) if error else ""
+        return shortened(config.known.error) if config.known else ""
 
     def orders(self, config: Config) -> str:
         """The orders in words: pinned, paused, isolated."""
