@@ -10,9 +10,8 @@ from django.core.exceptions import ValidationError
 from django.db.models import F, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.text import smart_split, unescape_string_literal
 from unfold.decorators import display as column
 from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
@@ -22,6 +21,7 @@ from checks import dispatcher
 from checks.dispatcher.changes import Sent
 from checks.explain import facts
 from checks.models import Config, Origin, Source
+from checks.models.configs import displayable
 from checks.models.troubles import Trouble
 from checks.sources import authored, origins
 from checks.sources.authored import ADMIN, by_hand
@@ -36,7 +36,7 @@ from clusteragent.lib.shortids import short_id
 from clusteragent.lib.words import duration, milliseconds, percent, plain_count
 from operators.admin import acts, configpage
 from operators.admin.actions import SteeringAdmin
-from operators.admin.base import TABLE_ROWS, UncountedChangeList, aged, anchor, first_words, link, list_url, shortened
+from operators.admin.base import TABLE_ROWS, UncountedChangeList, aged, anchor, link, list_url, shortened
 from operators.admin.filters import (
     CheckFilter,
     ClusterCheckFilter,
@@ -47,12 +47,15 @@ from operators.admin.filters import (
     SourceFilter,
     TroubleFilter,
 )
-from operators.queries import WIDE_COLUMNS, state_of
+from operators.queries import CONFIG_WORDS, WIDE_COLUMNS, state_of, tags_in
 from operators.roles import sees_digests
+from operators.terms import Term, written
 
 # Fields that are only shown when they have a value.
 OPTIONAL_FIELDS = ("node_name", "dangling_since", "former_node")
 DANGLING = SafeString('<span class="font-semibold text-orange-700 dark:text-orange-400">none: dangling</span>')
+# The most tags of a config in the list.
+MOST_TAGS = 4
 # What the form begins with.
 _EXAMPLE = "init_config:\ninstances:\n  - "
 
@@ -129,13 +132,15 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 class ConfigList(UncountedChangeList):
-    """The list, whose rows have `known`: what is known of the config now."""
+    """The list, whose rows have `known`, what is known of the config now, and its `tags`."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         known = facts.of_many([one for one in self.result_list if one.trouble])
+        shown = Config.objects.filter(displayable(), pk__in=[one.pk for one in self.result_list])
+        texts = dict(shown.values_list("pk", "text"))
         for one in self.result_list:
-            one.known = known.get(one.pk)
+            one.known, one.tags = known.get(one.pk), tags_in(texts.get(one.pk, ""))
 
 
 @admin.register(Config)
@@ -143,7 +148,7 @@ class ConfigAdmin(SteeringAdmin):
     """The configs, with their orders, origins and owners. Configs written by hand can be edited."""
 
     form = ConfigForm
-    list_display = ("called", "owner", "since", "condition", "load", "run_time", "last_error", "origins")
+    list_display = ("called", "owner", "since", "condition", "load", "run_time", "last_error", "tags", "origins")
     list_filter = (
         OwnerFilter,
         OrderFilter,
@@ -155,7 +160,8 @@ class ConfigAdmin(SteeringAdmin):
         NodeFilter,
     )
     search_fields = ("text",)
-    search_help_text = "Words of the title or the YAML, a short ID, or, for authors, a digest or a check ID"
+    search_help_text = "tag:env:prod check:postgres state:failing, words of the title or the YAML, an ID"
+    words = CONFIG_WORDS
     ordering = (Natural("title"), "pk")
     sortable_by = ("called", "since", "condition", "load", "run_time")
     readonly_fields = (
@@ -179,12 +185,9 @@ class ConfigAdmin(SteeringAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return ConfigList
 
-    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[QuerySet[Any], bool]:
-        exact = sees_digests(request.user)
-        for word in smart_split(first_words(search_term)):
-            quoted = word[0] in "\"'" and word[0] == word[-1] and len(word) > 1
-            queryset = queryset.containing(unescape_string_literal(word) if quoted else word, exact=exact)
-        return queryset, False
+    def with_text(self, request: HttpRequest, rows: Any, text: str) -> QuerySet[Any]:
+        found: QuerySet[Any] = rows.containing(text, exact=sees_digests(request.user))
+        return found
 
     has_add_permission = admin.ModelAdmin.has_add_permission
 
@@ -285,6 +288,11 @@ class ConfigAdmin(SteeringAdmin):
         """The beginning of the last run's error, with all of it on hover; empty if it did not fail."""
         return shortened(config.known.error) if config.known else ""
 
+    @column
+    def tags(self, config: Any) -> SafeString:
+        """Its first tags, each linked to the configs that have it, and how many more it has."""
+        return tag_chips(config.tags)
+
     def orders(self, config: Config) -> str:
         """The orders in words: pinned, paused, isolated."""
         kinds = ("pin", "pinned"), ("pause", "paused"), ("isolation", "isolated")
@@ -306,8 +314,11 @@ class ConfigAdmin(SteeringAdmin):
 
     def page_context(self, request: HttpRequest, config: Config) -> dict[str, Any]:
         exact = sees_digests(request.user)
+        tags = tags_in(config.display_text)
         acted = acts.tables(request.user, Act.objects.of_config(config.pk), config=config.pk)
-        return configpage.context(config, exact=exact) | {"owner": self.owner(config), "acts": acted}
+        return configpage.context(config, exact=exact) | {
+            "owner": self.owner(config), "acts": acted, "tags": tag_chips(tags, len(tags))
+        }  # fmt: skip
 
     @admin.action(description="Unschedule…", permissions=["unschedule"])
     def unschedule(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
@@ -338,6 +349,14 @@ class ConfigAdmin(SteeringAdmin):
         if others:
             messages.info(request, f"{plain_count(len(others), 'config')} more: a config goes with all its shards.")
         return chosen + others
+
+
+def tag_chips(tags: Sequence[str], most: int = MOST_TAGS) -> SafeString:
+    """These tags, each linked to the configs that have it. Of more than `most` the others are named on hover."""
+    links = ((list_url(Config, q=written([Term("tag", tag)])), tag) for tag in tags[:most])
+    shown = format_html_join(" ", '<a class="list-chip" href="{}">{}</a>', links)
+    more = format_html(' <span title="{}">{} more</span>', ", ".join(tags[most:]), len(tags) - most)
+    return shown + more if len(tags) > most else shown
 
 
 def sent_by_others(config: Config) -> list[Origin]:

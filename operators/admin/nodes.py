@@ -38,6 +38,7 @@ from operators.admin.filters import (
     StateFilter,
     TypeFilter,
 )  # fmt: skip
+from operators.queries import NODE_WORDS
 
 
 class NodeList(UncountedChangeList):
@@ -62,7 +63,8 @@ class NodeAdmin(ReadOnlyAdmin):
         StateFilter, SchedulableFilter, PaceFilter, TypeFilter, DomainFilter, AlikeFilter, AcknowledgedFilter
     )  # fmt: skip
     search_fields = ("name",)
-    search_help_text = "Name"
+    search_help_text = "state:silent domain:zone-a check:postgres, or a part of the name"
+    words = NODE_WORDS
     ordering = (Natural("name"),)
     sortable_by = ("called", "shown_state", "load", "failing", "heard", "configs", "shown_schedulable")
     # The head of the page shows the rest.
@@ -86,6 +88,10 @@ class NodeAdmin(ReadOnlyAdmin):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return NodeList
+
+    def with_text(self, request: HttpRequest, rows: Any, text: str) -> QuerySet[Any]:
+        found: QuerySet[Any] = rows.filter(name__icontains=text)
+        return found
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         """The list; of the nodes of one domain also what its loss would do."""

@@ -1,6 +1,6 @@
 """The pages' addresses, below /admin/."""
 
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, re_path
 
 from operators.pages import changes, documentation, failures, loss, nodemap, remedies, search
 
@@ -15,5 +15,6 @@ urlpatterns: list[URLPattern] = [
     path("nodes/node/<int:pk>/loss/", loss.loss, name="loss"),
     path("nodes/domain-loss/", loss.of_domain, name="domain-loss"),
     path("documentation/<slug:page>/", documentation.missing, name="documentation"),
+    re_path("completions/(?P<rows>configs|nodes)/$", search.completions, name="completions"),
     path("search/", search.search, name="search"),
 ]
