@@ -2,11 +2,12 @@
 
 from django.urls import URLPattern, path, re_path
 
-from operators.pages import changes, documentation, failures, loss, nodemap, remedies, search
+from operators.pages import changes, documentation, failures, groups, loss, nodemap, remedies, search
 
 app_name = "pages"
 urlpatterns: list[URLPattern] = [
     path("now/remedy/<str:kind>/", remedies.remedy, name="remedy"),
+    path("groups/", groups.groups, name="groups"),
     path("failures/", failures.failures, name="failures"),
     path("map/", nodemap.nodemap, name="map"),
     path("changes/", changes.changes, name="changes"),

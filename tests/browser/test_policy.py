@@ -34,6 +34,7 @@ PAGES = [
     "/admin/",
     "/admin/map/",
     "/admin/failures/",
+    "/admin/groups/",
     "/admin/changes/",
     "/admin/search/?q=db-07",
     "/admin/password_change/",
