@@ -301,6 +301,8 @@ PAGES: dict[str, Callable[[World], object] | str] = {
     "jsi18n": "It is read.",
     "map": "It is read.",
     "failures": "It is read.",
+    "groups": "It is read.",
+    "completions": "It is read.",
     "autocomplete": "It is read.",
     "view_on_site": "It is read.",
     "app_list": "It is read.",
