@@ -1,10 +1,22 @@
 """Queries that the admin and the operators' API share."""
 
-from typing import Any
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
+import yaml
 from django.db.models import Q, QuerySet
 
-from checks.models import Assignment, Config
+from checks.models import Assignment, Config, Origin
+from checks.models.configs import displayable
+from checks.models.orders import Isolation, Pause, Pin
+from checks.models.troubles import Trouble
+from checks.wire.scrub import scrub
+from checks.wire.yamlnodes import one_line
+from nodes.models import Node, NodeType
+from operators.terms import BadQuery, Term, parse, written
 
 # Wide columns of configs, which lists do not read.
 WIDE_COLUMNS = ("original", "wire", "scrubbed", "text")
@@ -21,6 +33,154 @@ def of_node(name: str) -> QuerySet[Any]:
     """The ids of the configs that are assigned to the node of this name, and of its endpoint checks."""
     owned = Assignment.objects.filter(node__name=name).values("config_id")
     return owned.union(Config.objects.filter(node_name=name).exclude(node_name="").order_by().values("pk"))
+
+
+# Configs by their orders.
+ORDERED = {
+    word: Q(pk__in=kind.objects.filter(config__isnull=False).order_by().values("config"))
+    for word, kind in (("pinned", Pin), ("paused", Pause), ("isolated", Isolation))
+}
+
+
+def in_trouble(kind: str) -> Q:
+    """Configs with this trouble where they are."""
+    return Q(pk__in=Trouble.objects.current().filter(kind=kind).values("config"))
+
+
+# The tags of instances, as texts of configs have them.
+_TAGS = re.compile(r"^(?:- |  )tags:\n((?:  - .*\n)+)", re.MULTILINE)
+
+
+def tags_in(text: str) -> list[str]:
+    """The tags in a config's text, in its order."""
+    items = (item[4:] for found in _TAGS.finditer(text) for item in found[1].splitlines())
+    return list(dict.fromkeys(str(yaml.safe_load(item)) if item[0] in "\"'" else item for item in items))
+
+
+def with_tag(tag: str) -> Q:
+    """Configs whose text has this tag. YAML has those that are no plain scalars in quotes."""
+    if one_line(tag) == tag:
+        return _with_item(f"{tag}\n")
+    quoted = tag.replace("'", "''")
+    return _with_item(f"'{quoted}'\n") | _with_item(f"{json.dumps(tag, ensure_ascii=False)}\n")
+
+
+def _with_item(beginning: str) -> Q:
+    """Configs whose text has an item of an instance's list that begins so."""
+    return displayable() & Q(text__contains=f"\n  - {beginning}")
+
+
+class Word(NamedTuple):
+    """A filter of the bar. told: what it is, for its completion and the docs. values: its values that begin with a text."""
+
+    told: str
+    condition: Callable[[str], Q]
+    values: Callable[[str], Iterable[str]]
+
+
+# The last term of a query that is being typed.
+_UNFINISHED = re.compile(r"""(?:^|(?<=\s))(-?)(?:([a-z]+):"?)?([^\s"]*)\Z""")
+# The most values that a word is completed with, and the configs whose texts are read for tags.
+MOST_VALUES, MOST_READ = 20, 100
+
+
+def _choice(told: str, conditions: Mapping[str, Callable[[], Q]]) -> Word:
+    """A word that has one of these values."""
+
+    def condition(value: str) -> Q:
+        if value not in conditions:
+            raise BadQuery(f"there is no {value}, there are {', '.join(conditions)}")
+        return conditions[value]()
+
+    return Word(told, condition, lambda beginning: [one for one in conditions if one.startswith(beginning)])
+
+
+def _names(rows: QuerySet[Any], column: str) -> Callable[[str], list[str]]:
+    """Values of a column that begin with a text."""
+
+    def values(beginning: str) -> list[str]:
+        found = rows.filter(**{f"{column}__startswith": beginning}).order_by(column)
+        return [scrub(name) for name in found.values_list(column, flat=True).distinct()[:MOST_VALUES]]
+
+    return values
+
+
+def _tags(beginning: str) -> list[str]:
+    """The commonest tags that begin with this, of the first configs that have one."""
+    having = Config.objects.filter(_with_item(beginning) | _with_item(f"'{beginning}")).order_by()
+    texts = having.values_list("text", flat=True)[:MOST_READ]
+    counts = Counter(tag for text in texts for tag in tags_in(text) if tag.startswith(beginning))
+    return [tag for tag, _ in counts.most_common(MOST_VALUES)]
+
+
+def _teams(beginning: str) -> list[str]:
+    return [tag.removeprefix("team:") for tag in _tags(f"team:{beginning}")]
+
+
+def _is(condition: Q) -> Callable[[], Q]:
+    return lambda: condition
+
+
+_STATES = {state: _is(condition) for state, condition in (CONFIG_STATES | ORDERED).items()}
+_TROUBLES = {kind: lambda kind=kind: in_trouble(kind) for kind in Trouble.Kind.values}
+# What the bar above the configs understands.
+CONFIG_WORDS = {
+    "tag": Word("a tag of an instance", with_tag, _tags),
+    "team": Word("the tag team:", lambda value: with_tag(f"team:{value}"), _teams),
+    "check": Word("the check's name", lambda value: Q(name=value), _names(Config.objects.all(), "name")),
+    "node": Word("the node that has it", lambda value: Q(pk__in=of_node(value)), _names(Node.objects.all(), "name")),
+    "state": _choice("what is wrong with it, or ordered", _STATES | _TROUBLES),
+    "source": Word(
+        "who sends it",
+        lambda value: Q(pk__in=Origin.objects.filter(source=value).values("config")),
+        _names(Origin.objects.all(), "source"),
+    ),
+}
+# What the bar above the nodes understands. The rows are those of `with_state()`.
+NODE_WORDS = {
+    "state": _choice("whether it is heard", {state: _is(Q(state=state)) for state in ("alive", "silent", "lost")}),
+    "type": _choice("what it is", {type_.name.lower(): _is(Q(heartbeat__node_type=type_)) for type_ in NodeType}),
+    "domain": Word(
+        "its failure domain",
+        lambda value: Q(domain=value),
+        lambda beginning: [one for one in Node.objects.domains() if one.startswith(beginning)][:MOST_VALUES],
+    ),
+    "check": Word(
+        "a check that it has",
+        lambda value: Q(pk__in=Assignment.objects.filter(config__name=value).values("node")),
+        _names(Config.objects.all(), "name"),
+    ),
+}
+
+
+def matching(rows: Any, query: str, words: Mapping[str, Word], free: Callable[[Any, str], Any]) -> Any:
+    """The rows that all terms of a query let through. free: the rows that have a text. Raises BadQuery."""
+    for term in parse(query, words):
+        rows = rows.filter(_condition(term, words)) if term.word else free(rows, term.value)
+    return rows
+
+
+def completed(query: str, words: Mapping[str, Word]) -> list[tuple[str, str]]:
+    """What the query may go on with: [(query, what its last word is)]."""
+    found = _UNFINISHED.search(query)
+    if not found:
+        return []
+    before, (sign, word, value) = query[: found.start(1)], found.groups()
+    if word is None:
+        named = ((name, words[name].told) for name in words if name.startswith(value))
+        return [(f"{before}{sign}{name}:", told) for name, told in named]
+    if word not in words:
+        return []
+    values = words[word].values(value)
+    return [(before + written([Term(word, one, sign == "-")]), words[word].told) for one in values if one]
+
+
+def _condition(term: Term, words: Mapping[str, Word]) -> Q:
+    try:
+        condition = words[term.word].condition(term.value)
+    except BadQuery as error:
+        raise BadQuery(f"{term.word}: {error}") from None
+    return ~condition if term.is_not else condition
 
 
 def state_of(config: Config) -> str:

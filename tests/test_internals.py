@@ -235,10 +235,10 @@ def test_a_list_sets_all_that_django_s_own_sets() -> None:
     assert wanted <= assigned(ours.UncountedChangeList.get_results)
 
 
-@of("Django: ChangeList.get_filters, get_ordering_field")
+@of("Django: ChangeList.get_filters, get_ordering, get_ordering_field")
 @pytest.mark.django_db
 def test_filters_tell_what_no_filter_took(admin_user: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("get_filters", "get_ordering_field"):
+    for name in ("get_filters", "get_ordering", "get_ordering_field"):
         assert takes_what_the_original_takes(getattr(ours.DeclaredChangeList, name), getattr(main.ChangeList, name))
     request = RequestFactory().get("/", {"name": "ash"})
     request.user = admin_user

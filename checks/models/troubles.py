@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any, ClassVar, NamedTuple
 
 from django.db import connection, models
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 
 from checks.models.configs import Instance
 from checks.models.map import fetched
@@ -178,6 +178,12 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
     def current(self) -> TroubleQuerySet:
         """Troubles of configs that have an owner: others may have lost it since the last stats."""
         return self.filter(config__assignment__isnull=False)
+
+    def failing_on(self, node: str = "pk") -> Coalesce:
+        """Expression: how many configs fail on the node of a row. node: the path from the row to the node's id."""
+        of_node = self.filter(kind=Trouble.Kind.FAILING, config__assignment__node=models.OuterRef(node)).order_by()
+        number = of_node.values("kind").annotate(number=models.Count("pk")).values("number")
+        return Coalesce(models.Subquery(number), 0)
 
 
 def trouble_kinds() -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from functools import reduce
@@ -11,7 +12,7 @@ from typing import Any
 from django.db import connection, models, transaction
 from django.db.models import Case, Count, Exists, F, Min, OuterRef, Q, Value, When
 from django.db.models.fields.json import KeyTextTransform
-from django.db.models.functions import Coalesce, Now, NullIf
+from django.db.models.functions import Cast, Coalesce, Now, NullIf
 
 from acts.models import Act
 from acts.recording import record
@@ -219,6 +220,18 @@ class NodeQuerySet(models.QuerySet["Node"]):
         found: NodeQuerySet = self.annotate(
             state=Case(lost, silent, default=Value("alive")), silence=silence, intake=intake(), domain=domain()
         )
+        return found
+
+    def with_loads(self, loads: Mapping[int, float]) -> NodeQuerySet:
+        """Each with its `load`: that of {node's id: load}, else None. As one argument, to sort any number of nodes by it."""
+        load = models.Func(
+            Value(json.dumps(loads)),
+            Cast("pk", models.TextField()),
+            template="(%(expressions)s)::float8",
+            arg_joiner="::jsonb ->> ",
+            output_field=models.FloatField(null=True),
+        )
+        found: NodeQuerySet = self.annotate(load=load)
         return found
 
     def cordon(

@@ -1,31 +1,39 @@
 """What the admin's pages share: links, tables, lists that filter by declared fields and never count, read-only rows."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ORDER_VAR, PAGE_VAR, SEARCH_VAR
 from django.core.exceptions import FieldDoesNotExist
 from django.core.paginator import Paginator
 from django.db import DataError
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import Truncator
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.views import ChangeList
 
 from checks.explain.alerts import Alert, Target
+from checks.models import Config
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import ago, moment
+from operators.queries import Word, matching
+from operators.terms import BadQuery, parse, written
 
 TABLE_ROWS = 20
+# So much of an error is shown in lists.
+MOST_ERROR_WORDS = 12
 LAST_PAGE = 1_000_000
 
 
@@ -54,10 +62,21 @@ def aged(time: datetime, now: datetime) -> SafeString:
     return format_html('<time datetime="{}" title="{}">{}</time>', time.isoformat(), moment(time), ago(now - time))
 
 
+def shortened(error: str) -> SafeString | str:
+    """The first MOST_ERROR_WORDS words of an error, with all of it on hover."""
+    shown = Truncator(error).words(MOST_ERROR_WORDS)
+    return format_html('<span title="{}">{}</span>', error, shown) if error else ""
+
+
 def list_url(model: type[Model], **query: Any) -> str:
     """The URL of a model's list, filtered by the query."""
     url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
     return f"{url}?{urlencode(query)}" if query else url
+
+
+def by_load(node: str) -> str:
+    """The URL of the list of what a node runs, the greatest load first."""
+    return list_url(Config, node=node, o="-load")
 
 
 def address(target: Target) -> str:
@@ -93,6 +112,13 @@ class Table:
         return cls(title, headers, listed[:TABLE_ROWS], more if len(listed) > TABLE_ROWS else "")
 
 
+class Chip(NamedTuple):
+    """A filter of a list that is on. without: the list's URL without it."""
+
+    text: str
+    without: str
+
+
 class UncountedPaginator(Paginator):  # type: ignore[type-arg]
     """Marks a list whose pages `UncountedChangeList` reads."""
 
@@ -100,13 +126,46 @@ class UncountedPaginator(Paginator):  # type: ignore[type-arg]
 
 
 class DeclaredChangeList(ChangeList):
-    """A list that filters and sorts only by what its admin declares.
+    """A list that filters and sorts only by what its admin declares. A column is sorted by its number or name: `?o=-load`.
 
     Django's own list filters by any lookup of any field: whoever may see the list could find out, letter by letter, what no
     page shows. It also sorts by columns that are not offered for it.
     """
 
     model_admin: "DeclaredAdmin"
+
+    @property
+    def chips(self) -> list[Chip]:
+        """What filters the list now: the terms of its bar and its other filters, each with the list's URL without it."""
+        given = {name: self.params[name] for name in self.params if name in self.model_admin.linked}
+        titles: dict[str, tuple[str, Mapping[str, str]]] = {name: (name, {}) for name in given}
+        for spec in self.filter_specs:
+            titles |= {name: (spec.title, getattr(spec, "options", {})) for name in spec.expected_parameters()}
+        found = []
+        for name, (title, options) in titles.items():
+            if value := str(self.params.get(name, "")):
+                found.append(Chip(f"{title}: {options.get(value, value)}", self._url({name: None})))
+        return [*self._terms(), *found]
+
+    @property
+    def unfiltered(self) -> str:
+        """The list's URL with nothing but its order."""
+        return self._url(dict.fromkeys(name for name in self.params if name != ORDER_VAR))
+
+    def _terms(self) -> list[Chip]:
+        try:
+            terms = parse(self.query, self.model_admin.words) if self.model_admin.words else []
+        except BadQuery:
+            terms = []
+        if not terms:
+            return [Chip(self.query, self._url({SEARCH_VAR: None}))] if self.query else []
+        rest = (written(terms[:number] + terms[number + 1 :]) or None for number in range(len(terms)))
+        return [
+            Chip(written([term]), self._url({SEARCH_VAR: others})) for term, others in zip(terms, rest, strict=True)
+        ]
+
+    def _url(self, changed: dict[str, Any]) -> str:
+        return self.get_query_string({PAGE_VAR: None, **changed})
 
     def get_filters(self, request: HttpRequest) -> tuple[list[Any], bool, dict[str, Any], bool, bool]:
         """Raise DisallowedModelAdminLookup for an undeclared filter; the answer is 400."""
@@ -116,6 +175,15 @@ class DeclaredChangeList(ChangeList):
             if name not in self.model_admin.linked:
                 raise DisallowedModelAdminLookup(f"{self.opts.label} has no filter {name[:100]}")
         return found
+
+    def get_ordering(self, request: HttpRequest, queryset: Any) -> Any:
+        # Links name columns: their numbers depend on what else the user sees.
+        asked = str(self.params.get(ORDER_VAR, "")).split(".")
+        numbers = {name: str(number) for number, name in enumerate(map(str, self.list_display))}
+        signs = (("-", one[1:]) if one.startswith("-") else ("", one) for one in asked)
+        if any(asked):
+            self.params[ORDER_VAR] = ".".join(sign + numbers.get(name, name) for sign, name in signs)
+        return super().get_ordering(request, queryset)
 
     def get_ordering_field(self, field_name: Any) -> Any:
         is_offered = self.sortable_by is None or field_name in self.sortable_by
@@ -174,13 +242,24 @@ def first_words(searched: str) -> str:
 class DeclaredAdmin(ModelAdmin):
     """The base of every admin. Its list only filters and sorts by what it declares.
 
-    linked: lookups that links to the list use, besides those of `list_filter`.
+    linked: lookups that links to the list use, besides those of `list_filter`. words: the filters that its bar understands.
     """
 
     linked: Sequence[str] = ()
+    words: Mapping[str, Word] = {}
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
-        return super().get_search_results(request, queryset, first_words(search_term))
+        if not self.words:
+            return super().get_search_results(request, queryset, first_words(search_term))
+        try:
+            return matching(queryset, search_term, self.words, partial(self.with_text, request)), False
+        except BadQuery as error:
+            messages.error(request, f"Nothing is shown: {scrub(str(error))}.")
+            return queryset.none(), False
+
+    def with_text(self, request: HttpRequest, rows: Any, text: str) -> QuerySet[Any]:
+        """The rows that have a text of the bar."""
+        raise NotImplementedError
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return DeclaredChangeList

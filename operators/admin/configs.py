@@ -14,7 +14,6 @@ from django.urls import URLPattern, path
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.text import Truncator, smart_split, unescape_string_literal
 from django.views.decorators.http import require_POST
 from unfold.decorators import display as column
 from unfold.views import ChangeList
@@ -22,6 +21,7 @@ from unfold.views import ChangeList
 from acts.models import Act
 from checks.explain import facts
 from checks.models import Config, Origin, Source
+from checks.models.configs import displayable
 from checks.models.troubles import Trouble
 from checks.sources import authored, origins
 from checks.sources.authored import ADMIN, by_hand
@@ -40,10 +40,10 @@ from operators.admin.base import (
     aged,
     anchor,
     example,
-    first_words,
     link,
     list_url,
     row_url,
+    shortened,
 )
 from operators.admin.configform import ConfigForm, remarks_on
 from operators.admin.filters import (
@@ -56,24 +56,27 @@ from operators.admin.filters import (
     SourceFilter,
     TroubleFilter,
 )
-from operators.queries import WIDE_COLUMNS, state_of
+from operators.queries import CONFIG_WORDS, WIDE_COLUMNS, state_of, tags_in
 from operators.roles import sees_digests
+from operators.terms import Term, written
 
 # Fields that are only shown when they have a value.
 OPTIONAL_FIELDS = ("node_name", "dangling_since", "former_node")
 DANGLING = SafeString('<span class="font-semibold text-orange-700 dark:text-orange-400">none: dangling</span>')
-# So much of an error is shown in the list.
-MOST_ERROR_WORDS = 12
+# The most tags of a config in the list.
+MOST_TAGS = 4
 
 
 class ConfigList(UncountedChangeList):
-    """The list, whose rows have `known`: what is known of the config now."""
+    """The list, whose rows have `known`, what is known of the config now, and its `tags`."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         known = facts.of_many([one for one in self.result_list if one.trouble])
+        shown = Config.objects.filter(displayable(), pk__in=[one.pk for one in self.result_list])
+        texts = dict(shown.values_list("pk", "text"))
         for one in self.result_list:
-            one.known = known.get(one.pk)
+            one.known, one.tags = known.get(one.pk), tags_in(texts.get(one.pk, ""))
 
 
 @admin.register(Config)
@@ -81,7 +84,7 @@ class ConfigAdmin(SteeringAdmin):
     """The configs, with their orders, origins and owners. Configs written by hand can be edited."""
 
     form = ConfigForm
-    list_display = ("called", "owner", "since", "condition", "load", "run_time", "last_error", "origins")
+    list_display = ("called", "owner", "since", "condition", "load", "run_time", "last_error", "tags", "origins")
     list_filter = (
         OwnerFilter,
         OrderFilter,
@@ -93,7 +96,8 @@ class ConfigAdmin(SteeringAdmin):
         NodeFilter,
     )
     search_fields = ("text",)
-    search_help_text = "Words of the title or the YAML, a short ID, or, for authors, a digest or a check ID"
+    search_help_text = "tag:env:prod check:postgres state:failing, words of the title or the YAML, an ID"
+    words = CONFIG_WORDS
     ordering = (Natural("title"), "pk")
     sortable_by = ("called", "since", "condition", "load", "run_time")
     readonly_fields = (
@@ -145,12 +149,9 @@ class ConfigAdmin(SteeringAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return ConfigList
 
-    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[QuerySet[Any], bool]:
-        exact = sees_digests(request.user)
-        for word in smart_split(first_words(search_term)):
-            quoted = word[0] in "\"'" and word[0] == word[-1] and len(word) > 1
-            queryset = queryset.containing(unescape_string_literal(word) if quoted else word, exact=exact)
-        return queryset, False
+    def with_text(self, request: HttpRequest, rows: Any, text: str) -> QuerySet[Any]:
+        found: QuerySet[Any] = rows.containing(text, exact=sees_digests(request.user))
+        return found
 
     has_add_permission = admin.ModelAdmin.has_add_permission
 
@@ -249,9 +250,12 @@ class ConfigAdmin(SteeringAdmin):
     @column(description="last error")
     def last_error(self, config: Any) -> SafeString | str:
         """The beginning of the last run's error, with all of it on hover; empty if it did not fail."""
-        error = config.known.error if config.known else ""
-        shown = Truncator(error).words(MOST_ERROR_WORDS)
-        return format_html('<span title="{}">{}</span>', error, shown) if error else ""
+        return shortened(config.known.error) if config.known else ""
+
+    @column
+    def tags(self, config: Any) -> SafeString:
+        """Its first tags, each linked to the configs that have it, and how many more it has."""
+        return tag_chips(config.tags)
 
     def orders(self, config: Config) -> str:
         """The orders in words: pinned, paused, isolated."""
@@ -274,10 +278,12 @@ class ConfigAdmin(SteeringAdmin):
 
     def page_context(self, request: HttpRequest, config: Config) -> dict[str, Any]:
         exact = sees_digests(request.user)
+        tags = tags_in(config.display_text)
         acted = acts.tables(request.user, Act.objects.of_config(config.pk), config=config.pk)
         return configpage.context(config, exact=exact) | {
             "owner": self.owner(config),
             "acts": acted,
+            "tags": tag_chips(tags, len(tags)),
             "history": charts.of_config(request, config),
             "may_move": self.has_reassign_permission(request) and "reassign" in self.row_actions(request, config),
             "command": f"clusteragent why {short_id(config.digest)}",
@@ -314,6 +320,14 @@ class ConfigAdmin(SteeringAdmin):
         if others:
             messages.info(request, f"{plain_count(len(others), 'config')} more: a config goes with all its shards.")
         return chosen + others
+
+
+def tag_chips(tags: Sequence[str], most: int = MOST_TAGS) -> SafeString:
+    """These tags, each linked to the configs that have it. Of more than `most` the others are named on hover."""
+    links = ((list_url(Config, q=written([Term("tag", tag)])), tag) for tag in tags[:most])
+    shown = format_html_join(" ", '<a class="list-chip" href="{}">{}</a>', links)
+    more = format_html(' <span title="{}">{} more</span>', ", ".join(tags[most:]), len(tags) - most)
+    return shown + more if len(tags) > most else shown
 
 
 def sent_by_others(config: Config) -> list[Origin]:

@@ -13,12 +13,11 @@ from unfold.contrib.filters.admin import DropdownFilter, RangeDateFilter, TextFi
 from checks.explain import alerts
 from checks.models import Config, Origin
 from checks.models.configs import KUBERNETES
-from checks.models.orders import Isolation, Pause, Pin
 from checks.models.troubles import Trouble
 from checks.sources.kubernetes.subjects import CLUSTERCHECK, SERVICE, Subject, beginnings
 from checks.wire.scrub import scrub
 from nodes.models import Node, NodeType, Slowness
-from operators.queries import CONFIG_STATES, of_node
+from operators.queries import CONFIG_STATES, ORDERED, in_trouble, of_node
 
 MOST_CHOICES = 500
 # The states of nodes with their colours, and the reasons why a node takes nothing new.
@@ -87,12 +86,8 @@ class OrderFilter(OptionFilter):
     def condition(self, value: str) -> Q:
         if value == "astray":
             return Q(pk__in=alerts.pins_astray().order_by().values("config"))
-        kinds = {"pinned": Pin, "paused": Pause, "isolated": Isolation}
-        ordered = {
-            name: Q(pk__in=kind.objects.filter(config__isnull=False).order_by().values("config"))
-            for name, kind in kinds.items()
-        }
-        return ~(ordered["pinned"] | ordered["paused"] | ordered["isolated"]) if value == "none" else ordered[value]
+        pinned, paused, isolated = ORDERED.values()
+        return ~(pinned | paused | isolated) if value == "none" else ORDERED[value]
 
 
 class CheckFilter(DropdownFilter):
@@ -160,7 +155,7 @@ class TroubleFilter(OptionFilter):
     options = dict(Trouble.Kind.choices)
 
     def condition(self, value: str) -> Q:
-        return Q(pk__in=Trouble.objects.current().filter(kind=value).values("config"))
+        return in_trouble(value)
 
 
 class AcknowledgedFilter(OptionFilter):

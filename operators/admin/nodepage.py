@@ -2,14 +2,16 @@
 
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import F, Q
 
 from checks.dispatcher import costs
-from checks.explain import drains
-from checks.models import Assignment, Config, Handover, Move
-from clusteragent.lib.words import ago, grouped_count, percent, utc
+from checks.explain import drains, facts
+from checks.models import Config, Handover, Move
+from clusteragent.lib import clock
+from clusteragent.lib.database.natural import Natural
+from clusteragent.lib.words import ago, grouped_count, milliseconds, percent, utc
 from nodes.models import Node, NodeEvent, Pod, Runner, RunnerStats, Slowness
-from operators.admin.base import TABLE_ROWS, Table, anchor, link, list_url
+from operators.admin.base import TABLE_ROWS, Table, aged, anchor, by_load, link, list_url, shortened
 from operators.queries import WIDE_COLUMNS
 
 
@@ -20,15 +22,26 @@ def context(node: Any) -> dict[str, Any]:
 
 
 def configs(node: Node) -> Table:
-    """A table of the node's first configs."""
-    owned = Assignment.objects.filter(node=node).select_related("config").prefetch_related("config__origins")
-    owned = owned.order_by("config__title", "config__name", "pk")
+    """A table of the node's configs that cost most. All of them are in the list, which is sorted by each of these columns."""
+    owned = Config.objects.filter(assignment__node=node).select_related("assignment", "cost", "pause")
+    owned = owned.order_by(F("cost__workers_needed").desc(nulls_last=True), Natural("title"), "pk").defer(*WIDE_COLUMNS)
+    first = list(owned.prefetch_related("origins")[: TABLE_ROWS + 1])
+    known, now = facts.of_many(first), clock.now()
     rows = []
-    for one in owned.defer(*(f"config__{column}" for column in WIDE_COLUMNS))[: TABLE_ROWS + 1]:
-        origins = ", ".join(map(str, one.config.origins.all()))
-        rows.append((link(one.config), origins, one.since, one.reason))
-    headers = ("config", "origins", "since", "reason")
-    return Table.of("Configs", headers, rows, list_url(Config, node=node.name))
+    for one in first:
+        cost = one.cost if hasattr(one, "cost") else None
+        seconds = cost.seconds if cost else None
+        rows.append((
+            link(one),
+            percent(cost.workers_needed) if cost else "",
+            "" if seconds is None else milliseconds(1000 * seconds),
+            shortened(known[one.pk].error),
+            aged(one.assignment.since, now),
+            one.assignment.reason,
+            ", ".join(map(str, one.origins.all())),
+        ))  # fmt: skip
+    headers = ("config", "load", "run time", "last error", "since", "reason", "origins")
+    return Table.of("Configs, the greatest loads first", headers, rows, by_load(node.name))
 
 
 def timeline(node: Node) -> Table:
@@ -57,7 +70,7 @@ def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
             ("Type", node.heartbeat.get_node_type_display()),
             *([("Domain", node.domain)] if node.domain else []),
             ("Acknowledged", _acknowledged(node)),
-            ("Load", percent(load)),
+            ("Load", anchor(by_load(node.name), percent(load))),
             configs,
             ("Running by its stats", grouped_count(running, "check") if running else "unknown"),
         ]

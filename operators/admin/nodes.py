@@ -3,25 +3,27 @@
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, F, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
+from unfold.views import ChangeList
 
 from acts.models import Act
 from acts.recording import record
-from checks.dispatcher import deciding
+from checks.dispatcher import costs, deciding
 from checks.explain import alerts, drains
 from checks.models import Config
+from checks.models.troubles import Trouble
 from clusteragent.lib.database.natural import Natural
-from clusteragent.lib.words import ago, grouped_count, listed, plain_count
+from clusteragent.lib.words import ago, grouped_count, listed, percent, plain_count
 from nodes.declarations import parse
 from nodes.models import Node, NodeEvent, Slowness
 from nodes.models.nodes import named_domain
 from operators import charts, documentation
 from operators.admin import acts, nodepage
-from operators.admin.base import ReadOnlyAdmin, Table, anchor, list_url
+from operators.admin.base import ReadOnlyAdmin, Table, UncountedChangeList, anchor, by_load, list_url
 from operators.admin.filters import (
     CLOSED,
     PACE_COLOURS,
@@ -36,6 +38,17 @@ from operators.admin.filters import (
     TypeFilter,
 )  # fmt: skip
 from operators.admin.plans import show_plan
+from operators.queries import NODE_WORDS
+
+
+class NodeList(UncountedChangeList):
+    """The list, whose nodes have `load`: their load, None for a lost node."""
+
+    root_queryset: Any
+
+    def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[Any]:
+        self.root_queryset = self.root_queryset.with_loads(costs.loads())
+        return super().get_queryset(request, *args, **kwargs)
 
 
 @admin.register(Node)
@@ -43,15 +56,17 @@ class NodeAdmin(ReadOnlyAdmin):
     """The nodes, with their state, configs and load."""
 
     list_display = (
-        "called", "shown_state", "configs", "heard", "shown_type", "address", "up_to_date", "shown_schedulable"
+        "called", "shown_state", "load", "failing", "configs", "heard", "shown_type", "address", "up_to_date",
+        "shown_schedulable",
     )  # fmt: skip
     list_filter = (
         StateFilter, SchedulableFilter, PaceFilter, TypeFilter, DomainFilter, AlikeFilter, AcknowledgedFilter
     )  # fmt: skip
     search_fields = ("name",)
-    search_help_text = "Name"
+    search_help_text = "state:silent domain:zone-a check:postgres, or a part of the name"
+    words = NODE_WORDS
     ordering = (Natural("name"),)
-    sortable_by = ("called", "heard", "configs")
+    sortable_by = ("called", "shown_state", "load", "failing", "heard", "configs", "shown_schedulable")
     # The head of the page shows the rest.
     fields = readonly_fields = (
         "shown_declared", "labels", "weight", "max_configs", "config_version", "first_seen", "lost_at"
@@ -66,7 +81,16 @@ class NodeAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
         late = alerts.unacknowledged().filter(pk=OuterRef("pk"))
         nodes = Node.objects.with_state().select_related("heartbeat", "slowness")
-        found: QuerySet[Node] = drains.counted(nodes).annotate(is_late=Exists(late))
+        found: QuerySet[Node] = drains.counted(nodes).annotate(
+            is_late=Exists(late), failing=Trouble.objects.failing_on()
+        )
+        return found
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return NodeList
+
+    def with_text(self, request: HttpRequest, rows: Any, text: str) -> QuerySet[Any]:
+        found: QuerySet[Any] = rows.filter(name__icontains=text)
         return found
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
@@ -107,10 +131,20 @@ class NodeAdmin(ReadOnlyAdmin):
         """The names of living nodes that a reader could take for this one."""
         return node.looks_like()
 
-    @display(description="state", label=STATE_COLOURS)
+    @display(description="state", label=STATE_COLOURS, ordering="state")
     def shown_state(self, node: Any) -> str:
         """The state: alive, silent or lost."""
         return str(node.state)
+
+    @display(ordering=F("load").asc(nulls_first=True))
+    def load(self, node: Any) -> SafeString | str:
+        """What its configs need of its workers, linked to them, the greatest load first; empty for a lost node."""
+        return "" if node.load is None else anchor(by_load(node.name), percent(node.load))
+
+    @display(ordering="failing")
+    def failing(self, node: Any) -> SafeString | str:
+        """How many of its configs fail, linked to them; empty if none does."""
+        return anchor(list_url(Config, node=node.name, trouble="failing"), node.failing) if node.failing else ""
 
     @display(ordering="configs")
     def configs(self, node: Any) -> SafeString:
@@ -148,7 +182,11 @@ class NodeAdmin(ReadOnlyAdmin):
             return ""
         return "yes" if node.heartbeat.acknowledged == node.config_version else "late" if node.is_late else "fetching"
 
-    @display(description="schedulable", label={"yes": "success"} | dict.fromkeys((*CLOSED, "lost"), "warning"))
+    @display(
+        description="schedulable",
+        ordering="intake",
+        label={"yes": "success"} | dict.fromkeys((*CLOSED, "lost"), "warning"),
+    )
     def shown_schedulable(self, node: Any) -> str:
         """`yes`, or why it takes nothing new."""
         if node.state == "lost":

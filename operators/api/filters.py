@@ -1,5 +1,6 @@
 """The filters of the lists of the operators' API."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import django_filters as filters
@@ -12,11 +13,13 @@ from rest_framework.request import Request
 from acts.models import Act
 from checks.models import Config, Instance, Move, Origin
 from checks.models.configs import displayable
+from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id_in
 from nodes.models import Node, NodeEvent, NodeType
 from operators.api.serializers import NODE_STATES
-from operators.queries import CONFIG_STATES, of_node
+from operators.queries import CONFIG_STATES, CONFIG_WORDS, NODE_WORDS, Word, matching, of_node
 from operators.roles import sees_digests
+from operators.terms import BadQuery
 
 
 def _choices(*values: str) -> list[tuple[str, str]]:
@@ -52,8 +55,20 @@ class DigestFilter(filters.FilterSet):
         return rows.filter(digest=value) if sees_digests(self.request.user) else rows.none()
 
 
+def _matching(rows: Any, query: str, words: Mapping[str, Word], free: Callable[[Any, str], Any]) -> Any:
+    """See `queries.matching`. A query that can't be understood is answered with 400."""
+    try:
+        return matching(rows, query, words, free)
+    except BadQuery as error:
+        raise ValidationError({"q": [scrub(str(error))]}) from error
+
+
 class ConfigFilter(DigestFilter):
     """Filters of the configs."""
+
+    q = filters.CharFilter(
+        method="understanding", help_text="As in the bar above the list: tag:env:prod -state:failing."
+    )
 
     check = filters.CharFilter(field_name="name", help_text="The check's name.")
     title = filters.CharFilter(help_text="How people call it: the whole title.")
@@ -70,6 +85,11 @@ class ConfigFilter(DigestFilter):
     class Meta:
         model = Config
         fields: tuple[str, ...] = ()
+
+    def understanding(self, configs: Any, name: str, value: str) -> Any:
+        """The configs that all terms of the query let through."""
+        exact = sees_digests(self.request.user)
+        return _matching(configs, value, CONFIG_WORDS, lambda rows, text: rows.containing(text, exact=exact))
 
     def in_state(self, configs: QuerySet[Config], name: str, value: str) -> QuerySet[Config]:
         """The configs in this state, one of CONFIG_STATES."""
@@ -107,6 +127,8 @@ class ConfigFilter(DigestFilter):
 class NodeFilter(filters.FilterSet):
     """Filters of the nodes."""
 
+    q = filters.CharFilter(method="understanding", help_text="As in the bar above the list: state:silent domain:a.")
+
     state = filters.ChoiceFilter(choices=_choices(*NODE_STATES))
     type = filters.ChoiceFilter(choices=_choices(*(type_.name.lower() for type_ in NodeType)), method="of_type")
     schedulable = filters.BooleanFilter(help_text="false: cordoned or lost.", method="taking")
@@ -116,6 +138,10 @@ class NodeFilter(filters.FilterSet):
     class Meta:
         model = Node
         fields: tuple[str, ...] = ()
+
+    def understanding(self, nodes: Any, name: str, value: str) -> Any:
+        """The nodes that all terms of the query let through."""
+        return _matching(nodes, value, NODE_WORDS, lambda rows, text: rows.filter(name__icontains=text))
 
     def of_type(self, nodes: QuerySet[Node], name: str, value: str) -> QuerySet[Node]:
         """The nodes of this type."""

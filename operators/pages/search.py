@@ -11,13 +11,16 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.html import format_html_join
 
 from checks.models import Assignment, Config, Instance, Origin
 from checks.models.configs import containing, displayable
 from nodes.models import Node
 from operators.admin.base import first_words, list_url, row_url
 from operators.pages import base
+from operators.queries import CONFIG_WORDS, NODE_WORDS, completed
 from operators.roles import sees_digests
+from operators.terms import MOST_CHARACTERS, Term, written
 
 # The most hits of each kind, on the page and in the palette.
 MOST, MOST_OF_A_KIND = 20, 5
@@ -69,6 +72,15 @@ def search(request: HttpRequest) -> HttpResponse:
     return base.render(request, "operators/search.html", "Search", **context)
 
 
+@base.fragment
+def completions(request: HttpRequest, rows: str) -> HttpResponse:
+    """What a filter bar may go on with, as options of its list. rows: configs or nodes."""
+    words = {"configs": CONFIG_WORDS, "nodes": NODE_WORDS}[rows]
+    query = request.GET.get("q", "")[:MOST_CHARACTERS].replace("\0", "")
+    options = format_html_join("\n", '<option value="{}" label="{}"></option>', completed(query, words))
+    return HttpResponse(options)
+
+
 def _palette(request: HttpRequest, exact: bool) -> dict[str, Any]:
     """The palette's lines [(URL, text, what it is)]: pages with such a title, then hits, at last the search for all of them."""
     query = first_words(request.GET["s"].replace("\0", ""))
@@ -85,7 +97,7 @@ def _palette(request: HttpRequest, exact: bool) -> dict[str, Any]:
 
 def _groups(query: str, exact: bool) -> Iterable[Group]:
     words = query.split()
-    all_configs = list_url(Config, q=query)
+    all_configs = list_url(Config, q=written(Term("", word) for word in words))
     of_ours = displayable("config__")
     instances = _with_all(Instance.objects.filter(of_ours), "shown_name", words).order_by("shown_name", "pk")
     yield _group(
@@ -94,7 +106,11 @@ def _groups(query: str, exact: bool) -> Iterable[Group]:
         all_configs,
     )
     nodes = _with_all(Node.objects.all(), "name", words)
-    yield _group("Nodes", (Hit(row_url(one), one.name) for one in nodes[: MOST + 1]), list_url(Node, q=query))
+    yield _group(
+        "Nodes",
+        (Hit(row_url(one), one.name) for one in nodes[: MOST + 1]),
+        list_url(Node, q=written(Term("", word) for word in words)),
+    )
     origins = _with_all(Origin.objects.filter(of_ours), "shown", words).order_by("shown", "source")
     yield _group("Files and names", (Hit(_page(one.config_id), str(one), one.config_id) for one in origins[: MOST + 1]))
     texts = _with_all(Config.objects.filter(displayable()).only("name", "title", "digest", "text"), "text", words)

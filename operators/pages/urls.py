@@ -2,11 +2,12 @@
 
 from django.urls import URLPattern, path, re_path
 
-from operators.pages import changes, documentation, failures, history, loss, nodemap, remedies, search
+from operators.pages import changes, documentation, failures, groups, history, loss, nodemap, remedies, search
 
 app_name = "pages"
 urlpatterns: list[URLPattern] = [
     path("now/remedy/<str:kind>/", remedies.remedy, name="remedy"),
+    path("groups/", groups.groups, name="groups"),
     path("failures/", failures.failures, name="failures"),
     path("map/", nodemap.nodemap, name="map"),
     path("history/", history.history, name="history"),
@@ -16,5 +17,6 @@ urlpatterns: list[URLPattern] = [
     path("nodes/node/<int:pk>/loss/", loss.loss, name="loss"),
     path("nodes/domain-loss/", loss.of_domain, name="domain-loss"),
     re_path(r"^documentation/(?P<page>[-\w]+(?:/[-\w]+)?)/$", documentation.missing, name="documentation"),
+    re_path("completions/(?P<rows>configs|nodes)/$", search.completions, name="completions"),
     path("search/", search.search, name="search"),
 ]

@@ -325,6 +325,8 @@ PAGES: dict[str, Callable[[World], object] | str] = {
     "checks_config_template": "It is read.",
     "failures": "It is read.",
     "history": "It is read.",
+    "groups": "It is read.",
+    "completions": "It is read.",
     "autocomplete": "It is read.",
     "view_on_site": "It is read.",
     "app_list": "It is read.",

@@ -13,7 +13,9 @@ from django.test import Client
 from django.urls import reverse
 
 from checks import dispatcher
-from checks.tests.cast import sent
+from checks.models import Config, Cost, Origin
+from checks.models.troubles import Trouble
+from checks.tests.cast import report, sent
 from clusteragent.lib import clock, conf
 from clusteragent.lib.clock import ago
 from nodes.declarations import canonical
@@ -277,9 +279,50 @@ def test_a_list_takes_as_many_queries_for_many_rows_as_for_few(
     for number in range(5):
         note_heartbeat(f"n{number}", last_change=0)
     operator.get(LIST)
-    with django_assert_num_queries(16):
+    with django_assert_num_queries(18):
         operator.get(LIST)
     Node.objects.bulk_create(Node(name=f"m{number}") for number in range(200))
     Heartbeat.objects.bulk_create(Heartbeat(node=node) for node in Node.objects.lost())
-    with django_assert_num_queries(16):
+    with django_assert_num_queries(18):
         operator.get(LIST)
+
+
+def measured(load: dict[str, float]) -> None:
+    """So many workers are kept busy by the config of each of these keys."""
+    ids = dict(Origin.objects.filter(key__in=load).values_list("key", "config_id"))
+    Cost.objects.bulk_create(Cost(config_id=ids[key], workers_needed=workers) for key, workers in load.items())
+
+
+def test_the_hottest_node_is_first_and_its_load_leads_to_what_makes_it(operator: Client, warm: None) -> None:
+    for number, name in enumerate(("ash", "birch")):
+        report(name)
+        dispatcher.schedule([sent(f"{name}-{each}") for each in range(2)])
+        Node.objects.filter(name=name).update(schedulable=False)
+        measured({f"{name}-0": 0.5, f"{name}-1": 1.0 + number})
+    note_heartbeat("cedar", last_change=0)
+    Heartbeat.objects.filter(node__name="cedar").delete()
+    assert names(operator, "?o=-load") == ["birch", "ash", "cedar"]
+    assert names(operator, "?o=load") == ["cedar", "ash", "birch"]
+    page = operator.get(LIST).content.decode()
+    [url] = re.findall(r'href="(/admin/checks/config/\?node=birch&amp;o=-load)">\d+\u202f%<', page)
+    listed = operator.get(url.replace("&amp;", "&")).context["cl"].result_list
+    assert [one.origins.get().key for one in listed] == ["birch-1", "birch-0"]
+    table = operator.get(page_of("birch")).content.decode().partition("the greatest loads first")[2]
+    assert table.index("birch-1") < table.index("birch-0")
+
+
+def test_a_column_is_also_sorted_by_its_name_for_who_has_fewer_columns(onlooker: Client, trees: None) -> None:
+    assert names(onlooker, "?o=-called") == ["cedar", "birch", "ash"]
+    assert names(onlooker, "?o=-shown_state.called") == ["birch", "cedar", "ash"]
+    assert set(names(onlooker, "?o=-address.nonsense..-")) == {"ash", "birch", "cedar"}
+
+
+def test_the_list_counts_the_failing_configs_of_each_node(operator: Client, pair: None) -> None:
+    give_ash(3)
+    failing = Config.objects.order_by("pk")[:2]
+    Trouble.objects.bulk_create(Trouble(config=one, kind="failing") for one in failing)
+    Trouble.objects.create(config=failing[0], kind="slow")
+    changes = operator.get(LIST + "?o=-failing").context["cl"]
+    assert [(node.name, node.failing) for node in changes.result_list] == [("ash", 2), ("birch", 0)]
+    page = operator.get(LIST).content.decode()
+    assert 'href="/admin/checks/config/?node=ash&amp;trouble=failing">2</a>' in page

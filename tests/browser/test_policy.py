@@ -35,6 +35,7 @@ PAGES = [
     "/admin/map/",
     "/admin/failures/",
     "/admin/history/",
+    "/admin/groups/",
     "/admin/changes/",
     "/admin/search/?q=db-07",
     "/admin/password_change/",

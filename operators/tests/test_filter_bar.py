@@ -1,0 +1,189 @@
+"""The bar above the lists of configs and nodes, what it goes on with, and the chips of what filters a list."""
+
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from django.test import Client
+
+from checks import dispatcher
+from checks.models import Config
+from checks.models.troubles import Trouble
+from checks.tests.cast import report, sent
+from checks.tests.operators import CONFIGS, config, listed, page_of, superuser
+from nodes.models import Node
+from operators.queries import CONFIG_WORDS, NODE_WORDS, Word, tags_in
+from operators.roles import Role
+from operators.tests.cast import having
+
+pytestmark = pytest.mark.django_db
+
+NODES = "/admin/nodes/node/"
+
+
+@pytest.fixture
+def client(warm: None) -> Client:
+    """shop and mail run on ash, shop fails and mail is pinned; db, of another source, dangles."""
+    report("ash")
+    prod = "url: http://shop\ntags: [env:prod, 'team:payments', \"zone: a\"]\n"
+    dispatcher.schedule([sent("shop", instances=(prod,))])
+    dispatcher.schedule(
+        [sent("mail", name="tcp_check", instances=("host: mail\ntags:\n- env:production\n- team:mail\n",))]
+    )
+    dispatcher.pin([config("mail").pk], "ash")
+    Trouble.objects.create(config=config("shop"), kind="failing")
+    Node.objects.cordon()
+    dispatcher.schedule([sent("db", name="postgres", source="admin", instances=("host: env:prod\n",))])
+    return superuser()
+
+
+def asked(query: str) -> str:
+    return "?" + urlencode({"q": query})
+
+
+QUERIES = [
+    ("tag:env:prod", {"shop"}),
+    ("-tag:env:prod", {"mail", "db"}),
+    ('tag:"zone: a"', {"shop"}),
+    ("team:payments", {"shop"}),
+    ("team:pay", set()),
+    ("check:tcp_check", {"mail"}),
+    ("-check:tcp_check -check:postgres", {"shop"}),
+    ("node:ash", {"shop", "mail"}),
+    ("node:ash -state:pinned", {"shop"}),
+    ("state:failing", {"shop"}),
+    ("-state:failing", {"mail", "db"}),
+    ("state:dangling", {"db"}),
+    ("state:assigned port", set()),
+    ("state:assigned MAIL", {"mail"}),
+    ("source:admin", {"db"}),
+    ("-source:admin mail", {"mail"}),
+    ('"env:prod" -state:assigned', {"db"}),
+    ("tag:%", set()),
+    ("tag:env_prod", set()),
+    ("check:'; -node:\\", set()),
+]
+
+
+@pytest.mark.parametrize(("query", "found"), QUERIES)
+def test_the_bar_finds_by_each_of_its_words(client: Client, query: str, found: set[str]) -> None:
+    assert listed(client, asked(query)) == found
+
+
+@pytest.mark.parametrize(("query", "found"), QUERIES)
+def test_the_operators_api_understands_the_same(client: Client, query: str, found: set[str]) -> None:
+    rows = having(Role.VIEWER).rows(f"configs{asked(query)}")
+    assert {row["origins"][0]["key"] for row in rows} == found
+
+
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        ("colour:red", "there is no filter colour:, there are tag:, team:, check:, node:, state:, source:."),
+        ("state:ill", "state: there is no ill, there are assigned, dangling, "),
+        ("tag: x", "tag: needs a value"),
+    ],
+)
+def test_what_the_bar_does_not_understand_is_said_in_a_line(client: Client, query: str, error: str) -> None:
+    response = client.get(CONFIGS + asked(query))
+    assert error in response.content.decode()
+    assert list(response.context["cl"].result_list) == []
+    answer = having(Role.VIEWER).call("GET", f"configs{asked(query)}")
+    assert answer.status_code == 400
+    assert error in answer.json()["q"][0]
+
+
+def test_nodes_are_found_by_the_words_of_nodes(client: Client) -> None:
+    report("birch")
+
+    def found(query: str) -> set[str]:
+        names = {node.name for node in client.get(NODES + asked(query)).context["cl"].result_list}
+        assert names == {row["name"] for row in having_viewer.rows(f"nodes{asked(query)}")}
+        return names
+
+    having_viewer = having(Role.VIEWER)
+    assert found("state:alive ir") == {"birch"}
+    assert found("-state:alive") == set()
+    assert found("check:tcp_check") == {"ash"}
+    assert found("-check:tcp_check") == {"birch"}
+    assert found("type:runner") == set()
+    assert "there is no filter tag:" in client.get(NODES + asked("tag:x")).content.decode()
+
+
+def chips(response: Any) -> dict[str, str]:
+    return {chip.text: chip.without for chip in response.context["cl"].chips}
+
+
+def test_each_filter_that_is_on_is_a_chip_that_takes_it_away(client: Client) -> None:
+    query = asked('tag:env:prod "http://shop" -state:pinned') + "&owner=assigned&node=ash&o=-load&p=1"
+    response = client.get(CONFIGS + query)
+    shown = chips(response)
+    assert list(shown) == ["tag:env:prod", '"http://shop"', "-state:pinned", "owner: assigned", "node: ash"]
+    assert chips(client.get(CONFIGS + shown["tag:env:prod"])).keys() == shown.keys() - {"tag:env:prod"}
+    assert chips(client.get(CONFIGS + shown["owner: assigned"])).keys() == shown.keys() - {"owner: assigned"}
+    unfiltered = client.get(CONFIGS + response.context["cl"].unfiltered)
+    assert (chips(unfiltered), unfiltered.context["cl"].params.keys()) == ({}, {"o"})
+    assert "Clear all" not in unfiltered.content.decode()
+
+
+def test_other_lists_have_chips_too(client: Client) -> None:
+    response = client.get("/admin/checks/move/?q=ash&reason__exact=scheduled")
+    assert list(chips(response)) == ["ash", "reason: scheduled"]
+    assert list(chips(client.get(CONFIGS + asked("colour:red")))) == ["colour:red"]
+
+
+def options(client: Client, rows: str, query: str) -> list[str]:
+    answer = client.get(f"/admin/completions/{rows}/", {"q": query})
+    assert answer.status_code == 200
+    return re.findall(r'value="(.*?)" label', answer.content.decode().replace("&quot;", '"'))
+
+
+@pytest.mark.parametrize(
+    ("rows", "query", "offered"),
+    [
+        ("configs", "shop -t", ["shop -tag:", "shop -team:"]),
+        ("configs", "x check:", ["x check:http_check", "x check:postgres", "x check:tcp_check"]),
+        ("configs", "-check:tcp", ["-check:tcp_check"]),
+        ("configs", "node:a", ["node:ash"]),
+        ("configs", "state:d", ["state:dangling"]),
+        ("configs", "source:", ["source:admin", "source:file"]),
+        ("configs", "tag:env:prod", ["tag:env:prod", "tag:env:production"]),
+        ("configs", 'tag:"zo', ['tag:"zone: a"']),
+        ("configs", "team:", ["team:payments", "team:mail"]),
+        ("configs", "colour:", []),
+        ("configs", "tag:none of", []),
+        ("nodes", "", [f"{word}:" for word in NODE_WORDS]),
+        ("nodes", "state:s", ["state:silent"]),
+    ],
+)
+def test_the_bar_offers_how_to_go_on(client: Client, rows: str, query: str, offered: list[str]) -> None:
+    assert sorted(options(client, rows, query)) == sorted(offered)
+
+
+def test_who_is_not_logged_in_gets_no_completions(client: Client) -> None:
+    assert Client().get("/admin/completions/configs/?q=check:").status_code == 401
+
+
+def test_tags_are_chips_that_lead_to_all_that_have_them(client: Client) -> None:
+    for url in (CONFIGS, page_of("shop")):
+        page = client.get(url).content.decode()
+        [link] = re.findall(r'href="([^"]*)">zone: a</a>', page)
+        assert listed(client, link.removeprefix(CONFIGS)) == {"shop"}
+    many = "url: http://many\ntags: [a:1, a:2, a:3, a:4, a:5, a:6]\n"
+    dispatcher.schedule([sent("many", instances=(many,))])
+    page = client.get(CONFIGS + asked("tag:a:6")).content.decode()
+    assert '<span title="a:5, a:6">2 more</span>' in page
+
+
+def test_a_config_without_tags_has_none(client: Client) -> None:
+    assert tags_in(Config.objects.get(origins__key="db").text) == []
+    assert sorted(tags_in(config("shop").text)) == ["env:prod", "team:payments", "zone: a"]
+
+
+@pytest.mark.parametrize("words", [CONFIG_WORDS, NODE_WORDS])
+def test_the_page_of_the_api_names_each_word(words: dict[str, Word]) -> None:
+    page = Path("docs/api.md").read_text()
+    rows = page.partition("| in `?q=` of")[2]
+    assert [word for word, one in words.items() if f"`{word}:`" not in rows] == []
