@@ -169,7 +169,11 @@ UNFOLD = {
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("clusteragent/icon.svg")},
     ],
-    "SCRIPTS": [lambda _: static("clusteragent/htmx.js"), lambda _: static("clusteragent/stale.js")],
+    "SCRIPTS": [
+        lambda _: static("clusteragent/htmx.js"),
+        lambda _: static("clusteragent/stale.js"),
+        lambda _: static("clusteragent/keys.js"),
+    ],
     "STYLES": [lambda _: static("clusteragent/colors.css"), lambda _: static("clusteragent/admin.css")],
     "SITE_URL": None,
     "SHOW_HISTORY": False,
