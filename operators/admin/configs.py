@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import F, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator, smart_split, unescape_string_literal
@@ -36,7 +37,7 @@ from clusteragent.lib.shortids import short_id
 from clusteragent.lib.words import duration, milliseconds, percent, plain_count
 from operators.admin import acts, configpage
 from operators.admin.actions import SteeringAdmin
-from operators.admin.base import TABLE_ROWS, UncountedChangeList, aged, anchor, first_words, link, list_url
+from operators.admin.base import TABLE_ROWS, UncountedChangeList, aged, anchor, first_words, link, list_url, row_url
 from operators.admin.filters import (
     CheckFilter,
     ClusterCheckFilter,
@@ -217,6 +218,10 @@ class ConfigAdmin(SteeringAdmin):
             messages.warning(request, scrub(str(notice)))
         stored = Config.objects.get(origins__source=ADMIN, origins__key=put.sent[0].key)
         obj.pk, obj.name, obj.digest, obj.title = stored.pk, stored.name, stored.digest, stored.title
+
+    def response_post_save_add(self, request: HttpRequest, obj: Config) -> HttpResponse:
+        """What was added is shown, not the list."""
+        return redirect(row_url(obj))
 
     @column(description="config", ordering=Natural("title"))
     def called(self, config: Config) -> str:
