@@ -174,6 +174,7 @@ UNFOLD = {
         lambda _: static("clusteragent/htmx.js"),
         lambda _: static("clusteragent/stale.js"),
         lambda _: static("clusteragent/copy.js"),
+        lambda _: static("clusteragent/keys.js"),
     ],
     "STYLES": [lambda _: static("clusteragent/colors.css"), lambda _: static("clusteragent/admin.css")],
     "SITE_URL": None,

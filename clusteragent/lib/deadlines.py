@@ -1,4 +1,4 @@
-"""Deadlines of orders as people write them: `90s`, `30m`, `2h`, `3d`, `1w`, or a date and time in UTC."""
+"""Deadlines of orders as people write them: `90s`, `30m`, `2h`, `2 hours`, `3d`, `1w`, or a date and time in UTC."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from clusteragent.lib import clock
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-# What a span looks like, for those who write one; no groups, since it also stands in the operators' API's schema.
-SPAN = r"^[0-9]{1,4} *[smhdw]$"
+# What a span looks like, for those who write one; nothing is captured, since it also stands in the operators' API's schema.
+SPAN = r"^[0-9]{1,4} *(?:[smhdw]|seconds?|minutes?|hours?|days?|weeks?)$"
 # What is farther away is a slip of the keyboard, and soon no date at all.
 FARTHEST = timedelta(days=36525)
 HELP = "90s, 30m, 2h, 3d, 1w, or a time in UTC: 2026-12-24 08:00"
@@ -18,7 +18,8 @@ def parse(text: str) -> datetime:
     time that is over or more than 100 years away."""
     text = text.strip()
     if re.match(SPAN, text):
-        return in_future(clock.now() + timedelta(**{_UNITS[text[-1]]: int(text[:-1])}))
+        unit = text.lstrip("0123456789 ")
+        return in_future(clock.now() + timedelta(**{_UNITS[unit[0]]: int(text.removesuffix(unit))}))
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

@@ -9,6 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import F, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.decorators import method_decorator
@@ -182,6 +183,10 @@ class ConfigAdmin(SteeringAdmin):
             messages.warning(request, scrub(str(notice)))
         stored = Config.objects.get(origins__source=ADMIN, origins__key=put.sent[0].key)
         obj.pk, obj.name, obj.digest, obj.title = stored.pk, stored.name, stored.digest, stored.title
+
+    def response_post_save_add(self, request: HttpRequest, obj: Config) -> HttpResponse:
+        """What was added is shown, not the list."""
+        return redirect(row_url(obj))
 
     @column(description="config", ordering=Natural("title"))
     def called(self, config: Config) -> str:

@@ -256,7 +256,8 @@ def done(plan: Plan, moved: int) -> str:
             if plan.moves
             else "begun, nothing to move"
         )
-    return f"{plain_count(moved, 'config')} moved"
+    verb = {"pause": "paused", "resume": "resumed"}.get(plan.order.get("verb"), "moved")
+    return f"{plain_count(moved, 'config')} {verb}"
 
 
 def notes(plan: Plan) -> Sequence[str]:

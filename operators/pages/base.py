@@ -21,37 +21,38 @@ View = Callable[..., HttpResponseBase]
 SEES = ("checks.view_config", "checks.view_move", "nodes.view_node", "nodes.view_nodeevent")
 
 
-# The sidebar: groups of entries, each with its title, its icon, and the name of a page's URL or of a list's model.
-SIDEBAR: Sequence[tuple[str, Sequence[tuple[str, str, str]]]] = (
+# An entry of the sidebar: its title, its icon, the name of a page's URL or of a list's model, and its key (after `g`).
+Entry = tuple[str, str, str, str]
+SIDEBAR: Sequence[tuple[str, Sequence[Entry]]] = (
     ("Watch", (
-        ("Now", "home", "admin:index"),
-        ("Map", "grid_view", "pages:map"),
-        ("Nodes", "dns", "nodes.Node"),
-        ("Configs", "rule_settings", "checks.Config"),
-        ("Failures", "report", "pages:failures"),
-        ("Sources", "source", "checks.Source"),
-        ("Cluster", "hub", "checks.ClusterStore"),
+        ("Now", "home", "admin:index", "h"),
+        ("Map", "grid_view", "pages:map", "m"),
+        ("Nodes", "dns", "nodes.Node", "n"),
+        ("Configs", "rule_settings", "checks.Config", "c"),
+        ("Failures", "report", "pages:failures", "f"),
+        ("Sources", "source", "checks.Source", "s"),
+        ("Cluster", "hub", "checks.ClusterStore", ""),
     )),
     ("Steer", (
-        ("Pins", "keep", "checks.Pin"),
-        ("Pauses", "pause", "checks.Pause"),
-        ("Isolations", "splitscreen", "checks.Isolation"),
-        ("Rules", "rule", "checks.Rule"),
-        ("Node rules", "label", "nodes.NodeRule"),
-        ("Plans", "balance", "checks.Plan"),
-        ("Freezes", "ac_unit", "checks.Freeze"),
+        ("Pins", "keep", "checks.Pin", ""),
+        ("Pauses", "pause", "checks.Pause", ""),
+        ("Isolations", "splitscreen", "checks.Isolation", ""),
+        ("Rules", "rule", "checks.Rule", "r"),
+        ("Node rules", "label", "nodes.NodeRule", ""),
+        ("Plans", "balance", "checks.Plan", "p"),
+        ("Freezes", "ac_unit", "checks.Freeze", ""),
     )),
     ("History", (
-        ("History", "show_chart", "pages:history"),
-        ("Changes", "timeline", "pages:changes"),
-        ("Acts", "fingerprint", "acts.Act"),
-        ("Ledger", "swap_horiz", "checks.Move"),
-        ("Node events", "history", "nodes.NodeEvent"),
+        ("History", "show_chart", "pages:history", "y"),
+        ("Changes", "timeline", "pages:changes", "e"),
+        ("Acts", "fingerprint", "acts.Act", "a"),
+        ("Ledger", "swap_horiz", "checks.Move", "l"),
+        ("Node events", "history", "nodes.NodeEvent", ""),
     )),
     ("Access", (
-        ("Users", "person", "auth.User"),
-        ("Groups", "group", "auth.Group"),
-        ("Tokens", "key", "knox.AuthToken"),
+        ("Users", "person", "auth.User", "u"),
+        ("Groups", "group", "auth.Group", ""),
+        ("Tokens", "key", "knox.AuthToken", "t"),
     )),
 )  # fmt: skip
 
@@ -98,12 +99,25 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     return [*(group for group in groups if group["items"]), {"separator": True, "items": [help_]}]
 
 
-def _entries(request: HttpRequest, entries: Iterable[tuple[str, str, str]]) -> Iterator[dict[str, str]]:
+def acts(request: HttpRequest) -> Iterator[tuple[str, str]]:
+    """What the user may begin from any page, as (URL, title): each row that may be added, and a rebalance."""
+    if request.user.has_perm("checks.add_plan"):
+        yield reverse("admin:checks_plan_rebalance"), "Rebalance"
+    for name in (name for _, entries in SIDEBAR for _, _, name, _ in entries if ":" not in name):
+        model = apps.get_model(name)
+        if admin.site.get_model_admin(model).has_add_permission(request):
+            yield (
+                reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_add"),
+                f"Add {model._meta.verbose_name}",
+            )
+
+
+def _entries(request: HttpRequest, entries: Iterable[Entry]) -> Iterator[dict[str, str]]:
     """Those of these entries of the sidebar that the user may see."""
-    for title, icon, name in entries:
+    for title, icon, name, key in entries:
         if ":" in name:
             # Everybody has a first page.
             if name == "admin:index" or may_see(request):
-                yield {"title": title, "icon": icon, "link": reverse(name)}
+                yield {"title": title, "icon": icon, "link": reverse(name), "key": key}
         elif admin.site.get_model_admin(model := apps.get_model(name)).has_view_permission(request):
-            yield {"title": title, "icon": icon, "link": list_url(model)}
+            yield {"title": title, "icon": icon, "link": list_url(model), "key": key}

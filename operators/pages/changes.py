@@ -57,6 +57,7 @@ def changes(request: HttpRequest) -> HttpResponseBase:
         "span": span,
         "spans": [(last, duration(length)) for last, length in SPANS.items()],
         "problem": problem,
+        "at": request.GET.get("at", ""),
         "chart": drawn,
         "legend": reasons_of(drawn.totals),
         "size": (WIDTH, HEIGHT),

@@ -1,11 +1,11 @@
-"""A range of time in a URL: `?last=6h`, or `?since=2026-11-23T03:00&until=2026-11-23T04:00`, in UTC."""
+"""A range of time in a URL: `?last=6h`, `?at=03:12`, or `?since=2026-11-23T03:00&until=2026-11-23T04:00`, in UTC."""
 
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Self
 from urllib.parse import urlencode
 
 from django.http import QueryDict
-from django.utils.dateparse import parse_datetime
+from django.utils.dateparse import parse_datetime, parse_time
 
 SPANS = {
     "1h": timedelta(hours=1),
@@ -15,6 +15,9 @@ SPANS = {
     "30d": timedelta(days=30),
 }
 USUAL = "1h"
+# What is shown before and after a single time.
+AROUND = timedelta(minutes=10)
+TIMES = "Times are written as 03:12, or as 2026-11-23T03:12, in UTC."
 
 
 class Range(NamedTuple):
@@ -27,14 +30,20 @@ class Range(NamedTuple):
     @classmethod
     def asked(cls, query: QueryDict, now: datetime) -> tuple[Self, str]:
         """Return (the range that a URL asks for, ""), or (the last hour, what is wrong with the URL)."""
+        if at := query.get("at", "").strip():
+            try:
+                moment = _moment(at, now, now)
+                return (cls(moment - AROUND, moment + AROUND), "") if moment else (cls.until_now(now, USUAL), TIMES)
+            except OverflowError:
+                return cls.until_now(now, USUAL), TIMES
         given = [query.get(name, "") for name in ("since", "until")]
         if not any(given):
             last = query.get("last", USUAL)
             known = last in SPANS
             return cls.until_now(now, last if known else USUAL), "" if known else f"There is no span {last}."
-        since, until = _moment(given[0], now - SPANS[USUAL]), _moment(given[1], now)
+        since, until = _moment(given[0], now - SPANS[USUAL], now), _moment(given[1], now, now)
         if since is None or until is None:
-            return cls.until_now(now, USUAL), "Times are written as 2026-11-23T03:12, in UTC."
+            return cls.until_now(now, USUAL), TIMES
         if since >= until:
             return cls.until_now(now, USUAL), "The range ends before it begins."
         return cls(since, until), ""
@@ -61,10 +70,14 @@ def _written(time: datetime) -> str:
     )
 
 
-def _moment(text: str, default: datetime) -> datetime | None:
+def _moment(text: str, default: datetime, now: datetime) -> datetime | None:
+    """The time that the text means; a time of day is its last one. None if it means none."""
     if not text:
         return default
     try:
+        if ":" in text[:3] and (time := parse_time(text)):
+            today = datetime.combine(now.astimezone(UTC), time.replace(tzinfo=UTC))
+            return today if today <= now else today - timedelta(days=1)
         found = parse_datetime(text)
         # Times near the first and last year overflow here.
         return found and (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)

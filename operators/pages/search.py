@@ -82,13 +82,14 @@ def completions(request: HttpRequest, rows: str) -> HttpResponse:
 
 
 def _palette(request: HttpRequest, exact: bool) -> dict[str, Any]:
-    """The palette's lines [(URL, text, what it is)]: pages with such a title, then hits, at last the search for all of them."""
+    """The palette's lines [(URL, text, what it is)]: pages and acts of that title, then hits, at last the search for all."""
     query = first_words(request.GET["s"].replace("\0", ""))
     if not query:
         return {"lines": []}
     pages = (page for group in base.navigation(request) for page in group["items"])
     titles = ((page["link"], page["title"], "Page") for page in pages)
-    lines = [line for line in titles if query.lower() in line[1].lower()]
+    acts = ((url, title, "Act") for url, title in base.acts(request))
+    lines = [line for line in (*titles, *acts) if query.lower() in line[1].lower()]
     lines += [
         (hit.url, hit.text, group.title) for group in _groups(query, exact) for hit in group.hits[:MOST_OF_A_KIND]
     ]

@@ -95,10 +95,19 @@ def test_all_that_match_the_filter_are_paused_and_resumed() -> None:
     query = CONFIGS + "?check=http_check"
     asked = client.post(query, {"action": "pause", "select_across": "1", "index": "0"}).content.decode()
     assert "2 configs" in asked
-    post(client, query, action="pause", select_across="1", _selected_action="0", asked="yes", until="2h", note="deploy")
+    post(
+        client,
+        query,
+        action="pause",
+        select_across="1",
+        _selected_action="0",
+        asked="yes",
+        until="2 hours",
+        note="deploy",
+    )
     plan = Plan.objects.get()
     assert {move["name"] for move in plan.moves} == {"http_check"}
-    apply(client, plan)
+    assert "Pause 2 configs: 2 configs paused." in apply(client, plan)
     assert listed(client, "?order=paused") == {"shop", "mail"}
     assert {(pause.author, pause.note) for pause in Pause.objects.all()} == {("olga", "deploy")}
     resume = shown(client, CONFIGS + "?order=paused", action="resume", select_across="1", index="0")

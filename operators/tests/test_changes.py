@@ -274,9 +274,27 @@ def test_the_url_names_the_range(client: Client) -> None:
     assert told(client, "?since=2026-11-23T04:12%2B01:00&until=2026-11-23T03:13Z") == ["Rebalance: 1 config moved once"]
 
 
+def test_a_time_of_day_is_its_last_one(client: Client) -> None:
+    Move.objects.all().delete()
+    NodeEvent.objects.all().delete()
+    now = clock.now()
+    for minutes in (30, 24 * 60 - 30):
+        time = now - timedelta(minutes=minutes)
+        Move.objects.create(config_id=1, name="x", reason="rebalanced", source_node="ash", to_node="birch", time=time)
+        shown = page(client, f"?at={time:%H:%M}").context["span"]
+        assert shown.since < time < shown.until
+        assert shown.until - shown.since == timedelta(minutes=20)
+        assert told(client, f"?at={time:%H:%M}") == ["Rebalance: 1 config moved once"]
+        assert told(client, f"?at={time:%Y-%m-%dT%H:%M}") == ["Rebalance: 1 config moved once"]
+
+
 @pytest.mark.parametrize(
     ("query", "problem"),
     [
+        ("?since=2026", "Times are written as"),
+        ("?at=25:00", "Times are written as"),
+        ("?at=tea+time", "Times are written as 03:12"),
+        ("?at=0001-01-01T00:00", "Times are written as 03:12"),
         ("?last=1y", "There is no span 1y."),
         ("?since=yesterday", "Times are written as"),
         ("?since=2026-13-45T00:00", "Times are written as"),

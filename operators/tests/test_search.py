@@ -167,6 +167,8 @@ def palette(client: Client, query: str) -> list[tuple[str, str, str]]:
 def test_the_palette_finds_pages_nodes_and_configs(client: Client) -> None:
     assert palette(client, "ash")[0] == (node_page("ash"), "ash", "Nodes")
     assert palette(client, "chang")[0] == ("/admin/changes/", "Changes", "Page")
+    assert palette(client, "rebal")[0] == ("/admin/checks/plan/rebalance/", "Rebalance", "Act")
+    assert palette(client, "add pin")[0] == ("/admin/checks/pin/add/", "Add pin", "Act")
     assert "Files and names" in {kind for _, _, kind in palette(client, "db-07")}
     assert palette(client, "no such thing") == [("/admin/search/?q=no+such+thing", "no such thing", "Search all")]
     assert palette(client, "") == []

@@ -126,7 +126,7 @@ class Cluster:
     async def _live(self, ready: asyncio.Event) -> None:
         address = Server.at(f"https://127.0.0.1:{self._ports[0]}", conf.AUTH_TOKEN)
         async with Simulation(address, Timing(poll=POLL, longest_retry=POLL)) as self.simulation:
-            runners = Runners(self._at, conf.AUTH_TOKEN)
+            self.runners = runners = Runners(self._at, conf.AUTH_TOKEN)
             runners.errors = self._errors
             self.loop.at_end.append((await runners.listen("0.0.0.0", self._ports[2])).close)
             for name in self._names:
@@ -198,6 +198,25 @@ class Cluster:
             yield
         finally:
             file.unlink()
+
+    @contextlib.contextmanager
+    def failing(self, errors: Mapping[str, str]) -> Iterator[None]:
+        """Let checks fail during the block. errors: {beginning of a check ID: error message}."""
+        self.runners.errors = {**self._errors, **errors}
+        try:
+            yield
+        finally:
+            self.runners.errors = self._errors
+
+    @contextlib.contextmanager
+    def slow(self, node: str, factor: float) -> Iterator[None]:
+        """Let each run on the node take so many times as long during the block."""
+        simulated = self.simulation.nodes[node]
+        simulated.slowdown = factor
+        try:
+            yield
+        finally:
+            simulated.slowdown = 1.0
 
     def runs(self, node: str) -> set[str]:
         """Return the checks that a node runs, such as `postgres:db-07`; none if it is dead."""

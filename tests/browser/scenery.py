@@ -4,6 +4,7 @@ from pathlib import Path
 
 TEAMS = ("orders", "billing", "search", "reports")
 SHOPS = ("shop", "blog", "docs", "status", "login", "search", "careers", "api", "partners", "support")
+PAYING = ("shop", "api")
 SWITCHES = ("core-1", "core-2", "edge-1", "edge-2", "lab", "floor-1", "floor-2", "floor-3")
 
 
@@ -26,7 +27,8 @@ def _shops() -> dict[str, str]:
   - name: {shop}
     url: https://{shop}.example.com/health
     timeout: 5
-    min_collection_interval: 30"""
+    min_collection_interval: 30
+    tags: [team:{"payments" if shop in PAYING else "web"}]"""
         for shop in SHOPS
     }
 
