@@ -2,6 +2,7 @@
 
 import pytest
 from django.test import Client
+from django.utils.html import strip_tags
 from prometheus_client.parser import text_string_to_metric_families
 
 from checks import dispatcher, plans
@@ -36,7 +37,7 @@ def of_metric(name: str) -> dict[str, float]:
 
 def of_page(client: Client, name: str) -> str:
     answer = client.get(f"/admin/nodes/node/{Node.objects.get(name=name).pk}/change/")
-    return dict(answer.context["facts"])["Load"].replace("\u202f", " ")
+    return strip_tags(dict(answer.context["facts"])["Load"]).replace("\u202f", " ")
 
 
 def config(key: str) -> int:

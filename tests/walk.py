@@ -99,6 +99,8 @@ def _urls(route: str, pattern: URLPattern) -> Iterator[str]:
 def _values(route: str, name: str, callback: Any) -> list[Any]:
     if name == "app_label":
         return sorted({model._meta.app_label for model in admin.site._registry})
+    if name == "rows":
+        return ["configs", "nodes"]
     if name == "page":
         return ["troubleshooting"]
     if name == "kind":

@@ -84,7 +84,7 @@ def test_how_far_it_is_is_told_until_the_node_may_be_stopped(operator: Caller) -
 def test_what_can_not_go_is_told_with_the_reason(operator: Caller) -> None:
     Node.objects.filter(name="birch").cordon()
     drain(operator)
-    assert operator.get("nodes/ash/drain")["stuck"] == [{"reason": "it is cordoned", "configs": 3}]
+    assert operator.get("nodes/ash/drain")["stuck"] == [{"reason": "every other node is cordoned", "configs": 3}]
 
 
 def test_an_unknown_node_is_none(operator: Caller) -> None:

@@ -7,6 +7,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.urls import resolve
 
+from acts.models import Act
 from checks import dispatcher
 from checks.models import Config, Plan
 from checks.models.freezes import Freeze
@@ -51,6 +52,7 @@ CALLS = [
     Call("GET", "configs/{config}/history", ALL),
     Call("GET", "history", ALL),
     Call("GET", "acts", {O, A}),
+    Call("GET", f"acts/{ROW}", {O, A}),
     Call("GET", "domains", ALL),
     Call("GET", "domains/a/loss", ALL),
     *(Call("GET", kind, ALL) for kind in ("pins", "pauses", "isolations", "rules", "node-rules", "plans")),
@@ -96,6 +98,7 @@ def _work(warm: None) -> None:
     NodeRule.objects.create(pk=ROW, pattern="c*", labels={"zone": "c"})
     Plan.objects.create(pk=ROW, revision=1)
     Freeze.objects.create(pk=ROW)
+    Act.objects.create(pk=ROW, verb=Act.Verb.EXPORT)
 
 
 def state() -> Any:
