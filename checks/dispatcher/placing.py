@@ -185,14 +185,14 @@ def _expire(
 ) -> tuple[dict[int, str], list[Move], int, bool]:
     """Mark these nodes as lost, and take up to CHUNK configs from lost nodes: first those that other nodes hand over to them.
 
-    Returns the nodes that were lost, {id: name}, the moves, the store's term, and whether hand-overs ended.
+    Returns the nodes that were lost, {id: name}, the moves, the store's term, and whether more hand-overs of theirs are left.
     """
     writer = MapWriter(term, actor)
     store = writer.store
     gone = lose_expired(Node.objects.filter(pk__in=ids), force=force)
-    has_ended = settling.end_of_lost(writer, transaction.CHUNK)
+    ended = settling.end_of_lost(writer, transaction.CHUNK)
     moves = writer.finish()
-    if has_ended:
+    if ended == transaction.CHUNK:
         # There may be more, which must not lose their former nodes' part with what is taken away.
         return gone, moves, store.term, True
     # Locked, so that a node that comes back meanwhile keeps what it still has.
@@ -200,7 +200,7 @@ def _expire(
     taken = Assignment.objects.take_away(
         [node.pk for node in emptied], most=transaction.CHUNK, reason=Move.Reason.EXPIRED, term=store.term, actor=actor
     )
-    return gone, taken, store.term, False
+    return gone, moves + taken, store.term, False
 
 
 def _not_emptied() -> NodeQuerySet:

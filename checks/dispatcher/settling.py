@@ -61,15 +61,15 @@ def prove() -> statsclient.Round:
     return statsclient.collect(unproven())
 
 
-def end_of_lost(writer: MapWriter, most: int) -> bool:
+def end_of_lost(writer: MapWriter, most: int) -> int:
     """End up to `most` hand-overs of which a node is lost, but for those that another node still runs for their owner.
 
-    Of a lost owner the former node, or else the node between, is the owner again, if it lives. Returns whether there were any.
+    Of a lost owner the former node, or else the node between, is the owner again, if it lives. Returns how many there were.
     """
     lost = Handover.objects.with_a_lost_node().order_by("config_id").values_list("config_id", flat=True)[:most]
     ids = list(lost)
     if not ids:
-        return False
+        return 0
     entries = entries_of(ids)
     handings = {entry.id: entry.handing for entry in entries if entry.handing}
     concerned = {node for handing in handings.values() for node in handing.runners}
@@ -86,7 +86,7 @@ def end_of_lost(writer: MapWriter, most: int) -> bool:
             back.append(entry)
     give_back(writer, back, Move.Reason.EXPIRED)
     forget(ids, entries)
-    return True
+    return len(ids)
 
 
 def give_back(writer: MapWriter, entries: Collection[Entry], reason: str) -> None:

@@ -8,7 +8,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from checks import dispatcher
-from checks.dispatcher import changes, settling, transaction
+from checks.dispatcher import changes, placing, settling, transaction
 from checks.explain import alerts, drains, facts, timeline, why
 from checks.models import Assignment, Config, Handover, Move, Plan
 from checks.models.orders import Rule
@@ -358,6 +358,16 @@ def test_however_many_are_under_way_none_is_taken_from_the_node_that_runs_it(mon
     expire("birch")
     assert set(owners().values()) == {"ash"}
     assert Node.objects.get(name="ash").config_version == before, "it ran them all the while"
+
+
+def test_nobody_sees_a_lost_node_that_still_has_configs():
+    begin()
+    dispatcher.schedule([sent("two")])
+    Assignment.objects.exclude(config__origins__key="one").update(node=Node.objects.get(name="birch"))
+    silence("birch")
+    placing._expire([Node.objects.get(name="birch").pk], None, True, "")
+    assert owners() == {"one": "ash"}
+    assert set(ledger()[-2:]) == {("birch", "ash", "expired"), ("birch", "", "expired")}
 
 
 def test_a_second_move_keeps_the_nodes_that_may_run_it(promise):

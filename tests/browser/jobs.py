@@ -56,6 +56,13 @@ class Person:
         field.fill(text)
         self.effort.texts += 1
 
+    def compose(self, text: str) -> None:
+        """Replace what stands in the editor."""
+        self.page.locator(".ace_content").click()
+        self.page.keyboard.press("ControlOrMeta+A")
+        self.page.keyboard.insert_text(text)
+        self.effort.texts += 1
+
     def choose(self, field: Locator, option: str) -> None:
         """Open a list, and click on one of its options."""
         field.select_option(option)

@@ -126,9 +126,10 @@ def test_undo_the_last_rebalance(page: Page, cluster: Cluster) -> None:
     assert before
     with doing(page, "Undo the last rebalance") as person:
         person.go("Changes")
-        person.click(page.locator("details.pages-story", has_text="Rebalance").first.locator("summary"))
+        expect(page.locator("details.pages-story", has_text="Rebalance").first).to_have_attribute("open", "")
         person.press("Undo ")
-        expect(page.get_by_text("moved back.")).to_be_visible()
+        person.press("Apply")
+        expect(page.get_by_text("It was applied;")).to_be_visible()
     wait_for("what was moved to cedar is back", lambda: cluster.runs("cedar") < before, PATIENCE)
     _settle(cluster)
 
@@ -154,6 +155,7 @@ def test_pause_some_checks_of_a_team(page: Page, cluster: Cluster) -> None:
     page.get_by_role("checkbox", name="Select all objects").check()
     page.get_by_role("combobox", name="Select action to run").select_option("resume")
     page.get_by_role("button", name="Run").click()
+    page.get_by_role("button", name="Apply").click()
     wait_for("they run again", lambda: running() == everything, PATIENCE)
 
 
@@ -163,18 +165,14 @@ def test_add_a_check_by_hand_with_mistakes_in_it(page: Page, cluster: Cluster) -
         person.follow("Add config")
         person.write(page.locator("#id_key"), "door")
         person.write(page.locator("#id_check"), "http_check")
-        person.write(page.locator("#id_yaml"), "instances:\n  - name: door\n   url: https://door.example.com\n")
+        person.compose("instances:\n  - name: door\n   url: https://door.example.com\n")
         person.press("Save")
-        expect(page.get_by_text(re.compile("line 3")).first).to_be_visible()
-        person.write(
-            page.locator("#id_yaml"), "instances:\n  - name: door\n    url: https://door.example.com\n    timeoutt: 5\n"
-        )
+        expect(page.get_by_text(re.compile("line 3", re.IGNORECASE)).first).to_be_visible()
+        person.compose("instances:\n  - name: door\n    url: https://door.example.com\n    timeoutt: 5\n")
         person.press("Save")
         expect(page.get_by_text(re.compile("door:4: .*timeoutt")).first).to_be_visible()
         expect(page).to_have_url(re.compile(r"/config/\d+/change/"))
-        person.write(
-            page.locator("#id_yaml"), "instances:\n  - name: door\n    url: https://door.example.com\n    timeout: 5\n"
-        )
+        person.compose("instances:\n  - name: door\n    url: https://door.example.com\n    timeout: 5\n")
         person.press("Save")
         expect(page.get_by_text("was changed successfully")).to_be_visible()
     wait_for("it runs", lambda: any("http_check:door" in cluster.runs(node) for node in NODES), PATIENCE)
