@@ -55,7 +55,7 @@ def test_who_runs_it_and_why_there(page: Page, cluster: Cluster) -> None:
     with doing(page, "Why is it there?") as person:
         person.search("core-2")
         person.follow("file:snmp.d/core-2.yaml")
-        expect(page.get_by_role("region", name="Why here")).to_contain_text(f"It went to {owner}")
+        expect(page.get_by_role("region", name="Why here")).to_contain_text(f" to {owner}")
 
 
 def test_what_fails(page: Page, cluster: Cluster) -> None:
