@@ -79,11 +79,11 @@ def record(
         "how": entrance.how,
         "address": entrance.address[:253],
         "verb": verb,
-        "object": hidden(what)[:MOST],
+        "object": escape_controls(hidden(what))[:MOST],
         "before": hidden(before),
         "after": hidden(after),
         "plan": plan,
-        "reason": hidden(reason)[:MOST],
+        "reason": escape_controls(hidden(reason))[:MOST],
     }
     act = Act.objects.create(**told, about={name: listed for name, listed in about.items() if listed})
     transaction.on_commit(lambda: log.info("act", id=act.pk, **told))

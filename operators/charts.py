@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.http import HttpRequest
@@ -209,7 +209,8 @@ def _states(point: ConfigPoint) -> str:
 def _strip(points: Iterable[ConfigPoint], moves: Iterable[Move], span: Span, now: datetime) -> list[Cell]:
     known = {point.time: point for point in points}
     times = span.times(now)
-    moved = {max((time for time in times if time <= move.time), default=None) for move in moves}
+    each = timedelta(minutes=span.step)
+    moved = {time for move in moves for time in times if time <= move.time < time + each}
     cells = []
     for time in times:
         point = known.get(time)

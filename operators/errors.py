@@ -55,7 +55,8 @@ def failed(request: HttpRequest) -> HttpResponse:
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """Django's CSRF_FAILURE_VIEW."""
+    """Django's CSRF_FAILURE_VIEW. It leaves a mark for what is recorded of the answer."""
+    request.csrf_failed = True  # type: ignore[attr-defined]
     return _answer(request, "The CSRF token is missing or wrong.", 403, OUT_OF_DATE)
 
 

@@ -96,7 +96,8 @@ class KnownHosts:
 class Entrances:
     """Middleware that says who acts, for what is recorded: the user of the session or of the token, and the client's address.
 
-    What a user may not do (403) is on record, MOST_REFUSED times a minute for each; what strangers may not is in the log alone.
+    What a user may not do (403) is on record, MOST_REFUSED times an hour for each; what strangers may not is in the log alone.
+    It names the page, not its address, which anybody can make up and have a user open.
     """
 
     def __init__(self, get_response: Answer) -> None:
@@ -109,10 +110,13 @@ class Entrances:
         with entered(how, str(clients.address(request.META) or ""), lambda: named(request)):
             response = self._get_response(request)
             if response.status_code == 403 and (name := named(request)):
-                more = self._refused.setdefault(name, RateLimit(MOST_REFUSED)).take()
+                more = self._refused.setdefault(name, RateLimit(MOST_REFUSED, seconds=3600)).take()
                 if more is not None:
-                    after = {"more": more} if more else None
-                    record(Act.Verb.REFUSE, f"{request.method} {request.path}", after=after, reason="no permission")
+                    page = request.resolver_match.view_name if request.resolver_match else "an unknown page"
+                    why = "the form was out of date" if hasattr(request, "csrf_failed") else "no permission"
+                    record(
+                        Act.Verb.REFUSE, f"{request.method} {page}", after={"more": more} if more else None, reason=why
+                    )
             return response
 
 

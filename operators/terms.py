@@ -52,7 +52,7 @@ def written(terms: Iterable[Term]) -> str:
 
 def _written(term: Term) -> str:
     before = f"{'-' * term.is_not}{term.word}:" if term.word else ""
-    is_plain = not re.search(r'\s|^"', term.value) and (term.word or ":" not in term.value)
+    is_plain = not re.search(r'\s|^"|^//', term.value) and (term.word or ":" not in term.value)
     if is_plain:
         return before + term.value
     escaped = term.value.replace("\\", "\\\\").replace('"', '\\"')

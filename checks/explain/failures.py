@@ -103,18 +103,18 @@ def _failing(ids: Sequence[int]) -> Iterable[tuple[Config, str, RunnerStats]]:
     for check_id, config_id in Instance.objects.filter(config__in=ids).values_list("check_id", "config_id"):
         if config_id in configs:
             owned[check_id].append(configs[config_id])
-    stats = list(RunnerStats.objects.filter(check_id__in=list(owned), failed=True))
-    heard = {one.check_id for one in stats}
+    told = RunnerStats.objects.filter(check_id__in=list(owned))
+    stats, heard = list(told.filter(failed=True)), set(told.values_list("node_id", "check_id"))
     # Of what moved since it failed, only that is known: its new node has not told of it yet.
     stats += [
         RunnerStats(node_id=configs[one.config_id].owner, check_id=one.check_id, last_error=one.last_error, failed=True)
         for one in Trouble.objects.filter(kind=Trouble.Kind.FAILING, config__in=list(configs))
-        if one.check_id and one.check_id not in heard
+        if one.check_id and (configs[one.config_id].owner, one.check_id) not in heard
     ]
     put_handles_back(stats)
     place = {id_: number for number, id_ in enumerate(ids)}
-    told = [(config, one) for one in stats for config in owned[one.check_id] if config.owner == one.node_id]
-    for config, one in sorted(told, key=lambda row: (place[row[0].pk], row[1].pk)):
+    failed = [(config, one) for one in stats for config in owned[one.check_id] if config.owner == one.node_id]
+    for config, one in sorted(failed, key=lambda row: (place[row[0].pk], row[1].pk)):
         yield config, config.node, one
 
 

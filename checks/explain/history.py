@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Max
 
 from checks.dispatcher import costs
 from checks.models import ClusterHistory, Config, ConfigHistory, Cost, Move, NodeHistory
@@ -48,6 +48,10 @@ class Span(enum.StrEnum):
         return self.times(now)[0]
 
 
+# How many minutes' part of the rolling up is made up for at once.
+MOST_ROLLED_UP = 5
+
+
 def note(now: datetime | None = None) -> None:
     """Note how all is as that of the last whole minute, roll hours up, and delete what is kept no longer.
 
@@ -59,6 +63,7 @@ def note(now: datetime | None = None) -> None:
     # Rounds of stats may be more frequent.
     if ClusterHistory.objects.filter(step=Step.MINUTE, time=minute).exists():
         return
+    last = ClusterHistory.objects.filter(step=Step.MINUTE).aggregate(last=Max("time"))["last"] or minute
     needed, able = Cost.objects.by_node(), Runner.objects.capacity()
     NodeHistory.objects.note(minute, costs.loads(needed, able))
     ConfigHistory.objects.note(minute)
@@ -68,7 +73,9 @@ def note(now: datetime | None = None) -> None:
         # What is rolled up for the cluster is rolled up for the nodes.
         NodeHistory.objects.roll_up(now)
         ClusterHistory.objects.roll_up(now)
-    ConfigHistory.objects.roll_up(now)
+    # As much as is due of each minute, also of those that nobody noted.
+    for _ in range(min(max((minute - last) // MINUTE, 1), MOST_ROLLED_UP)):
+        ConfigHistory.objects.roll_up(now)
     for kind in (ClusterHistory, NodeHistory, ConfigHistory):
         kind.objects.prune(now)
 

@@ -98,7 +98,7 @@ class NodePoint(NamedTuple):
 
 
 class ClusterPoint(NamedTuple):
-    """How the cluster was from `time` on. load: of all nodes together. peak: of the fullest. moves: of configs between nodes."""
+    """How the cluster was from `time` on. load: of all nodes. peak: of the fullest. moves: of configs to and from nodes."""
 
     time: datetime
     load: float

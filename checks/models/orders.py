@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import reduce
 from operator import or_
@@ -125,13 +125,21 @@ class Pin(Order):
         return name == self.aim if self.kind == self.Kind.NODE else fnmatchcase(name, self.aim)
 
 
+# All chunks of an order are written within this time of each other.
+CHUNKS = timedelta(minutes=2)
+
+
 class PauseQuerySet(TimedOrderQuerySet):
     """Queries of pauses."""
 
     def given_with(self, pauses: Iterable[Pause]) -> Self:
-        """The pauses of people that have the author, note and end of one of these: one order made them, whatever its chunks."""
-        orders = {(one.author, one.note, one.until) for one in pauses if not one.from_source}
-        alike = [Q(author=author, note=note, until=until) for author, note, until in orders]
+        """The pauses of people that have the author, note, end and time (within CHUNKS) of one of these: one order made them."""
+        given = [one for one in pauses if not one.from_source]
+        orders = {(one.author, one.note, one.until, one.time.replace(second=0, microsecond=0)) for one in given}
+        alike = [
+            Q(author=author, note=note, until=until, time__range=(time - CHUNKS, time + 2 * CHUNKS))
+            for author, note, until, time in orders
+        ]
         return self.filter(reduce(or_, alike), config__isnull=False, from_source=False) if alike else self.none()
 
 

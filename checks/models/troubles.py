@@ -75,7 +75,7 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
     # compared with what it had been given, and fetched, before. A check that a runner reports under its bare name can't be
     # told from others of that name, so it counts as running. So does a check when the runner reports an unknown check ID of
     # its name, since agents change some instances before they hash them. What failed where it was goes on until its new node
-    # tells of it, as long as that has time to.
+    # tells of it, as long as that has time to. An error that begins as before is not written anew: many have a time in it.
     _NOTE = f"""
         WITH reported AS (
             SELECT a.config_id, s.failed, s.execution_ms > i.interval * 1000 AS slow, s.check_id, s.last_error
@@ -141,7 +141,7 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
             INSERT INTO checks_trouble AS t (config_id, kind, since, check_id, last_error)
             SELECT config_id, kind, statement_timestamp(), check_id, last_error FROM found ORDER BY config_id, kind
             ON CONFLICT (config_id, kind) DO UPDATE SET check_id = excluded.check_id, last_error = excluded.last_error
-            WHERE (t.check_id, t.last_error) IS DISTINCT FROM (excluded.check_id, excluded.last_error)
+            WHERE t.check_id <> excluded.check_id OR left(t.last_error, 100) <> left(excluded.last_error, 100)
             RETURNING t.since = statement_timestamp() AS is_new
         )
         SELECT count(*) FILTER (WHERE is_new) FROM noted

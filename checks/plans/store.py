@@ -7,7 +7,7 @@ from typing import Any
 from checks import dispatcher
 from checks.dispatcher import Decision, Placement, StalePlan, acting, deciding
 from checks.models import Move, Plan
-from checks.models.orders import Pause
+from checks.models.orders import CHUNKS, Pause
 
 # The permission that an order needs.
 _PERMISSIONS = {
@@ -113,15 +113,17 @@ def order(decide: Callable[[], Decision], *, actor: str) -> tuple[Plan, list[Mov
 def decide_undo(plan: Plan) -> Decision:
     """Decide to take an applied plan back, as far as that is possible now: end its pauses, or undo its moves. Raises REFUSALS."""
     ids = [move["config"] for move in plan.moves]
-    order = plan.order
+    order, applied = plan.order, plan.applied_at
+    assert applied is not None
     if order.get("verb") == "pause":
         theirs = Pause.objects.of([*ids, *(config for config, *_ in order.get("also", ()))]).filter(from_source=False)
         until = datetime.fromisoformat(order["until"]) if order["until"] else None
-        return deciding.resume(theirs.filter(note=order["note"], until=until).values_list("config_id", flat=True))
+        given = theirs.filter(note=order["note"], until=until, time__range=(applied - CHUNKS, applied + CHUNKS))
+        return deciding.resume(given.values_list("config_id", flat=True))
     ways = {(move["config"], move["from_node"], move["to_node"]) for move in plan.moves}
-    # The ledger names no plan: a move of it is the first that goes its way since it was made.
+    # The ledger names no plan: a move of it is the first that goes its way since it was applied.
     made: dict[int, int] = {}
-    for move in Move.objects.filter(config_id__in=ids, time__gte=plan.time).order_by("pk"):
+    for move in Move.objects.filter(config_id__in=ids, time__gte=applied - CHUNKS).order_by("pk"):
         if (move.config_id, move.source_node, move.to_node) in ways:
             made.setdefault(move.config_id, move.pk)
     return deciding.undo(made.values())

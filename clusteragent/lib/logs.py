@@ -86,11 +86,11 @@ def hide(line: str) -> str:
 
 
 class RateLimit:
-    """A limit for lines that strangers can cause as often as they like: `most` a minute. Counts the others."""
+    """A limit for lines that others can cause as often as they like: `most` a minute, or in so many seconds. Counts the rest."""
 
-    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic, seconds: float = 60) -> None:
         """clock: returns seconds."""
-        self._most, self._clock = most, clock
+        self._most, self._clock, self._seconds = most, clock, seconds
         self._lock = threading.Lock()
         self._began = clock()
         self._taken = self._passed_over = 0
@@ -99,7 +99,7 @@ class RateLimit:
         """Return None if this event is over the limit, else the number of events over it since the last allowed one."""
         with self._lock:
             now = self._clock()
-            if now - self._began >= 60:
+            if now - self._began >= self._seconds:
                 self._began, self._taken = now, 0
             if self._taken >= self._most:
                 self._passed_over += 1

@@ -166,11 +166,12 @@ class PauseAdmin(OrderAdmin):
     def resume(self, request: HttpRequest, queryset: QuerySet[Pause]) -> HttpResponse | None:
         """Make the plan that ends these pauses, and delete those that wait for their origin."""
         waiting = list(queryset.filter(config=None))
-        dispatcher.forget_waiting(waiting)
-        if waiting:
-            messages.success(request, f"{plain_count(len(waiting), 'pause')} that waited for an origin deleted.")
         ids = [id_ for id_ in queryset.values_list("config", flat=True) if id_]
-        return show_plan(request, lambda: deciding.resume(ids), "Not resumed") if ids else None
+        page = show_plan(request, lambda: deciding.resume(ids), "Not resumed") if ids else None
+        if waiting and (page or not ids):
+            dispatcher.forget_waiting(waiting)
+            messages.success(request, f"{plain_count(len(waiting), 'pause')} that waited for an origin deleted.")
+        return page
 
     @admin.action(description="Resume all that were paused together with it…", permissions=["resume"])
     def resume_group(self, request: HttpRequest, queryset: QuerySet[Pause]) -> HttpResponse | None:

@@ -15,6 +15,7 @@ from django.test import Client, RequestFactory
 from django.urls import URLPattern, get_resolver
 from knox.models import AuthToken
 
+from acts import recording
 from acts.models import Act
 from acts.recording import entered
 from checks import dispatcher, plans, sources
@@ -553,12 +554,34 @@ def test_what_a_user_may_not_do_is_on_record_but_not_for_ever(world: World) -> N
     for _ in range(12):
         assert viewer.post("/admin/checks/pin/add/").status_code == 403
     found = Act.objects.filter(verb=Act.Verb.REFUSE)
-    assert {(act.person, act.object) for act in found} == {("vera", "POST /admin/checks/pin/add/")}
+    assert {(act.person, act.object) for act in found} == {("vera", "POST admin:checks_pin_add")}
     assert found.count() == middleware.MOST_REFUSED
     token = bearer(AuthToken.objects.create(user("otto", Role.VIEWER))[1])
     assert token.call("POST", "nodes/ash/cordon").status_code == 403
     last = Act.objects.latest("pk")
-    assert (last.person, last.how, last.object) == ("otto", "API", "POST /api/operator/v1/nodes/ash/cordon")
+    assert (last.person, last.how, last.object) == ("otto", "API", "POST operators:node-cordon")
+
+
+@pytest.mark.parametrize("made_up", ["%00", "give-eve-more-rights", "%E2%80%AE"])
+def test_an_address_that_somebody_made_up_is_not_put_in_a_users_mouth(world: World, made_up: str) -> None:
+    viewer = Client()
+    viewer.force_login(user("vera", Role.VIEWER))
+    assert viewer.get(f"/admin/auth/user/{made_up}/change/").status_code == 403
+    assert Act.objects.latest("pk").object == "GET admin:auth_user_change"
+
+
+def test_a_form_that_is_out_of_date_is_no_lack_of_permission(world: World) -> None:
+    viewer = Client(enforce_csrf_checks=True)
+    viewer.force_login(user("vera", Role.VIEWER))
+    assert viewer.post("/admin/changes/undo/").status_code == 403
+    assert Act.objects.latest("pk").reason == "the form was out of date"
+
+
+def test_texts_of_acts_have_no_control_characters(world: World) -> None:
+    with recording.entered("admin", "", lambda: "olga"):
+        recording.record(Act.Verb.EXPORT, "a\nb\0c", reason="d\re")
+    found = Act.objects.latest("pk")
+    assert not any(character in found.object + found.reason for character in "\n\0\r")
 
 
 def test_what_strangers_may_not_do_is_not(world: World) -> None:
