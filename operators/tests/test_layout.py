@@ -1,0 +1,20 @@
+"""What all pages of the admin have in common."""
+
+import pytest
+
+from checks.tests.operators import superuser
+
+pytestmark = pytest.mark.django_db
+
+PAGES = (
+    "", "map/", "failures/", "groups/", "history/", "changes/", "search/?q=a", "password_change/", "nodes/node/",
+    "checks/config/", "checks/config/add/", "checks/rule/add/", "checks/plan/rebalance/",
+)  # fmt: skip
+
+
+@pytest.mark.usefixtures("warm")
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_has_one_main_part_to_which_a_link_skips(page: str) -> None:
+    text = superuser().get(f"/admin/{page}").content.decode()
+    assert (text.count("<main"), text.count("</main>"), text.count('id="page-main"')) == (1, 1, 1)
+    assert 'href="#page-main"' in text
