@@ -151,8 +151,13 @@ class Replica:
     def __init__(self, command: str, environment: dict[str, str], log: Path, manage: Path = MANAGE) -> None:
         self.log = log
         with log.open("wb") as output:
+            # There: an older version's web server imports from the folder that it is called in.
             self.process = subprocess.Popen(
-                [sys.executable, str(manage), *command.split()], env=environment, stdout=output, stderr=output
+                [sys.executable, str(manage), *command.split()],
+                cwd=manage.parent,
+                env=environment,
+                stdout=output,
+                stderr=output,
             )
         self.pid = self.process.pid
         self._forgotten = 0
