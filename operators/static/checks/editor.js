@@ -40,9 +40,11 @@ addEventListener("load", () => {
     check.addEventListener("change", async () => {
         if (editor.getValue() === untouched && field.dataset.template) {
             const answer = await fetch(`${field.dataset.template}?${new URLSearchParams({ check: check.value })}`);
+            const text = await answer.text();
+            // Somebody may have begun to write meanwhile.
             if (answer.ok && editor.getValue() === untouched) {
-                untouched = await answer.text();
-                editor.setValue(untouched, -1);
+                untouched = text;
+                editor.setValue(text, -1);
             }
         }
     });
