@@ -510,7 +510,7 @@ def test_the_dispatcher_does_what_the_model_says(monkeypatch, caplog, machine, s
     monkeypatch.setattr(registration, "FLAPPING_TIMES", 10**6)
     Source.objects.update(read_at=Now())
     # Of the many that `make faults` asks for no more: each is a hundred statements, and 5 000 take about ten minutes.
-    examples = min(5 * settings.default.max_examples, MOST_EXAMPLES)
+    examples = min(3 * settings.default.max_examples, MOST_EXAMPLES)
     run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=steps))
 
 
