@@ -89,7 +89,8 @@ def test_the_command_for_a_config_is_copied(page: Page, cluster: Cluster) -> Non
     assert page.evaluate("navigator.clipboard.readText()").startswith("clusteragent why ")
     size = page.viewport_size
     page.set_viewport_size({"width": 390, "height": 800})
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    # Charts follow the width of the window a moment later.
+    page.wait_for_function("document.documentElement.scrollWidth === 390")
     assert size
     page.set_viewport_size(size)
 
