@@ -28,7 +28,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
-# How many refusals of a user are on record, each minute and process.
+# How many refusals of a user are on record, each hour and process.
 MOST_REFUSED = 10
 # What begins like this is the operators' API.
 API = "/api/"
