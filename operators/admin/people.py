@@ -15,6 +15,7 @@ from knox.models import AuthToken
 from knox.settings import knox_settings
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from acts.models import Act
 from acts.recording import record
@@ -75,7 +76,12 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
     # Name, role and password in one form: nothing is left to be done for a colleague.
     add_fieldsets = ((None, {"fields": ("username", "groups", "usable_password", "password1", "password2")}),)
 
+    filter_horizontal = ("user_permissions",)
+
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "groups":
+            # They are few: a box to tick for each, with one click.
+            kwargs["widget"] = UnfoldAdminCheckboxSelectMultipleWidget()
         field = super().formfield_for_manytomany(db_field, request, **kwargs)
         if field is not None and db_field.name == "groups":
             field.help_text = " ".join(f"{role.capitalize()}: {MEANINGS[role]}." for role in Role)
