@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db import OperationalError
 from django.db.models import QuerySet
@@ -73,12 +72,8 @@ class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         """Make the plan of a valid form, and show its page: the order is given there. One that waits for its origin is stored."""
-        obj = self.get_object(request, unquote(object_id)) if object_id else None
-        allowed = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
-        if request.method == "POST" and allowed and (obj or not object_id):
-            form = self.get_form(request, obj, change=obj is not None)(request.POST, instance=obj)
-            if form.is_valid() and form.decision:
-                return redirect(row_url(plans.store(form.decision, author=request.user.get_username())))
+        if (form := self.sent_form(request, object_id)) and form.decision:
+            return redirect(row_url(plans.store(form.decision, author=request.user.get_username())))
         return _or_refusal(super().changeform_view, request, object_id, form_url, extra_context)
 
     def delete_view(self, *args: Any, **kwargs: Any) -> HttpResponse:

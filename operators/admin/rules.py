@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.utils import flatten_fieldsets, unquote
+from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -64,13 +64,9 @@ class RuleAdmin(NotedAdmin, WithoutTransaction):
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         """Show what a valid form would do until that is confirmed, then save it."""
-        obj = self.get_object(request, unquote(object_id)) if object_id else None
-        allowed = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
-        if request.method == "POST" and allowed and (obj or not object_id):
-            names = flatten_fieldsets(self.get_fieldsets(request, obj))
-            form = self.get_form(request, obj, change=obj is not None, fields=names)(request.POST, instance=obj)
-            if form.is_valid() and (page := self._unconfirmed(request, "Save", [form.instance], saved=form.instance)):
-                return page
+        form = self.sent_form(request, object_id)
+        if form and (page := self._unconfirmed(request, "Save", [form.instance], saved=form.instance)):
+            return page
         return super().changeform_view(request, object_id, form_url, extra_context)
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
