@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from checks.explain import ruling
+from checks.explain.aftermath import Aftermath, Moving
 from checks.models import Config
 from checks.models.orders import Rule
 from checks.wire.scrub import scrub
@@ -109,7 +110,8 @@ class RuleAdmin(NotedAdmin, WithoutTransaction):
     ) -> HttpResponse | None:
         """The page that shows what the change would do; None if the user has confirmed just that."""
         effect = ruling.effect_of(self.model, saved=saved, deleted=deleted)
-        word = _word(chosen, len(effect.lost))
+        after = effect.after
+        word = _word(chosen, len(after.lost))
         problem = ""
         if request.method == "POST" and (seen := request.POST.get("seen", "")):
             agreed = effect.agreed(seen)
@@ -126,8 +128,8 @@ class RuleAdmin(NotedAdmin, WithoutTransaction):
             "what": f"{verb} {named}",
             "problem": problem,
             "sentence": _sentence(effect),
-            "worse": worse(effect.peak, len(effect.lost)),
-            "notes": _notes(effect),
+            "worse": worse(after.peak, len(after.lost)),
+            "notes": _notes(after),
             "word": word,
             "seen": effect.seen,
             "hidden": [
@@ -135,7 +137,7 @@ class RuleAdmin(NotedAdmin, WithoutTransaction):
             ],
             "tables": [
                 _table(title, rows)
-                for title, rows in (("Would run nowhere", effect.lost), ("Moves", effect.moves))
+                for title, rows in (("Would run nowhere", after.lost), ("Moves", after.moves))
                 if rows
             ],
             "list_url": list_url(self.model),
@@ -161,29 +163,34 @@ def _word(chosen: Sequence[Any], lost: int) -> str:
 
 def _sentence(effect: ruling.Effect) -> str:
     """How much moves, and how the highest load changes."""
+    after = effect.after
     nodes = f"{grouped_count(effect.nodes, 'node')} changed. " if effect.nodes else ""
-    if not (effect.moves or effect.lost or effect.found):
+    if not (after.moves or after.lost or after.found):
         moving = "Nothing moves"
     else:
-        moving = f"{grouped_count(len(effect.moves), 'config')} would move"
-    return f"{nodes}{moving}. Highest load {load_change(effect.peak)}."
+        moving = f"{grouped_count(len(after.moves), 'config')} would move"
+    return f"{nodes}{moving}. Highest load {load_change(after.peak)}."
 
 
-def _notes(effect: ruling.Effect) -> list[str]:
+def _notes(after: Aftermath) -> list[str]:
     """What an operator should know before applying the change, one sentence each."""
-    found = [f"Why they would run nowhere: {scrub(why)}." for why in effect.why]
-    if effect.found:
-        found.append(f"{grouped_count(effect.found, 'config')} without a node would get one.")
-    if effect.waiting:
-        found.append(f"{grouped_count(effect.waiting, 'config')} would run nowhere, as now.")
-    if effect.moves or effect.lost:
+    found = [f"Why they would run nowhere: {scrub(why)}." for why in after.why]
+    if after.found:
+        found.append(f"{grouped_count(len(after.found), 'config')} without a node would get one.")
+    if after.waiting:
+        found.append(f"{grouped_count(after.waiting, 'config')} would run nowhere, as now.")
+    if after.staying:
+        found.append(f"{grouped_count(after.staying, 'config')} that are about to move would stay.")
+    if after.anyway:
+        found.append(f"{grouped_count(after.anyway, 'config')} more are about to move anyway.")
+    if after.moves or after.lost:
         found.append(
             "These moves follow within about a minute: the leader makes them. What only should move, moves within its budget."
         )
     return found
 
 
-def _table(title: str, rows: Sequence[ruling.Moving]) -> Table:
+def _table(title: str, rows: Sequence[Moving]) -> Table:
     shown = [
         (link(Config(pk=row.config), scrub(row.check)), row.source, row.to or "nobody") for row in rows[:MOST_LISTED]
     ]

@@ -478,9 +478,9 @@ class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.Destr
         told = serializers.EffectSerializer(effect).data
         if is_dry:
             return Response(told)
-        if not effect.lost:
+        if not effect.after.lost:
             return None
-        many = plain_count(len(effect.lost), "config")
+        many = plain_count(len(effect.after.lost), "config")
         detail = f"{many} would run nowhere. Send it with ?accept_dangling=1 if that is meant."
         return Response({"detail": detail, **told}, status=status.HTTP_409_CONFLICT)
 
