@@ -1,5 +1,6 @@
 """Users, groups and operators' tokens in the admin."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.apps import apps
@@ -20,8 +21,10 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 from acts.models import Act
 from acts.recording import record
 from clusteragent.lib import clock
+from clusteragent.lib.words import listed, plain_count
 from operators import tokens
 from operators.admin.base import DeclaredAdmin, example
+from operators.admin.questions import Question, ShownDeletions
 from operators.roles import MEANINGS, Role
 
 # Remove what libraries registered. A Schedule of django-q2 would run any function that its author names.
@@ -31,8 +34,20 @@ admin.site.unregister(
 )
 
 
-class RecordedAdmin(DeclaredAdmin):
-    """Rows that forms change: each change is on record, in its transaction, with all that the row was and is."""
+class RecordedAdmin(ShownDeletions, DeclaredAdmin):
+    """Rows that forms change: each change is on record, in its transaction, with all that the row was and is.
+
+    A deletion shows what goes with the rows first.
+    """
+
+    def lost_with(self, obj: Any) -> str:
+        """What a row's deletion does, in a sentence."""
+        raise NotImplementedError
+
+    def question(self, rows: Sequence[Any]) -> Question:
+        sentences = [f"{self.lost_with(obj)} What was done stays on record." for obj in rows]
+        seen = ",".join(str(obj.pk) for obj in rows)
+        return Question(f"Delete {listed([named(obj) for obj in rows])}", sentences, seen=seen, button="Delete")
 
     def told(self, obj: Any) -> dict[str, Any]:
         """What a row says, as JSON data. What is secret, of all of it nothing but that it is there."""
@@ -94,6 +109,10 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
             "permissions": codes(obj.user_permissions),
         }
 
+    def lost_with(self, obj: User) -> str:
+        tokens = plain_count(AuthToken.objects.filter(user=obj).count(), "token")
+        return f"User {obj} is logged out and can't log in any more, and {tokens} of it can't call any more."
+
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
         with transaction.atomic():
             before = self.get_object(request, id)
@@ -108,6 +127,11 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
 @admin.register(Group)
 class OperatorGroupAdmin(GroupAdmin, RecordedAdmin):
     """The groups, which are the roles."""
+
+    def lost_with(self, obj: Group) -> str:
+        """Who loses what it allows."""
+        users = plain_count(obj.user_set.count(), "user")
+        return f"{users} in group {obj} can't do any more what only it allows."
 
     def told(self, obj: Group) -> dict[str, Any]:
         return {"name": obj.name, "permissions": codes(obj.permissions)}
@@ -146,6 +170,9 @@ class TokenAdmin(RecordedAdmin):
 
     def told(self, obj: Any) -> dict[str, Any]:
         return tokens.told(obj)
+
+    def lost_with(self, obj: Any) -> str:
+        return f"Whoever calls with {named(obj)} is answered 401 from then on."
 
     @display
     def roles(self, token: Any) -> str:

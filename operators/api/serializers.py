@@ -15,6 +15,7 @@ from checks.dispatcher import CHUNK
 from checks.explain import drains
 from checks.explain.alerts import Word
 from checks.explain.drains import Drain, Stuck
+from checks.explain.forecasts import Forecast
 from checks.explain.headroom import Headroom
 from checks.explain.history import Span
 from checks.explain.loss import Loss
@@ -633,6 +634,26 @@ class MovingSerializer(serializers.Serializer[Any]):
     check = Scrubbed()
     from_node = serializers.CharField(source="source")
     to_node = serializers.CharField(source="to")
+
+
+class ForecastSerializer(serializers.Serializer[Any]):
+    """What follows an act that moves nothing by itself. Of the moves, the first MOST_LISTED."""
+
+    MOST_LISTED = 1000
+
+    what = Scrubbed()
+    sentences = serializers.ListField(child=Scrubbed(), help_text="What it does at once, and what passes do then.")
+    moves = serializers.SerializerMethodField(help_text="What would move, or get a node, in passes.")
+
+    @extend_schema_field(MovingSerializer(many=True))
+    def get_moves(self, forecast: Forecast) -> Any:
+        return MovingSerializer(forecast.moves[: self.MOST_LISTED], many=True).data
+
+
+class ForecastWish(serializers.Serializer[Any]):
+    """The query parameter dry_run of an act that has no plan."""
+
+    dry_run = serializers.BooleanField(default=False, help_text="Change nothing. The answer is what would follow.")
 
 
 class EffectSerializer(serializers.Serializer[Any]):

@@ -11,11 +11,24 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from acts.models import Act
 from checks import dispatcher
 from checks.models import Move, Plan
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.tests.cast import counts, dangling, owners, report, sent
-from checks.tests.operators import CONFIGS, act, apply, config, confirmed, listed, operator, planned, shown, superuser
+from checks.tests.operators import (
+    CONFIGS,
+    act,
+    act_confirmed,
+    apply,
+    config,
+    confirmed,
+    listed,
+    operator,
+    planned,
+    shown,
+    superuser,
+)
 from nodes.models import Node, NodeEvent
 from tests.webserver import database_url
 
@@ -142,12 +155,12 @@ def test_pin_unpin_isolate_and_release_in_one_go() -> None:
     client = superuser()
     apply(client, planned(client, "pin", ["shop", "mail"], kind="node", aim="birch"))
     assert listed(client, "?order=pinned") == {"shop", "mail"}
-    assert "2 configs unpinned." in act(client, "unpin", ["shop", "mail"])
+    assert "2 configs unpinned." in act_confirmed(client, "unpin", ["shop", "mail"])
     assert owners() == {"shop": "birch", "mail": "birch", "db": "ash"}
     assert "Isolate 1 config" in apply(client, isolation(client, "shop"))
     assert listed(client, "?order=isolated") == {"shop"}
     assert listed(client, "?order=none") == {"mail", "db"}
-    assert "1 config released." in act(client, "release", ["shop"])
+    assert "1 config released." in act_confirmed(client, "release", ["shop"])
     assert not Isolation.objects.exists()
 
 
@@ -227,7 +240,7 @@ def test_a_pin_that_is_added_or_changed_shows_its_plan_first() -> None:
     apply(client, shown(client, f"{PINS}{pin.pk}/change/", **PIN | {"aim": "ash", "until": "3d"}))
     assert owners()["shop"] == "ash"
     changed = Pin.objects.get(config=config("shop"))
-    post(client, f"{PINS}{changed.pk}/delete/", post="yes")
+    confirmed(client, f"{PINS}{changed.pk}/delete/")
     assert Pin.objects.get().config == config("db")
     assert owners()["shop"] == "ash"
 
@@ -346,7 +359,7 @@ def test_an_isolation_shows_its_plan_and_its_deletion_moves_nothing() -> None:
     assert set(owners().values()) == {"ash"}
     apply(client, plan)
     assert owners() == {"shop": "ash", "mail": "birch", "db": "birch"}
-    post(client, ISOLATIONS, action="delete_selected", _selected_action=Isolation.objects.get().pk, post="yes")
+    confirmed(client, ISOLATIONS, action="delete_selected", _selected_action=Isolation.objects.get().pk)
     assert not Isolation.objects.exists()
 
 
@@ -520,7 +533,8 @@ def test_what_a_source_orders_is_not_taken_back_but_replaced() -> None:
     assert f"Not done: {said}pin." in post(client, f"{PINS}{pin.pk}/delete/", post="yes")
     assert f"Not done: {said}pin." in post(client, PINS, action="delete_selected", _selected_action=pin.pk, post="yes")
     assert f"Not resumed: {said}paused." in post(client, PAUSES, action="resume", _selected_action=pause.pk)
+    assert Act.objects.filter(verb=Act.Verb.REFUSE, reason__startswith=said).count() == 5
     assert (Pin.objects.count(), Pause.objects.count()) == (1, 1)
     apply(client, planned(client, "pin", ["shop"], kind="node", aim="ash"))
     assert list(Pin.objects.values_list("aim", "from_source")) == [("ash", False)]
-    assert "1 config unpinned." in act(client, "unpin", ["shop"])
+    assert "1 config unpinned." in act_confirmed(client, "unpin", ["shop"])

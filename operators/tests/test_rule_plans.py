@@ -152,5 +152,5 @@ def test_what_moves_anyway_is_no_effect_of_a_rule(client: Client) -> None:
     db = EVERYWHERE | {"name": "db in b", "check_pattern": "postgres", "required": '{"zone": "b"}'}
     page = shown(client, f"{RULES}add/", **db)
     assert "1 config would move." in page
-    assert "2 configs more are about to move anyway." in page
+    assert "About to move anyway: 2 configs." in page
     assert ruling.effect_of(Rule, deleted=[Rule.objects.get().pk]).after.staying == 2

@@ -96,6 +96,7 @@ def test_move_it_and_keep_it_there(page: Page, cluster: Cluster) -> None:
     assert cluster.ask("SELECT aim FROM checks_pin") == [other]
     page.goto(f"/admin/checks/config/{cluster.number_of('redisdb.d/jobs.yaml')}/change/")
     page.get_by_role("button", name="Unpin").click()
+    page.get_by_role("button", name="Unpin", exact=True).click()
     _settle(cluster)
 
 
@@ -110,6 +111,7 @@ def test_drain_a_node(page: Page, cluster: Cluster) -> None:
     expect(node).to_contain_text("empty, safe to stop", timeout=PATIENCE * 1000)
     assert not cluster.runs("cedar")
     page.get_by_role("button", name="Uncordon").click()
+    page.get_by_role("button", name="Uncordon", exact=True).click()
     _settle(cluster)
 
 
