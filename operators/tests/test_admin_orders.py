@@ -318,6 +318,43 @@ def test_pauses_of_one_order_are_resumed_as_one() -> None:
     assert Pause.objects.get() == alone
 
 
+def test_two_orders_with_the_same_words_are_two_groups() -> None:
+    """One person gave them, in the same minute, with the same note: their plans tell them apart."""
+    client = superuser()
+    for key in ("shop", "mail"):
+        apply(client, planned(client, "pause", [key], note="deploy"))
+    shop = Pause.objects.get(config=config("shop"))
+    assert shop.plan == Plan.objects.order_by("pk")[0].pk
+    assert list(Pause.objects.given_with([shop])) == [shop]
+    assert "paused together" not in client.get(f"{PAUSES}{shop.pk}/change/").content.decode()
+    first = Plan.objects.get(pk=shop.plan)
+    apply(client, shown(client, f"{PLANS}{first.pk}/undo/"))
+    assert Pause.objects.get().config == config("mail")
+
+
+def test_a_plan_takes_back_its_own_moves_alone() -> None:
+    client = superuser()
+    plan = planned(client, "reassign", ["shop", "mail"], node="birch")
+    apply(client, plan)
+    # As if it had been stopped between the two, and another had moved the other one the same way.
+    Move.objects.filter(config_id=config("mail").pk, plan=plan.pk).update(plan=None)
+    apply(client, shown(client, f"{PLANS}{plan.pk}/undo/"))
+    assert (owners()["shop"], owners()["mail"]) == ("ash", "birch")
+
+
+@pytest.mark.parametrize("verb", ["reassign", "pause"])
+def test_what_an_older_version_applied_is_taken_back_by_its_time_and_way(verb: str) -> None:
+    client = superuser()
+    plan = planned(client, verb, ["shop", "mail"], note="deploy", **({"node": "birch"} if verb == "reassign" else {}))
+    apply(client, plan)
+    for model in (Move, Pause):
+        model.objects.update(plan=None)
+    apply(client, shown(client, f"{PLANS}{plan.pk}/undo/"))
+    assert owners().keys() == {"shop", "mail", "db"}
+    assert owners()["shop"] == owners()["mail"] == "ash" or verb == "pause"
+    assert not Pause.objects.exists()
+
+
 def test_an_applied_plan_is_undone_by_a_plan() -> None:
     client = superuser()
     plan = planned(client, "reassign", ["shop", "mail"], node="birch")
