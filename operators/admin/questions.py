@@ -132,8 +132,14 @@ class ShownDeletions(_DjangoModelAdmin):
 
 def moving_table(title: str, rows: Sequence[Moving]) -> Table:
     """A table of configs that would move: the first MOST_LISTED."""
+    first = rows[:MOST_LISTED]
+    configs = Config.objects.only("title", "name", "digest").in_bulk([row.config for row in first])
     shown = [
-        (link(Config(pk=row.config), scrub(row.check)), row.source or "nobody", row.to or "nobody")
-        for row in rows[:MOST_LISTED]
+        (
+            link(configs.get(row.config, Config(pk=row.config)), "" if row.config in configs else scrub(row.check)),
+            row.source or "nobody",
+            row.to or "nobody",
+        )
+        for row in first
     ]
     return Table(first_of(title, len(shown), len(rows)), ("config", "from", "to"), shown)

@@ -61,7 +61,9 @@ def test_uncordoning_says_what_would_come_to_the_node(client: Client) -> None:
     assert told.startswith("Uncordon birch It gets new checks again, and keeps what it has.")
     assert "2 configs without a node would get one." in told
     assert "Balancing may move more to it: at most 5 configs in 1 min." in told
-    assert client.post(NODES, fields).context["tables"][0].rows[0][1:] == ("nobody", "birch")
+    row = client.post(NODES, fields).context["tables"][0].rows[0]
+    assert f">{config('one')}</a>" in row[0]
+    assert row[1:] == ("nobody", "birch")
     assert not Node.objects.get(name="birch").schedulable
     assert "1 node uncordoned." in confirmed(client, NODES, **fields)
     dispatcher.redispatch()
