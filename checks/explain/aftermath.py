@@ -48,10 +48,11 @@ def follow(now: Snapshot, later: Snapshot, *, unpinned: Collection[int] = ()) ->
 
     Both snapshots are used up: they count what would move.
     """
-    costs = Cost.objects.expected()
-    due, homed = _passes(now, costs)
-    freed = frozenset(unpinned)
-    moving, homing = _passes(later, costs, freed)
+    held, then, homeless = _held(now), _held(later), [(*row, None) for row in _dangling()]
+    # Of these alone: usually they are few of very many.
+    costs = Cost.objects.expected({id_ for id_, *_ in (*held, *then, *homeless)})
+    due, homed = _passes(now, held, homeless, costs)
+    moving, homing = _passes(later, then, homeless, costs, frozenset(unpinned))
     names = {node.id: node.name for node in later.nodes}
     # What moves in either case is no effect of the change, wherever to; but losing its node is another thing than moving.
     made = [
@@ -77,21 +78,28 @@ def follow(now: Snapshot, later: Snapshot, *, unpinned: Collection[int] = ()) ->
     )
 
 
+# (config's id, check, owner's id), and {config's id: (config, node's id)}.
+_Row = tuple[int, str, int | None]
 _Moves = dict[int, tuple[Entry, int | None]]
 
 
-def _passes(snapshot: Snapshot, costs: Mapping[int, float], unpinned: Collection[int] = ()) -> tuple[_Moves, _Moves]:
+def _passes(
+    snapshot: Snapshot,
+    held: Sequence[_Row],
+    homeless: Sequence[_Row],
+    costs: Mapping[int, float],
+    unpinned: Collection[int] = (),
+) -> tuple[_Moves, _Moves]:
     """The configs that passes move, and those that run nowhere, each with the node that it would get: {config's id: …}."""
-    entries = _read(_held(snapshot), snapshot, unpinned)
+    entries = _read(held, snapshot, unpinned)
     for entry in entries:
         entry.cost = costs.get(entry.id)
     choices = relocate_misplaced(entries, Judge(snapshot))
     moving = {one.entry.id: (one.entry, one.to) for one in choices if one.to != one.entry.owner}
-    homeless = _read([(*row, None) for row in _dangling()], snapshot, unpinned)
-    return moving, {entry.id: (entry, snapshot.choose(entry)) for entry in homeless}
+    return moving, {entry.id: (entry, snapshot.choose(entry)) for entry in _read(homeless, snapshot, unpinned)}
 
 
-def _read(rows: Iterable[tuple[int, str, int | None]], snapshot: Snapshot, unpinned: Collection[int]) -> list[Entry]:
+def _read(rows: Iterable[_Row], snapshot: Snapshot, unpinned: Collection[int]) -> list[Entry]:
     entries = light_entries(rows, snapshot)
     for entry in entries:
         if entry.id in unpinned:
@@ -99,7 +107,7 @@ def _read(rows: Iterable[tuple[int, str, int | None]], snapshot: Snapshot, unpin
     return entries
 
 
-def _held(snapshot: Snapshot) -> list[tuple[int, str, int | None]]:
+def _held(snapshot: Snapshot) -> list[_Row]:
     """The configs that the passes would look at: (id, check, owner's id). Also those that rest now: their turn comes."""
     suspects = Judge(snapshot).suspects(Assignment.objects.all())
     rows = suspects.order_by("config_id").values_list("config_id", "config__name", "node_id")
