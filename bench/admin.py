@@ -9,6 +9,7 @@ from bench import stage
 from bench.report import Report, timed
 from checks import dispatcher
 from checks.models import Config
+from checks.models.orders import Isolation
 from nodes.models import Node
 
 # {node}: the key of one of the nodes. {config}: that of one of the configs.
@@ -48,6 +49,14 @@ PAGES = {
 }
 
 
+# What is asked before an act: {what: the list and its action}. A person waits for it once, so it may take longer than a page.
+ASKED = {
+    "uncordoning a node": ("nodes/node", "uncordon", "{node}"),
+    "unpinning a config": ("checks/config", "unpin", "{config}"),
+    "releasing a config": ("checks/config", "release", "{config}"),
+}
+
+
 def run(report: Report) -> None:
     """Measure each page's time at 100 000 configs, and compare its number of queries with that at 1 000."""
     with override_settings(ALLOWED_HOSTS=["testserver"], SECURE_SSL_REDIRECT=False):
@@ -58,6 +67,25 @@ def run(report: Report) -> None:
         for name, page in PAGES.items():
             report.add(f"admin at 100 000 configs: {name}", _took(client, page), "s", most=0.3)
             report.add("  queries, against those at 1 000 configs", many[name], "queries", floor=few[name], most=1)
+        dispatcher.pin([_first()], "node-*", kind="pattern", actor="bench")
+        Isolation.objects.create(config_id=_first(), source="bench", key="bench")
+        Node.objects.filter(name="node-00042").cordon()
+        for what, asked in ASKED.items():
+            report.add(f"  what follows {what}", _asking(client, *asked), "s", most=3)
+
+
+def _asking(client: Client, where: str, action: str, row: str) -> float:
+    url, chosen = f"/admin/{where}/", {"action": action, "_selected_action": _url(row)}
+
+    def ask() -> None:
+        if b'name="seen"' not in client.post(url, chosen, secure=True).content:
+            raise RuntimeError(f"{action}: nothing is asked")
+
+    return sorted(timed(ask) for _ in range(3))[1]
+
+
+def _first() -> int:
+    return Config.objects.order_by("pk").values_list("pk", flat=True)[0]
 
 
 def _furnish(configs: int, nodes: int, client: Client) -> dict[str, int]:
@@ -82,8 +110,7 @@ def _took(client: Client, page: str) -> float:
 
 
 def _url(page: str) -> str:
-    config = Config.objects.order_by("pk").values_list("pk", flat=True).first()
-    return page.format(node=Node.objects.get(name="node-00042").pk, config=config)
+    return page.format(node=Node.objects.get(name="node-00042").pk, config=_first())
 
 
 def _get(client: Client, page: str) -> None:

@@ -10,7 +10,7 @@ from django.db.models.fields import NOT_PROVIDED
 
 from checks import dispatcher
 from checks.dispatcher import Refused, Sent
-from checks.explain.exporting import DERIVED, HEARD
+from checks.explain.exporting import HEARD, LEFT_OUT
 from checks.models import Assignment, Config, Cost, Origin
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pause, Pin, Rule
@@ -28,8 +28,7 @@ ALONE: Mapping[str, type[models.Model]] = {"rules": Rule, "node_rules": NodeRule
 KINDS: Mapping[str, type[models.Model]] = {
     "configs": Config, "origins": Origin, "nodes": Node, "assignments": Assignment, **OF_CONFIGS, **ALONE,
 }  # fmt: skip
-# The columns of a kind that are derived, so not in an export; and those that it has of another table, where they may be null.
-_LEFT_OUT = {"configs": DERIVED}
+# The columns that a kind has of another table, where they may be null.
 _BESIDES = {"nodes": {name: Heartbeat._meta.get_field(name) for name in HEARD}}
 # The keys of a config's text.
 _SAID = IntegrationConfig("").to_json().keys()
@@ -139,7 +138,7 @@ def _made(kind: str, row: Any) -> models.Model:
     if not isinstance(row, dict):
         raise ValidationError("it is no object")
     model, besides = KINDS[kind], _BESIDES.get(kind, {})
-    fields = {one.attname: one for one in model._meta.concrete_fields if one.attname not in _LEFT_OUT.get(kind, ())}
+    fields = {one.attname: one for one in model._meta.concrete_fields if one.attname not in LEFT_OUT.get(kind, ())}
     _refuse_unlike(row, fields, besides)
     for name in besides.keys() & row.keys():
         if row[name] is not None:

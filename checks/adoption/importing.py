@@ -100,7 +100,8 @@ def _insert(model: type[models.Model], rows: Sequence[Any], known: Mapping[int, 
 
     Left out is what is there already, and what clashes with what is there.
     """
-    names = [field.attname for field in model._meta.concrete_fields if field.attname != "id"]
+    # The number of a plan is of the server that the order was given on.
+    names = [field.attname for field in model._meta.concrete_fields if field.attname not in ("id", "plan")]
     present = {_as_exported(row) for row in model._default_manager.values_list(*names)}
     for one in rows:
         if "config_id" in names:

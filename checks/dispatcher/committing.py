@@ -153,7 +153,8 @@ def _commit(
     is_first: bool,
 ) -> list[Move]:
     # Take the lock before reading: nothing may change between reading and writing.
-    writer = MapWriter(term, actor)
+    number = plan.pk if plan else None
+    writer = MapWriter(term, actor, number)
     if not (actor or decision.verb) and (why := freezes.why_off()):
         raise StalePlan(f"nothing is balanced automatically: {why}")
     if is_first and plan is not None:
@@ -166,7 +167,7 @@ def _commit(
     if is_first:
         # Of all chunks: what stops it after the first one is the outcome of the plan.
         acting.record(decision, plan)
-    _write_order(decision.order, entries, actor, {one.config for one in placements if one.to is not None})
+    _write_order(decision.order, entries, actor, number, {one.config for one in placements if one.to is not None})
     for one in placements:
         entries[one.config].why = dict(one.why) if one.why else None
     writer.apply(Choice(entries[one.config], one.to, one.reason or decision.reason) for one in placements)
@@ -181,18 +182,20 @@ def _check_unapplied(plan: Plan | None) -> None:
         raise StalePlan("the plan was applied already")
 
 
-def _write_order(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str, placed: Collection[int]) -> None:
+def _write_order(
+    order: Mapping[str, Any], entries: Mapping[int, Entry], actor: str, plan: int | None, placed: Collection[int]
+) -> None:
     """Store what is ordered of these configs. A rebalance and an undo store nothing: they only move configs.
 
-    placed: ids of the configs that will have a node.
+    plan: the number of the plan that orders it, if any. placed: ids of the configs that will have a node.
     """
     verb = order.get("verb")
     if verb == "reassign" and order["hold"]:
-        _replace(Pin, entries, order, actor, aim=order["node"])
+        _replace(Pin, entries, order, actor, plan, aim=order["node"])
     elif verb == "pin":
-        _replace(Pin, entries, order, actor, **{name: order[name] for name in ("aim", "kind", "waits")})
+        _replace(Pin, entries, order, actor, plan, **{name: order[name] for name in ("aim", "kind", "waits")})
     elif verb == "pause":
-        _replace(Pause, entries, order, actor)
+        _replace(Pause, entries, order, actor, plan)
         Config.objects.settle(entries.keys())
         for entry in entries.values():
             entry.paused = True
@@ -206,10 +209,12 @@ def _write_order(order: Mapping[str, Any], entries: Mapping[int, Entry], actor: 
             # An isolation without a note keeps the note of the present one: the API of the Datadog Cluster Agent can't give any.
             same = Isolation.objects.filter(config__in=alone, reason=order["reason"])
             alone -= set(same.values_list("config_id", flat=True))
-        _replace(Isolation, alone, order, actor, reason=order["reason"])
+        _replace(Isolation, alone, order, actor, plan, reason=order["reason"])
 
 
-def _replace(model: type[Order], ids: Collection[int], order: Mapping[str, Any], actor: str, **how: Any) -> None:
+def _replace(
+    model: type[Order], ids: Collection[int], order: Mapping[str, Any], actor: str, plan: int | None, **how: Any
+) -> None:
     """Replace the orders of this kind of these configs. An order names the first origin of its config, by source and key.
 
     One of a source names the key that orders it, which is not a shard's.
@@ -224,7 +229,7 @@ def _replace(model: type[Order], ids: Collection[int], order: Mapping[str, Any],
     firsts = Origin.objects.filter(config__in=ids).order_by("config_id", "source", "key").distinct("config_id")
     model.objects.filter(config__in=ids).delete()
     rows = [(first.config_id, *(origin or (first.source, first.key))) for first in firsts]
-    how |= {"author": actor, "note": order["note"], "from_source": bool(origin)}
+    how |= {"author": actor, "note": order["note"], "from_source": bool(origin), "plan": plan}
     model.objects.bulk_create(model(config_id=pk, source=source, key=key, **how) for pk, source, key in rows)
 
 

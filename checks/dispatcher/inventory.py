@@ -84,9 +84,12 @@ def _labels(text: str) -> Mapping[str, str]:
     return MappingProxyType(json.loads(text))
 
 
-def read_reserved() -> dict[int, Reserved]:
-    """Read the config that each node is reserved for, {node's id: config}: of several the one that was isolated first."""
-    rows = Isolation.objects.filter(config__assignment__isnull=False).order_by("-pk")
+def read_reserved(*, without: Collection[int] = ()) -> dict[int, Reserved]:
+    """Read the config that each node is reserved for, {node's id: config}: of several the one that was isolated first.
+
+    without: the ids of configs that count as not isolated.
+    """
+    rows = Isolation.objects.filter(config__assignment__isnull=False).exclude(config__in=without).order_by("-pk")
     columns = "config__assignment__node", "config_id", "config__title", "config__name", "config__digest", "reason"
     return {
         node: Reserved(config, called(title, name, digest), why)

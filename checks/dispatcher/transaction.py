@@ -163,7 +163,9 @@ class MapWriter:
     Creating it locks the store, and raises NotLeader when `term` is over.
     """
 
-    def __init__(self, term: int | None, actor: str) -> None:
+    def __init__(self, term: int | None, actor: str, plan: int | None = None) -> None:
+        """plan: the number of the plan that this is of, if it is stored."""
+        self._plan = plan
         with span("lock"):
             self.store = ClusterStore.objects.lock(term)
         self._actor = actor
@@ -259,6 +261,7 @@ class MapWriter:
                 config_id=entry.id, digest=entry.digest, name=entry.name, reason=reason, actor=self._actor,
                 source_node=names.get(source or 0, ""), to_node=names.get(to or 0, ""), term=self.store.term, time=self.store.now,
                 why=entry.why if to is not None else None, title=entry.title, promise=promise,
+                plan=self._plan,
             )
             for entry, source, to, reason, promise in self.moves
         ]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DatabaseError
-from django.db.models import F, QuerySet
+from django.db.models import F, Model, QuerySet
 
 from acts.models import Act
 from acts.recording import record
@@ -32,6 +32,8 @@ _ROWS = 500
 HEARD = ("seen_at", "acknowledged", "client_ip", "node_type")
 # Derived from columns that are exported, so left out.
 DERIVED = ("wire", "scrubbed", "text", "patched_with", "short_id", "title", "fast_digest", "contents")
+# The columns that are left out: those that are derived, and numbers of plans, which are not exported.
+LEFT_OUT = {"configs": DERIVED} | dict.fromkeys(("pins", "pauses", "isolations"), ("plan",))
 
 
 def export(file: Path) -> dict[str, int]:
@@ -79,17 +81,20 @@ def _json(value: Any) -> str:
     return json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=False)
 
 
+def _columns(kind: str, model: type[Model]) -> list[str]:
+    return [field.attname for field in model._meta.concrete_fields if field.attname not in LEFT_OUT[kind]]
+
+
 def _tables() -> Mapping[str, QuerySet[Any, Any]]:
     """The rows of each table: {name in the file: queryset}. Rows refer to configs and nodes by id."""
-    columns = [field.attname for field in Config._meta.concrete_fields if field.attname not in DERIVED]
     return {
-        "configs": Config.objects.values(*columns),
+        "configs": Config.objects.values(*_columns("configs", Config)),
         "origins": Origin.objects.values(),
         "assignments": Assignment.objects.values(),
         "costs": Cost.objects.values(),
-        "pins": Pin.objects.values(),
-        "pauses": Pause.objects.values(),
-        "isolations": Isolation.objects.values(),
+        "pins": Pin.objects.values(*_columns("pins", Pin)),
+        "pauses": Pause.objects.values(*_columns("pauses", Pause)),
+        "isolations": Isolation.objects.values(*_columns("isolations", Isolation)),
         "freezes": Freeze.objects.values(),
         "rules": Rule.objects.values(),
         "nodes": Node.objects.values(

@@ -15,6 +15,7 @@ from acts.models import Act
 from acts.recording import entered, person
 from checks import plans
 from checks.dispatcher import REFUSALS, Decision, described
+from checks.explain.forecasts import Forecast
 from checks.models import Config, Plan
 from checks.models.titles import called
 from checks.wire.scrub import scrub
@@ -140,6 +141,19 @@ def answer(command: BaseCommand, options: dict[str, Any], document: dict[str, An
     shown = [json.dumps(document, indent=2, default=_as_json)] if options["json"] else map(escape_controls, lines)
     for text in shown:
         command.stdout.write(text)
+
+
+def show_forecast(command: BaseCommand, options: dict[str, Any], forecast: Callable[[], Forecast]) -> None:
+    """Print what would follow an act that has no plan: for `--dry-run`. Raises CommandError when it would be refused."""
+    try:
+        told = forecast()
+    except REFUSALS as error:
+        raise CommandError(described(error)) from error
+    moves = [one._asdict() | {"check": scrub(one.check)} for one in told.moves]
+    sentences = [scrub(one) for one in told.sentences]
+    document = {"what": scrub(told.what), "sentences": sentences, "moves": moves, "dry_run": True}
+    rows = [f"{scrub(one.check)}: {one.source or 'nobody'} → {one.to or 'nobody'}" for one in told.moves]
+    answer(command, options, document, [*rows, *sentences])
 
 
 def print_moves(

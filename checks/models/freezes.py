@@ -71,11 +71,16 @@ def thaw(*, actor: str) -> int:
 
 def why_off() -> str:
     """Return why nothing is balanced automatically now; empty when it is."""
+    return switched_off() or ", ".join(map(str, Freeze.objects.in_force()))
+
+
+def switched_off() -> str:
+    """Return the option that switches automatic balancing off, whatever is frozen; empty for none."""
     if not conf.ADVANCED_DISPATCHING_ENABLED:
         return "DD_CLUSTER_CHECKS_ADVANCED_DISPATCHING_ENABLED is false"
     if not conf.REBALANCE_ENABLED:
         return "CLUSTERAGENT_REBALANCE_ENABLED is false"
-    return ", ".join(map(str, Freeze.objects.in_force()))
+    return ""
 
 
 def _end(actor: str) -> int:

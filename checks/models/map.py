@@ -230,6 +230,7 @@ class MoveQuerySet(models.QuerySet["Move"]):
 
     _FIELDS = (
         "config_id", "digest", "name", "title", "source_node", "to_node", "reason", "actor", "term", "time", "promise",
+        "plan",
     )  # fmt: skip
 
     def write(self, moves: Sequence[Move]) -> None:
@@ -344,6 +345,8 @@ class Move(models.Model):
     handed_at = models.DateTimeField(null=True)
     # When a node was chosen: {"cost": …, "of": number of nodes that could have it, "best": [[node, load before], …]}.
     why = models.JSONField(null=True)
+    # The number of the plan that it is of; null for moves without one, and for those of older versions.
+    plan = models.BigIntegerField(null=True)
 
     objects = MoveQuerySet.as_manager()
 

@@ -57,7 +57,8 @@ class OrderQuerySet(models.QuerySet[Any]):
 class Order(models.Model):
     """An order for a config. It belongs to the config's origin, so it stays while that sends nothing.
 
-    from_source: the source of the origin made it, for the object that the author names, and keeps it as that says.
+    from_source: the source of the origin made it, for the object that the author names, and keeps it as that says. plan: the
+    number of the plan that gave it; None for one that had none, or that an older version gave.
     """
 
     config = models.OneToOneField("checks.Config", models.SET_NULL, null=True, related_name="%(class)s")
@@ -68,6 +69,8 @@ class Order(models.Model):
     note = models.TextField(blank=True)
     time = models.DateTimeField(db_default=Now())
     from_source = models.BooleanField(default=False, db_default=False, editable=False)
+    # No foreign key: plans are pruned, orders stay.
+    plan = models.BigIntegerField(null=True, editable=False)
 
     objects: ClassVar[Any] = OrderQuerySet.as_manager()
 
@@ -125,7 +128,7 @@ class Pin(Order):
         return name == self.aim if self.kind == self.Kind.NODE else fnmatchcase(name, self.aim)
 
 
-# All chunks of an order are written within this time of each other.
+# All chunks of an order without a plan are written within this time of each other.
 CHUNKS = timedelta(minutes=2)
 
 
@@ -133,14 +136,19 @@ class PauseQuerySet(TimedOrderQuerySet):
     """Queries of pauses."""
 
     def given_with(self, pauses: Iterable[Pause]) -> Self:
-        """The pauses of people that have the author, note, end and time (within CHUNKS) of one of these: one order made them."""
-        given = [one for one in pauses if not one.from_source]
+        """The pauses of people that one order gave with one of these: those of its plan.
+
+        Of pauses without a plan: those that have its author, note, end and time (within CHUNKS).
+        """
+        pauses = [one for one in pauses if not one.from_source]
+        alike = [Q(plan__in={one.plan for one in pauses if one.plan is not None})]
+        given = [one for one in pauses if one.plan is None]
         orders = {(one.author, one.note, one.until, one.time.replace(second=0, microsecond=0)) for one in given}
-        alike = [
-            Q(author=author, note=note, until=until, time__range=(time - CHUNKS, time + 2 * CHUNKS))
+        alike += [
+            Q(plan=None, author=author, note=note, until=until, time__range=(time - CHUNKS, time + 2 * CHUNKS))
             for author, note, until, time in orders
         ]
-        return self.filter(reduce(or_, alike), config__isnull=False, from_source=False) if alike else self.none()
+        return self.filter(reduce(or_, alike), config__isnull=False, from_source=False)
 
 
 class Pause(Order):

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from django.db.models import Q
+
 from checks import dispatcher
 from checks.dispatcher import Decision, Placement, StalePlan, acting, deciding
 from checks.models import Move, Plan
@@ -118,15 +120,19 @@ def decide_undo(plan: Plan) -> Decision:
     if order.get("verb") == "pause":
         theirs = Pause.objects.of([*ids, *(config for config, *_ in order.get("also", ()))]).filter(from_source=False)
         until = datetime.fromisoformat(order["until"]) if order["until"] else None
-        given = theirs.filter(note=order["note"], until=until, time__range=(applied - CHUNKS, applied + CHUNKS))
-        return deciding.resume(given.values_list("config_id", flat=True))
+        # Older versions leave no plan at a pause.
+        alike = Q(plan=None, note=order["note"], until=until, time__range=(applied - CHUNKS, applied + CHUNKS))
+        return deciding.resume(theirs.filter(Q(plan=plan.pk) | alike).values_list("config_id", flat=True))
+    moves = Move.objects.filter(config_id__in=ids, time__gte=applied - CHUNKS).order_by("pk")
+    if made := list(moves.filter(plan=plan.pk).values_list("pk", flat=True)):
+        return deciding.undo(made)
+    # An older version applied it: a move of it is the first that goes its way since then.
     ways = {(move["config"], move["from_node"], move["to_node"]) for move in plan.moves}
-    # The ledger names no plan: a move of it is the first that goes its way since it was applied.
-    made: dict[int, int] = {}
-    for move in Move.objects.filter(config_id__in=ids, time__gte=applied - CHUNKS).order_by("pk"):
+    first: dict[int, int] = {}
+    for move in moves.filter(plan=None):
         if (move.config_id, move.source_node, move.to_node) in ways:
-            made.setdefault(move.config_id, move.pk)
-    return deciding.undo(made.values())
+            first.setdefault(move.config_id, move.pk)
+    return deciding.undo(first.values())
 
 
 def may_undo(user: Any, plan: Plan) -> bool:

@@ -80,6 +80,11 @@ def apply(client: Client, plan: Plan) -> str:
     return response.content.decode()
 
 
+def act_confirmed(client: Client, action: str, keys: Collection[str]) -> str:
+    """Run an action on configs that shows what it would do first, confirm that, and return the page that follows."""
+    return confirmed(client, CONFIGS, action=action, _selected_action=[config(key).pk for key in keys])
+
+
 def confirmed(client: Client, url: str, **fields: Any) -> str:
     """Send a form that shows what it would do first, confirm that, and return the page that the operator sees then."""
     shown = client.post(url, fields)

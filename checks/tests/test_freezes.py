@@ -16,7 +16,7 @@ from checks.models import ClusterStore, Move, Plan, freezes
 from checks.models.freezes import Freeze
 from checks.tests.balance import furnish
 from checks.tests.cast import lead, owners, silence
-from checks.tests.operators import superuser
+from checks.tests.operators import confirmed, superuser
 from clusteragent.lib import conf
 from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing
@@ -161,7 +161,7 @@ class TestAdmin:
             text = self.client.get(page).content.decode()
             assert "frozen by olga until " in text or "release" in text
             assert "hunter22" not in text
-        self.client.post(self.LIST, {"action": "thaw", "_selected_action": row.pk})
+        confirmed(self.client, self.LIST, action="thaw", _selected_action=row.pk)
         assert freezes.why_off() == ""
         assert "ended by olga" in self.client.get(self.LIST).content.decode()
 
@@ -179,6 +179,6 @@ class TestAdmin:
     def test_the_first_page_ends_it(self) -> None:
         freezes.freeze(actor="eve")
         assert "End the freeze" in self.client.get("/admin/now/").content.decode()
-        assert "Balancing goes on." in self.client.post("/admin/now/remedy/frozen/", follow=True).content.decode()
+        assert "Balancing goes on." in confirmed(self.client, "/admin/now/remedy/frozen/")
         assert freezes.why_off() == ""
         assert Plan.objects.count() == 0

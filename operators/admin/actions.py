@@ -15,6 +15,7 @@ from unfold.widgets import UnfoldBooleanWidget
 
 from checks import dispatcher
 from checks.dispatcher import REFUSALS, deciding
+from checks.explain import forecasts
 from checks.models import Config
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import plain_count
@@ -22,6 +23,7 @@ from nodes.models import Node
 from operators.admin.base import TABLE_ROWS, ReadOnlyAdmin, Table, link, list_url, row_url
 from operators.admin.orderforms import DecidingForm, PauseForm, PinForm, ReassignForm
 from operators.admin.plans import show_plan
+from operators.admin.questions import Question
 
 MOST_NODES = 500
 TITLES = {"reassign": "Reassign configs", "pin": "Pin configs", "pause": "Pause configs"}
@@ -73,18 +75,22 @@ class SteeringAdmin(ReadOnlyAdmin):
         """Ask for an end and make the plan that pauses these configs."""
         return self._plan(request, queryset, "pause", PauseForm)
 
-    @admin.action(description="Unpin", permissions=["unpin"])
-    def unpin(self, request: HttpRequest, queryset: QuerySet[Config]) -> None:
-        """Delete the pins of these configs, at once. No config moves."""
+    @admin.action(description="Unpin…", permissions=["unpin"])
+    def unpin(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
+        """Show what follows, then delete the pins of these configs. None of them moves at once."""
         ids = self.ids(request, queryset)
         if not ids:
-            return
+            return None
         try:
+            question = Question.of(lambda: forecasts.unpin(ids), "Unpin", ids)
+            if page := question.unanswered(request, list_url(Config)):
+                return page
             unpinned = dispatcher.unpin(ids)
         except REFUSALS as refusal:
             messages.error(request, f"Not unpinned: {scrub(str(refusal))}.")
-            return
+            return None
         messages.success(request, f"{plain_count(unpinned, 'config')} unpinned. They stay where they are.")
+        return None
 
     @admin.action(description="Resume…", permissions=["resume"])
     def resume(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
@@ -101,11 +107,16 @@ class SteeringAdmin(ReadOnlyAdmin):
             return None
         return show_plan(request, lambda: deciding.isolate(ids), "Not isolated")
 
-    @admin.action(description="Release from isolation", permissions=["release"])
-    def release(self, request: HttpRequest, queryset: QuerySet[Config]) -> None:
-        """Delete the isolations of these configs, at once."""
-        if ids := self.ids(request, queryset):
-            messages.success(request, f"{plain_count(dispatcher.release(ids), 'config')} released.")
+    @admin.action(description="Release from isolation…", permissions=["release"])
+    def release(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
+        """Show what follows, then delete the isolations of these configs."""
+        ids = self.ids(request, queryset)
+        if not ids:
+            return None
+        if page := Question.of(lambda: forecasts.release(ids), "Release", ids).unanswered(request, list_url(Config)):
+            return page
+        messages.success(request, f"{plain_count(dispatcher.release(ids), 'config')} released.")
+        return None
 
     def ids(self, request: HttpRequest, queryset: QuerySet[Config]) -> list[int]:
         """The ids of the chosen configs. If there are more than MOST_SELECTED, show an error and return none."""

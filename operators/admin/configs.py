@@ -20,6 +20,7 @@ from unfold.decorators import display as column
 from unfold.views import ChangeList
 
 from acts.models import Act
+from acts.recording import record
 from checks.explain import facts
 from checks.models import Config, Origin, Source
 from checks.models.configs import displayable
@@ -31,7 +32,7 @@ from checks.wire.scrub import scrub
 from clusteragent.lib import clock
 from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.shortids import short_id
-from clusteragent.lib.words import duration, milliseconds, percent, plain_count
+from clusteragent.lib.words import duration, listed, milliseconds, percent, plain_count
 from operators import charts
 from operators.admin import acts, configpage
 from operators.admin.actions import SteeringAdmin
@@ -306,6 +307,13 @@ class ConfigAdmin(SteeringAdmin):
             for config, others in refused[:TABLE_ROWS]:
                 senders = ", ".join(str(origin) for origin in others)
                 messages.error(request, f"{config} is sent by {senders}. Remove it there.")
+            named = listed([str(config) for config, _ in refused])
+            record(
+                Act.Verb.REFUSE,
+                f"unschedule {named}",
+                reason="others send it",
+                configs=[config.pk for config, _ in refused],
+            )
             return None
         if "confirmed" not in request.POST:
             pks = [config.pk for config in chosen]

@@ -5,15 +5,17 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
+from checks.explain import forecasts
 from checks.models import freezes
 from checks.models.freezes import Freeze
 from clusteragent.lib.words import moment
-from operators.admin.base import NotedAdmin, ReadOnlyAdmin
+from operators.admin.base import NotedAdmin, ReadOnlyAdmin, list_url
 from operators.admin.orderforms import NoteField, UntilField
+from operators.admin.questions import Question
 
 
 class FreezeForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -68,10 +70,14 @@ class FreezeAdmin(NotedAdmin, ReadOnlyAdmin):
         obj.pk = freezes.freeze(actor=request.user.get_username(), **given).pk
         obj.refresh_from_db()
 
-    @admin.action(description="End the freeze", permissions=["thaw"])
-    def thaw(self, request: HttpRequest, queryset: QuerySet[Freeze]) -> None:
-        """End the freeze that is in force, whichever was chosen: there is at most one."""
+    @admin.action(description="End the freeze…", permissions=["thaw"])
+    def thaw(self, request: HttpRequest, queryset: QuerySet[Freeze]) -> HttpResponse | None:
+        """Show what follows, then end the freeze that is in force, whichever was chosen: there is at most one."""
+        in_force = Freeze.objects.in_force().values_list("pk", flat=True)
+        if page := Question.of(forecasts.thaw, "End the freeze", in_force).unanswered(request, list_url(Freeze)):
+            return page
         if freezes.thaw(actor=request.user.get_username()):
             messages.success(request, "The freeze is over.")
         else:
             messages.info(request, "Balancing is not frozen.")
+        return None

@@ -12,10 +12,11 @@ from unfold.views import ChangeList
 
 from acts.models import Act
 from acts.recording import record
-from checks.dispatcher import costs, deciding
-from checks.explain import alerts, drains
+from checks.dispatcher import REFUSALS, costs, deciding
+from checks.explain import alerts, drains, forecasts
 from checks.models import Config
 from checks.models.troubles import Trouble
+from checks.wire.scrub import scrub
 from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.words import ago, grouped_count, listed, percent, plain_count
 from nodes.declarations import parse
@@ -38,6 +39,7 @@ from operators.admin.filters import (
     TypeFilter,
 )  # fmt: skip
 from operators.admin.plans import show_plan
+from operators.admin.questions import Question
 from operators.queries import NODE_WORDS
 
 
@@ -215,32 +217,46 @@ class NodeAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Cordon: give it nothing new", permissions=["change"])
     def cordon(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:
-        """Cordon the nodes: they get nothing new and keep what they have."""
+        """Cordon the nodes, at once: they keep what they have, nothing moves, and uncordoning takes it back."""
         self._cordon(request, queryset, "cordoned")
 
-    @admin.action(description="Uncordon: give it work again", permissions=["change"])
-    def uncordon(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:
-        """Uncordon the nodes: they get configs again."""
+    @admin.action(description="Uncordon: give it work again…", permissions=["change"])
+    def uncordon(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse | None:
+        """Show what follows, then uncordon the nodes: they get configs again."""
+        names = [node.name for node in queryset]
+        try:
+            question = Question.of(lambda: forecasts.uncordon(names), "Uncordon", names)
+        except REFUSALS as refusal:
+            messages.error(request, f"Not uncordoned: {scrub(str(refusal))}.")
+            return None
+        if page := question.unanswered(request, list_url(Node)):
+            return page
         self._cordon(request, queryset, "uncordoned", schedulable=True)
+        return None
 
     @admin.action(description="Drain: cordon it, and let what it has move away…", permissions=["change"])
     def drain(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse | None:
         """Make the plan that drains the nodes. It shows where their configs would go."""
         return show_plan(request, lambda: deciding.drain([node.name for node in queryset]), "Not drained")
 
-    @admin.action(description="Forget: take a lost node off the list", permissions=["change"])
-    def forget(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:
-        """Delete lost nodes. Nodes that are not lost are refused."""
+    @admin.action(description="Forget: take a lost node off the list…", permissions=["change"])
+    def forget(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse | None:
+        """Show what is lost with them, then delete lost nodes. Nodes that are not lost are refused, on record."""
         chosen = Node.objects.filter(pk__in=[node.pk for node in queryset])
-        kept = [node.name for node in chosen.known()]
-        if lost := list(chosen.lost().values_list("name", flat=True)):
+        lost, kept = (sorted(some.values_list("name", flat=True)) for some in (chosen.lost(), chosen.known()))
+        if lost and (
+            page := Question.of(lambda: forecasts.forget(lost), "Forget", lost).unanswered(request, list_url(Node))
+        ):
+            return page
+        if lost:
             # Before: it takes several transactions.
             record(Act.Verb.FORGET, listed(lost), nodes=lost)
-        forgotten = chosen.forget()
-        if forgotten:
+        if forgotten := chosen.forget():
             messages.success(request, f"{grouped_count(forgotten, 'node')} forgotten.")
         if kept:
+            record(Act.Verb.REFUSE, f"forget {listed(kept)}", reason="not lost", nodes=kept)
             messages.error(request, f"{grouped_count(len(kept), 'node')} not lost, so not forgotten.")
+        return None
 
     def _cordon(self, request: HttpRequest, queryset: QuerySet[Node], done: str, *, schedulable: bool = False) -> None:
         chosen = Node.objects.filter(pk__in=[node.pk for node in queryset])

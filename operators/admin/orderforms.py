@@ -15,6 +15,7 @@ from unfold.widgets import (
 
 from checks import plans
 from checks.dispatcher import REFUSALS, Decision, deciding
+from checks.dispatcher.acting import record_refusal
 from checks.models import Config, Plan
 from checks.models.orders import Isolation, Pause, Pin
 from checks.wire.scrub import scrub
@@ -66,6 +67,7 @@ class DecidingForm(forms.BaseForm):
         try:
             return plans.store(self.decide(config_ids), author=actor)
         except REFUSALS as error:
+            record_refusal("an order", error)
             self.add_error(self.refusing_field or None, str(error))
         return None
 

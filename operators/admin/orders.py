@@ -1,10 +1,10 @@
 """Pins, pauses and isolations in the admin. Giving an order and taking it back are verbs of the dispatcher."""
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db import OperationalError
 from django.db.models import QuerySet
@@ -16,16 +16,19 @@ from unfold.decorators import display
 
 from checks import dispatcher, plans
 from checks.dispatcher import REFUSALS, deciding
+from checks.explain import forecasts
+from checks.explain.forecasts import Forecast
 from checks.models.orders import Isolation, Order, Pause, Pin
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import plain_count
-from operators.admin.base import NotedAdmin, ReadOnlyAdmin, link, row_url
+from clusteragent.lib.words import listed, plain_count
+from operators.admin.base import NotedAdmin, ReadOnlyAdmin, link, list_url, row_url
 from operators.admin.orderforms import IsolationForm, PauseForm, PinForm
 from operators.admin.plans import show_plan
+from operators.admin.questions import Question, ShownDeletions
 from operators.roles import sees_digests
 
 
-class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
+class OrderAdmin(ShownDeletions, NotedAdmin, ReadOnlyAdmin):
     """The orders of one kind."""
 
     list_display: Sequence[str] = ("about", "origin", "author", "shown_note", "time")
@@ -65,24 +68,36 @@ class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
         """The origin of the config, `source:key`."""
         return scrub(f"{order.source}:{order.key}")
 
+    # What follows when these configs lose the order. A pause of a config is ended by a plan instead.
+    forecast: Callable[[Collection[int]], Forecast]
+
     def take(self, ids: Collection[int]) -> object:
         """Take the order back from these configs. None of them moves."""
         raise NotImplementedError
+
+    def question(self, rows: Sequence[Any]) -> Question:
+        ids = [order.config_id for order in rows if order.config_id]
+        waiting = [order for order in rows if not order.config_id]
+        named = f"Delete {plain_count(len(waiting), str(self.opts.verbose_name))}"
+        about = [order.pk for order in rows]
+        question = Question.of(lambda: type(self).forecast(ids) if ids else Forecast(named, []), "Delete", about)
+        if waiting:
+            told = listed([self.origin(order) for order in waiting])
+            late = f"For {told}, which sends nothing now, it is gone when a config comes from there again."
+            question = replace(question, sentences=[*question.sentences, late])
+        return question
 
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         """Make the plan of a valid form, and show its page: the order is given there. One that waits for its origin is stored."""
-        obj = self.get_object(request, unquote(object_id)) if object_id else None
-        allowed = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
-        if request.method == "POST" and allowed and (obj or not object_id):
-            form = self.get_form(request, obj, change=obj is not None)(request.POST, instance=obj)
-            if form.is_valid() and form.decision:
-                return redirect(row_url(plans.store(form.decision, author=request.user.get_username())))
+        if (form := self.sent_form(request, object_id)) and form.decision:
+            return redirect(row_url(plans.store(form.decision, author=request.user.get_username())))
         return _or_refusal(super().changeform_view, request, object_id, form_url, extra_context)
 
     def delete_view(self, *args: Any, **kwargs: Any) -> HttpResponse:
-        return _or_refusal(super().delete_view, *args, **kwargs)
+        # Not back to where it is asked: what is refused there is refused again.
+        return _or_refusal(super().delete_view, *args, back=list_url(self.model), **kwargs)
 
     def changelist_view(self, *args: Any, **kwargs: Any) -> HttpResponse:
         return _or_refusal(super().changelist_view, *args, **kwargs)
@@ -108,13 +123,15 @@ class OrderAdmin(NotedAdmin, ReadOnlyAdmin):
         super().log_deletions(request, orders)
 
 
-def _or_refusal(view: Callable[..., HttpResponse], request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-    """The view's response. If its verb is refused or can't get the store's lock, show the reason and return to the page."""
+def _or_refusal(
+    view: Callable[..., HttpResponse], request: HttpRequest, *args: Any, back: str = "", **kwargs: Any
+) -> HttpResponse:
+    """The view's response. If its verb is refused or can't get the store's lock, show why; return to the page, or `back`."""
     try:
         return view(request, *args, **kwargs)
     except (*REFUSALS, plans.StalePlan, OperationalError) as refusal:
         messages.error(request, f"Not done: {scrub(dispatcher.described(refusal))}.")
-        return redirect(request.path)
+        return redirect(back or request.path)
 
 
 @admin.register(Pin)
@@ -122,6 +139,7 @@ class PinAdmin(OrderAdmin):
     """The pins."""
 
     form = PinForm
+    forecast = staticmethod(forecasts.unpin)
     list_before_template = "admin/checks/no_pins.html"
     fields = ("configs", "kind", "aim", "waits", "until", "note")
     list_display = ("about", "pinned_to", "waits", "until", "origin", "author", "shown_note", "time")
@@ -189,6 +207,7 @@ class IsolationAdmin(OrderAdmin):
     """The isolations, by operators and by quarantine."""
 
     form = IsolationForm
+    forecast = staticmethod(forecasts.release)
     fields = ("configs", "note")
     list_display = ("about", "get_reason_display", "origin", "author", "shown_note", "time")
 

@@ -1,5 +1,6 @@
 """Users, groups and operators' tokens in the admin."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.apps import apps
@@ -15,12 +16,15 @@ from knox.models import AuthToken
 from knox.settings import knox_settings
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from acts.models import Act
 from acts.recording import record
 from clusteragent.lib import clock
+from clusteragent.lib.words import listed, plain_count
 from operators import tokens
 from operators.admin.base import DeclaredAdmin, example
+from operators.admin.questions import Question, ShownDeletions
 from operators.roles import MEANINGS, Role
 
 # Remove what libraries registered. A Schedule of django-q2 would run any function that its author names.
@@ -30,8 +34,20 @@ admin.site.unregister(
 )
 
 
-class RecordedAdmin(DeclaredAdmin):
-    """Rows that forms change: each change is on record, in its transaction, with all that the row was and is."""
+class RecordedAdmin(ShownDeletions, DeclaredAdmin):
+    """Rows that forms change: each change is on record, in its transaction, with all that the row was and is.
+
+    A deletion shows what goes with the rows first.
+    """
+
+    def lost_with(self, obj: Any) -> str:
+        """What a row's deletion does, in a sentence."""
+        raise NotImplementedError
+
+    def question(self, rows: Sequence[Any]) -> Question:
+        sentences = [f"{self.lost_with(obj)} What was done stays on record." for obj in rows]
+        seen = ",".join(str(obj.pk) for obj in rows)
+        return Question(f"Delete {listed([named(obj) for obj in rows])}", sentences, seen=seen, button="Delete")
 
     def told(self, obj: Any) -> dict[str, Any]:
         """What a row says, as JSON data. What is secret, of all of it nothing but that it is there."""
@@ -75,7 +91,12 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
     # Name, role and password in one form: nothing is left to be done for a colleague.
     add_fieldsets = ((None, {"fields": ("username", "groups", "usable_password", "password1", "password2")}),)
 
+    filter_horizontal = ("user_permissions",)
+
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "groups":
+            # They are few: a box to tick for each, with one click.
+            kwargs["widget"] = UnfoldAdminCheckboxSelectMultipleWidget()
         field = super().formfield_for_manytomany(db_field, request, **kwargs)
         if field is not None and db_field.name == "groups":
             field.help_text = " ".join(f"{role.capitalize()}: {MEANINGS[role]}." for role in Role)
@@ -87,6 +108,10 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
             "groups": sorted(obj.groups.values_list("name", flat=True)),
             "permissions": codes(obj.user_permissions),
         }
+
+    def lost_with(self, obj: User) -> str:
+        tokens = plain_count(AuthToken.objects.filter(user=obj).count(), "token")
+        return f"User {obj} is logged out and can't log in any more, and {tokens} of it can't call any more."
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
         with transaction.atomic():
@@ -102,6 +127,11 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
 @admin.register(Group)
 class OperatorGroupAdmin(GroupAdmin, RecordedAdmin):
     """The groups, which are the roles."""
+
+    def lost_with(self, obj: Group) -> str:
+        """Who loses what it allows."""
+        users = plain_count(obj.user_set.count(), "user")
+        return f"{users} in group {obj} can't do any more what only it allows."
 
     def told(self, obj: Group) -> dict[str, Any]:
         return {"name": obj.name, "permissions": codes(obj.permissions)}
@@ -140,6 +170,9 @@ class TokenAdmin(RecordedAdmin):
 
     def told(self, obj: Any) -> dict[str, Any]:
         return tokens.told(obj)
+
+    def lost_with(self, obj: Any) -> str:
+        return f"Whoever calls with {named(obj)} is answered 401 from then on."
 
     @display
     def roles(self, token: Any) -> str:

@@ -20,6 +20,7 @@ from unfold.widgets import UnfoldBooleanWidget
 
 from checks import plans
 from checks.dispatcher import REFUSALS, Decision, described
+from checks.dispatcher.acting import record_refusal
 from checks.models import Config, Plan, freezes
 from checks.models.orders import Pin
 from checks.models.titles import called
@@ -202,6 +203,7 @@ def show_plan(request: HttpRequest, decide: Callable[[], Decision], failed: str)
     try:
         decision = decide()
     except REFUSALS as refusal:
+        record_refusal("an order", refusal)
         messages.error(request, f"{failed}: {scrub(described(refusal))}.")
         return None
     if decision.is_empty:

@@ -1,31 +1,39 @@
 """Rules of configs and of nodes in the admin. What a change would do is shown before it is made."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.utils import flatten_fieldsets, unquote
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 
 from checks.explain import ruling
-from checks.models import Config
+from checks.explain.aftermath import Aftermath
 from checks.models.orders import Rule
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import grouped_count, listed, plain_count
+from clusteragent.lib.words import grouped_count, listed
 from nodes.models import NodeRule
 from operators import rules
-from operators.admin.base import NotedAdmin, Table, WithoutTransaction, link, list_url
-from operators.admin.plans import first_of, load_change, worse
+from operators.admin.base import NotedAdmin, WithoutTransaction, list_url
+from operators.admin.plans import load_change, worse
+from operators.admin.questions import Question, ShownDeletions, moving_table
 
-MOST_LISTED = 100
-# What the page of a plan adds to the form that it shows.
-_OWN_FIELDS = {"csrfmiddlewaretoken", "seen", "typed"}
+
+@dataclass(frozen=True)
+class RuleQuestion(Question):
+    """What a change of rules would do. Fewer configs without a node than were seen are no reason to ask again."""
+
+    effect: ruling.Effect = field(kw_only=True)
+    chosen: Sequence[Any] = field(kw_only=True)
+
+    def agreed(self, seen: str) -> str | None:
+        lost = self.effect.agreed(seen)
+        return None if lost is None else _word(self.chosen, lost) if self.word else ""
 
 
 @admin.register(Rule)
-class RuleAdmin(NotedAdmin, WithoutTransaction):
+class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
     """The rules about configs. Whoever saves one becomes its author. A change shows what it would do before it is made."""
 
     list_display: tuple[str, ...] = (
@@ -47,7 +55,6 @@ class RuleAdmin(NotedAdmin, WithoutTransaction):
         "handover",
         "note",
     )
-    actions = ("delete_selected",)
     # A rule holds for all if that is what was typed, never by an oversight.
     typed_field = "check_pattern"
 
@@ -64,33 +71,11 @@ class RuleAdmin(NotedAdmin, WithoutTransaction):
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         """Show what a valid form would do until that is confirmed, then save it."""
-        obj = self.get_object(request, unquote(object_id)) if object_id else None
-        allowed = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
-        if request.method == "POST" and allowed and (obj or not object_id):
-            names = flatten_fieldsets(self.get_fieldsets(request, obj))
-            form = self.get_form(request, obj, change=obj is not None, fields=names)(request.POST, instance=obj)
-            if form.is_valid() and (page := self._unconfirmed(request, "Save", [form.instance], saved=form.instance)):
+        if form := self.sent_form(request, object_id):
+            question = self._question("Save", [form.instance], saved=form.instance)
+            if page := question.unanswered(request, list_url(self.model)):
                 return page
         return super().changeform_view(request, object_id, form_url, extra_context)
-
-    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
-        """Show what deleting a rule would do until that is confirmed, then delete it."""
-        obj = self.get_object(request, unquote(object_id))
-        allowed = obj is not None and self.has_delete_permission(request, obj)
-        if allowed and (page := self._unconfirmed(request, "Delete", [obj], deleted=[obj.pk])):
-            return page
-        return super().delete_view(request, object_id, extra_context)
-
-    @admin.action(description="Delete…", permissions=["delete"])
-    def delete_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
-        """Show what deleting these rules would do until that is confirmed, then delete them."""
-        chosen = list(queryset)
-        if page := self._unconfirmed(request, "Delete", chosen, deleted=[rule.pk for rule in chosen]):
-            return page
-        self.log_deletions(request, queryset)
-        self.delete_queryset(request, queryset)
-        messages.success(request, f"{plain_count(len(chosen), 'rule')} deleted.")
-        return None
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         obj.author = request.user.get_username()
@@ -102,49 +87,25 @@ class RuleAdmin(NotedAdmin, WithoutTransaction):
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         messages.info(request, rules.delete(queryset))
 
-    def _unconfirmed(
-        self,
-        request: HttpRequest,
-        verb: str,
-        chosen: Sequence[Any],
-        *,
-        saved: Any = None,
-        deleted: Collection[int] = (),
-    ) -> HttpResponse | None:
-        """The page that shows what the change would do; None if the user has confirmed just that."""
+    def question(self, rows: Sequence[Any]) -> Question:
+        return self._question("Delete", rows, deleted=[rule.pk for rule in rows])
+
+    def _question(
+        self, verb: str, chosen: Sequence[Any], *, saved: Any = None, deleted: Collection[int] = ()
+    ) -> "RuleQuestion":
         effect = ruling.effect_of(self.model, saved=saved, deleted=deleted)
-        word = _word(chosen, len(effect.lost))
-        problem = ""
-        if request.method == "POST" and (seen := request.POST.get("seen", "")):
-            agreed = effect.agreed(seen)
-            if agreed is None:
-                problem = "Nothing was done, since something changed. This is what it would do now."
-            elif word and request.POST.get("typed", "").strip() != _word(chosen, agreed):
-                problem = f"Nothing was done: type {word} to confirm it."
-            else:
-                return None
-        named = listed([f"{rule}" for rule in chosen])
-        context = self.admin_site.each_context(request) | {
-            "title": f"{verb} {self.opts.verbose_name if len(chosen) == 1 else self.opts.verbose_name_plural}",
-            "opts": self.opts,
-            "what": f"{verb} {named}",
-            "problem": problem,
-            "sentence": _sentence(effect),
-            "worse": worse(effect.peak, len(effect.lost)),
-            "notes": _notes(effect),
-            "word": word,
-            "seen": effect.seen,
-            "hidden": [
-                (name, value) for name, values in request.POST.lists() if name not in _OWN_FIELDS for value in values
-            ],
-            "tables": [
-                _table(title, rows)
-                for title, rows in (("Would run nowhere", effect.lost), ("Moves", effect.moves))
-                if rows
-            ],
-            "list_url": list_url(self.model),
-        }
-        return TemplateResponse(request, "admin/checks/rule_plan.html", context)
+        after = effect.after
+        tables = (("Would run nowhere", after.lost), ("Moves", after.moves))
+        return RuleQuestion(
+            f"{verb} {listed([f'{rule}' for rule in chosen])}",
+            [_sentence(effect), *_notes(after)],
+            worse(after.peak, len(after.lost)),
+            [moving_table(title, rows) for title, rows in tables if rows],
+            effect.seen,
+            _word(chosen, len(after.lost)),
+            effect=effect,
+            chosen=chosen,
+        )
 
 
 @admin.register(NodeRule)
@@ -165,30 +126,28 @@ def _word(chosen: Sequence[Any], lost: int) -> str:
 
 def _sentence(effect: ruling.Effect) -> str:
     """How much moves, and how the highest load changes."""
+    after = effect.after
     nodes = f"{grouped_count(effect.nodes, 'node')} changed. " if effect.nodes else ""
-    if not (effect.moves or effect.lost or effect.found):
+    if not (after.moves or after.lost or after.found):
         moving = "Nothing moves"
     else:
-        moving = f"{grouped_count(len(effect.moves), 'config')} would move"
-    return f"{nodes}{moving}. Highest load {load_change(effect.peak)}."
+        moving = f"{grouped_count(len(after.moves), 'config')} would move"
+    return f"{nodes}{moving}. Highest load {load_change(after.peak)}."
 
 
-def _notes(effect: ruling.Effect) -> list[str]:
+def _notes(after: Aftermath) -> list[str]:
     """What an operator should know before applying the change, one sentence each."""
-    found = [f"Why they would run nowhere: {scrub(why)}." for why in effect.why]
-    if effect.found:
-        found.append(f"{grouped_count(effect.found, 'config')} without a node would get one.")
-    if effect.waiting:
-        found.append(f"{grouped_count(effect.waiting, 'config')} would run nowhere, as now.")
-    if effect.moves or effect.lost:
+    found = [f"Why they would run nowhere: {scrub(why)}." for why in after.why]
+    if after.found:
+        found.append(f"{grouped_count(len(after.found), 'config')} without a node would get one.")
+    if after.waiting:
+        found.append(f"{grouped_count(after.waiting, 'config')} would run nowhere, as now.")
+    if after.staying:
+        found.append(f"{grouped_count(after.staying, 'config')} about to move away would stay.")
+    if after.anyway:
+        found.append(f"About to move anyway: {grouped_count(after.anyway, 'config')}.")
+    if after.moves or after.lost:
         found.append(
             "These moves follow within about a minute: the leader makes them. What only should move, moves within its budget."
         )
     return found
-
-
-def _table(title: str, rows: Sequence[ruling.Moving]) -> Table:
-    shown = [
-        (link(Config(pk=row.config), scrub(row.check)), row.source, row.to or "nobody") for row in rows[:MOST_LISTED]
-    ]
-    return Table(first_of(title, len(shown), len(rows)), ("config", "from", "to"), shown)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from unfold.decorators import display
 
 from checks import sources
@@ -19,6 +18,7 @@ from checks.sources import origins
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import ago, listed, moment, plain_count
 from operators.admin.base import ReadOnlyAdmin, Table, list_url
+from operators.admin.questions import Question
 
 MOST_PROBLEMS = 200
 # How many removals are listed where they are accepted. For more than one config in MUCH the source's name must be typed.
@@ -155,33 +155,13 @@ class SourceAdmin(ReadOnlyAdmin):
             messages.error(request, f"{source.name}: not scanned, since people or pipelines write it.")
             return None
         removal = _Removal.of_source(source)
-        seen, problem = request.POST.get("seen", ""), ""
-        if seen and seen != removal.seen:
-            problem = "Nothing was done, since it holds others now."
-        elif seen and request.POST.get("typed", "").strip() != removal.word:
-            problem = f"Nothing was done: type {removal.word} to confirm it."
-        elif seen:
-            try:
-                messages.success(request, accept(source, actor=request.user.get_username()))
-            except sources.SyncUnderWay:
-                messages.error(request, UNDER_WAY)
-            return None
-        keys = Table("Removed", ("origin",), [[scrub(key)] for key in source.held_removals[:MOST_ASKED]])
-        if left := len(source.held_removals) - len(keys.rows):
-            keys = replace(keys, title=f"Removed: the first {len(keys.rows)} of {len(keys.rows) + left}")
-        checks = Table("By check", ("check", "configs"), [[scrub(name), number] for name, number in removal.checks])
-        context = self.admin_site.each_context(request) | {
-            "title": "Accept removals",
-            "opts": self.opts,
-            "source": source,
-            "removal": removal,
-            "seen": removal.seen,
-            "word": removal.word,
-            "problem": problem,
-            "tables": [checks, keys],
-            "list_url": list_url(Source),
-        }
-        return TemplateResponse(request, "admin/checks/accept_removals.html", context)
+        if page := removal.question(source).unanswered(request, list_url(Source)):
+            return page
+        try:
+            messages.success(request, accept(source, actor=request.user.get_username()))
+        except sources.SyncUnderWay:
+            messages.error(request, UNDER_WAY)
+        return None
 
 
 class _Removal(NamedTuple):
@@ -206,3 +186,19 @@ class _Removal(NamedTuple):
         seen = hashlib.sha256("\n".join(sorted(source.held_removals)).encode()).hexdigest()
         word = source.name if number * MUCH > everything else ""
         return cls(number, everything, checks.most_common(), word, seen)
+
+    def question(self, source: Source) -> Question:
+        """What somebody is asked before the removals are accepted."""
+        keys = Table("Removed", ("origin",), [[scrub(key)] for key in source.held_removals[:MOST_ASKED]])
+        if left := len(source.held_removals) - len(keys.rows):
+            keys = replace(keys, title=f"Removed: the first {len(keys.rows)} of {len(keys.rows) + left}")
+        checks = Table("By check", ("check", "configs"), [[scrub(name), number] for name, number in self.checks])
+        return Question(
+            f"Remove what {source} does not send any more",
+            ["So many at once look like an accident. If the source sends them again, they stay."],
+            [f"{self.number} of {self.of} configs would be removed."],
+            [checks, keys],
+            self.seen,
+            self.word,
+            "Remove them",
+        )

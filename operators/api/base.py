@@ -23,6 +23,7 @@ from rest_framework.viewsets import GenericViewSet
 
 from checks import dispatcher, plans
 from checks.dispatcher import Decision
+from checks.explain.forecasts import Forecast
 from checks.sources import SyncUnderWay
 from checks.wire.scrub import scrub
 from operators import errors
@@ -133,6 +134,23 @@ class OperatorViewSet(GenericViewSet[Any]):
             raise Conflict({field: [str(stale)]}) from None
         if plan.outcome:
             raise Conflict({field: [plan.outcome]})
+        return None
+
+    def forecast_or_act(
+        self, field: str, forecast: Callable[[], Forecast], act: Callable[[], object]
+    ) -> Response | None:
+        """Act, then return None. If the call asks for a dry run, change nothing and return what would follow as a response.
+
+        Raises ValidationError for this field when it is refused.
+        """
+        options = serializers.ForecastWish(data=self.request.query_params)
+        options.is_valid(raise_exception=True)
+        try:
+            if options.validated_data["dry_run"]:
+                return Response(serializers.ForecastSerializer(forecast()).data)
+            act()
+        except dispatcher.REFUSALS as refusal:
+            raise ValidationError({field: [dispatcher.described(refusal)]}) from None
         return None
 
     def described(self, plan: Any) -> Any:

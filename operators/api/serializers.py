@@ -15,6 +15,7 @@ from checks.dispatcher import CHUNK
 from checks.explain import drains
 from checks.explain.alerts import Word
 from checks.explain.drains import Drain, Stuck
+from checks.explain.forecasts import Forecast
 from checks.explain.headroom import Headroom
 from checks.explain.history import Span
 from checks.explain.loss import Loss
@@ -635,33 +636,62 @@ class MovingSerializer(serializers.Serializer[Any]):
     to_node = serializers.CharField(source="to")
 
 
+class ForecastSerializer(serializers.Serializer[Any]):
+    """What follows an act that moves nothing by itself. Of the moves, the first MOST_LISTED."""
+
+    MOST_LISTED = 1000
+
+    what = Scrubbed()
+    sentences = serializers.ListField(child=Scrubbed(), help_text="What it does at once, and what passes do then.")
+    moves = serializers.SerializerMethodField(help_text="What would move, or get a node, in passes.")
+
+    @extend_schema_field(MovingSerializer(many=True))
+    def get_moves(self, forecast: Forecast) -> Any:
+        return MovingSerializer(forecast.moves[: self.MOST_LISTED], many=True).data
+
+
+class ForecastWish(serializers.Serializer[Any]):
+    """The query parameter dry_run of an act that has no plan."""
+
+    dry_run = serializers.BooleanField(default=False, help_text="Change nothing. The answer is what would follow.")
+
+
 class EffectSerializer(serializers.Serializer[Any]):
-    """What the leader's passes would do after a change of a rule. Of the lists, the first MOST_LISTED."""
+    """What the leader's passes would do after a change of a rule, and do not do anyway. Of the lists, the first MOST_LISTED."""
 
     MOST_LISTED = 1000
 
     moved = serializers.SerializerMethodField(help_text="How many configs would move.")
     lost = serializers.SerializerMethodField(help_text="How many that run now would dangle.")
-    found = serializers.IntegerField(help_text="How many that dangle now would get a node.")
+    found = serializers.SerializerMethodField(help_text="How many that dangle now would get a node.")
+    staying = serializers.IntegerField(source="after.staying", help_text="How many that are about to move would stay.")
+    anyway = serializers.IntegerField(source="after.anyway", help_text="How many more are about to move anyway.")
     nodes = serializers.IntegerField(help_text="How many nodes would get other labels or limits.")
-    peak = serializers.ListField(child=serializers.FloatField(), help_text="The highest load before and after.")
-    why = serializers.ListField(child=Scrubbed(), help_text="Why no node could have what would dangle.")
+    peak = serializers.ListField(
+        source="after.peak", child=serializers.FloatField(), help_text="The highest load before and after."
+    )
+    why = serializers.ListField(
+        source="after.why", child=Scrubbed(), help_text="Why no node could have what would dangle."
+    )
     moves = serializers.SerializerMethodField()
     dangling = serializers.SerializerMethodField()
 
     def get_moved(self, effect: Effect) -> int:
-        return len(effect.moves)
+        return len(effect.after.moves)
 
     def get_lost(self, effect: Effect) -> int:
-        return len(effect.lost)
+        return len(effect.after.lost)
+
+    def get_found(self, effect: Effect) -> int:
+        return len(effect.after.found)
 
     @extend_schema_field(MovingSerializer(many=True))
     def get_moves(self, effect: Effect) -> Any:
-        return MovingSerializer(effect.moves[: self.MOST_LISTED], many=True).data
+        return MovingSerializer(effect.after.moves[: self.MOST_LISTED], many=True).data
 
     @extend_schema_field(MovingSerializer(many=True))
     def get_dangling(self, effect: Effect) -> Any:
-        return MovingSerializer(effect.lost[: self.MOST_LISTED], many=True).data
+        return MovingSerializer(effect.after.lost[: self.MOST_LISTED], many=True).data
 
 
 class PlanWish(Strict):

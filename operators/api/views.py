@@ -17,9 +17,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from acts.models import Act
+from acts.recording import record
 from checks import dispatcher, plans
 from checks.dispatcher import Decision, deciding
-from checks.explain import drains, headroom, history, loss, ruling
+from checks.explain import drains, forecasts, headroom, history, loss, ruling
 from checks.explain.history import Span
 from checks.models import Assignment, Config, Move, Origin, Plan, Source, freezes
 from checks.models.freezes import Freeze
@@ -130,7 +131,7 @@ class ConfigViewSet(DetailViewSet):
 class NodeViewSet(DetailViewSet):
     """Node agents. Lost ones stay listed for a while."""
 
-    dry_runs = ("drain",)
+    dry_runs = ("drain", "uncordon")
 
     queryset = Node.objects.select_related("heartbeat", "slowness")
     serializer_class = serializers.NodeSerializer
@@ -151,13 +152,16 @@ class NodeViewSet(DetailViewSet):
     @action(detail=True, methods=["post"], permission_classes=[requires("nodes.change_node")])
     def cordon(self, request: Request, name: str) -> Response:
         """Cordon the node: it gets nothing new, and keeps what it has."""
-        return self._cordon(request)
+        self._cordon(schedulable=False)
+        return self.retrieve(request)
 
-    @extend_schema(request=None)
+    @extend_schema(request=None, parameters=[serializers.ForecastWish])
     @action(detail=True, methods=["post"], permission_classes=[requires("nodes.change_node")])
     def uncordon(self, request: Request, name: str) -> Response:
-        """Uncordon the node: it gets configs again."""
-        return self._cordon(request, schedulable=True)
+        """Uncordon the node: it gets configs again. A dry run answers what would follow."""
+        name = self.get_object().name
+        told = self.forecast_or_act("name", lambda: forecasts.uncordon([name]), lambda: self._cordon(schedulable=True))
+        return told or self.retrieve(request)
 
     @extend_schema(
         request=serializers.DrainWish, responses=serializers.NodePageSerializer, parameters=[serializers.DryRun]
@@ -195,10 +199,9 @@ class NodeViewSet(DetailViewSet):
         points: Any = history.of_node(self.get_object(), _span(request), clock.now())
         return Response(serializers.NodePointSerializer(points, many=True).data)
 
-    def _cordon(self, request: Request, *, schedulable: bool = False) -> Response:
+    def _cordon(self, *, schedulable: bool) -> None:
         node = Node.objects.filter(pk=self.get_object().pk)
-        node.cordon(schedulable=schedulable, actor=request.user.get_username())
-        return self.retrieve(request)
+        node.cordon(schedulable=schedulable, actor=self.request.user.get_username())
 
 
 class DomainViewSet(OperatorViewSet):
@@ -353,7 +356,7 @@ class OrderViewSet(DetailViewSet):
     """
 
     filterset_class = filters.OrderFilter
-    dry_runs: tuple[str, ...] = ("create",)
+    dry_runs: tuple[str, ...] = ("create", "destroy")
     give: Callable[..., Decision]
 
     def take(self, ids: Sequence[int]) -> Response | None:
@@ -371,8 +374,9 @@ class OrderViewSet(DetailViewSet):
         given = self.get_queryset().filter(config__in=ids).order_by("pk")
         return Response(self.get_serializer(given, many=True).data, status=status.HTTP_201_CREATED)
 
+    @extend_schema(parameters=[serializers.ForecastWish])
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Take the order back."""
+        """Take the order back. A dry run answers what would follow."""
         order = self.get_object()
         if preview := self.take([order.config_id] if order.config_id else []):
             return preview
@@ -388,11 +392,8 @@ class PinViewSet(OrderViewSet):
     serializer_class = serializers.PinSerializer
     give = staticmethod(deciding.pin)
 
-    def take(self, ids: Sequence[int]) -> None:
-        try:
-            dispatcher.unpin(ids)
-        except dispatcher.REFUSALS as refusal:
-            raise ValidationError({"config": [dispatcher.described(refusal)]}) from None
+    def take(self, ids: Sequence[int]) -> Response | None:
+        return self.forecast_or_act("config", lambda: forecasts.unpin(ids), lambda: dispatcher.unpin(ids))
 
 
 class PauseViewSet(OrderViewSet):
@@ -401,7 +402,6 @@ class PauseViewSet(OrderViewSet):
     queryset = Pause.objects.select_related("config")
     serializer_class = serializers.PauseSerializer
     give = staticmethod(deciding.pause)
-    dry_runs = ("create", "destroy")
 
     @extend_schema(parameters=[serializers.DryRun])
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -419,8 +419,8 @@ class IsolationViewSet(OrderViewSet):
     serializer_class = serializers.IsolationSerializer
     give = staticmethod(deciding.isolate)
 
-    def take(self, ids: Sequence[int]) -> None:
-        dispatcher.release(ids)
+    def take(self, ids: Sequence[int]) -> Response | None:
+        return self.forecast_or_act("config", lambda: forecasts.release(ids), lambda: dispatcher.release(ids))
 
 
 class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.DestroyModelMixin, DetailViewSet):
@@ -440,7 +440,7 @@ class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.Destr
         body = self.get_serializer(data=request.data)
         body.is_valid(raise_exception=True)
         rule = self.queryset.model(**body.validated_data)
-        return self._previewed(saved=rule) or super().create(request, *args, **kwargs)
+        return self._previewed(rule, saved=rule) or super().create(request, *args, **kwargs)
 
     @extend_schema(parameters=[serializers.RuleOptions])
     def update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -450,12 +450,13 @@ class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.Destr
         body.is_valid(raise_exception=True)
         for name, value in body.validated_data.items():
             setattr(rule, name, value)
-        return self._previewed(saved=rule) or super().update(request, *args, **kwargs)
+        return self._previewed(rule, saved=rule) or super().update(request, *args, **kwargs)
 
     @extend_schema(parameters=[serializers.RuleOptions])
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Delete a rule. A dry run answers what would move and dangle; so does 409, if configs that run would dangle."""
-        return self._previewed(deleted=[self.get_object().pk]) or super().destroy(request, *args, **kwargs)
+        rule = self.get_object()
+        return self._previewed(rule, deleted=[rule.pk]) or super().destroy(request, *args, **kwargs)
 
     def perform_create(self, serializer: Any) -> None:
         author = self.request.user.get_username()
@@ -467,8 +468,10 @@ class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.Destr
     def perform_destroy(self, instance: Any) -> None:
         rules.delete([instance])
 
-    def _previewed(self, **change: Any) -> Response | None:
-        """The answer to a dry run, or to a change that would leave configs without a node unasked; None for others."""
+    def _previewed(self, rule: Any, **change: Any) -> Response | None:
+        """The answer to a dry run, or to a change that would leave configs without a node unasked, which is on record; None for
+        others.
+        """
         options = serializers.RuleOptions(data=self.request.query_params)
         options.is_valid(raise_exception=True)
         is_dry, accepts = options.validated_data["dry_run"], options.validated_data["accept_dangling"]
@@ -478,9 +481,10 @@ class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.Destr
         told = serializers.EffectSerializer(effect).data
         if is_dry:
             return Response(told)
-        if not effect.lost:
+        if not effect.after.lost:
             return None
-        many = plain_count(len(effect.lost), "config")
+        many = plain_count(len(effect.after.lost), "config")
+        record(Act.Verb.REFUSE, f"{rule._meta.verbose_name} {rule}", reason=f"{many} would run nowhere")
         detail = f"{many} would run nowhere. Send it with ?accept_dangling=1 if that is meant."
         return Response({"detail": detail, **told}, status=status.HTTP_409_CONFLICT)
 
@@ -499,6 +503,14 @@ class FreezeViewSet(mixins.CreateModelMixin, mixins.DestroyModelMixin, DetailVie
     serializer_class = serializers.FreezeSerializer
     filterset_class = filters.FreezeFilter
     ordering = "-id"
+    dry_runs = ("destroy",)
+
+    @extend_schema(parameters=[serializers.ForecastWish])
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """End the freeze; it stays listed. A dry run answers what would follow."""
+        freeze = self.get_object()
+        told = self.forecast_or_act("detail", forecasts.thaw, lambda: self.perform_destroy(freeze))
+        return told or Response(status=status.HTTP_204_NO_CONTENT)
 
     def perform_create(self, serializer: Any) -> None:
         """Start a freeze. It replaces the one that is in force."""
@@ -508,6 +520,7 @@ class FreezeViewSet(mixins.CreateModelMixin, mixins.DestroyModelMixin, DetailVie
     def perform_destroy(self, instance: Freeze) -> None:
         """End the freeze; it stays listed. Raises Conflict when it is over already."""
         if not Freeze.objects.in_force().filter(pk=instance.pk).exists():
+            record(Act.Verb.REFUSE, f"end {instance}", reason="it is over already")
             raise Conflict({"detail": "It is over already."})
         freezes.thaw(actor=self.request.user.get_username())
 

@@ -8,28 +8,36 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.views.decorators.http import require_POST
 
 from checks import dispatcher, plans, sources
 from checks.dispatcher import deciding
+from checks.explain import forecasts
 from checks.explain.alerts import WORDS, Alert, Kind, Word
+from checks.explain.forecasts import Forecast
 from checks.models import Plan, freezes
 from checks.models.orders import Isolation, Pause
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import duration, grouped_count
 from operators import documentation
 from operators.admin.base import address, row_url
+from operators.admin.questions import Question
 from operators.admin.sources import UNDER_WAY, scan, scanned_names
 from operators.pages import base
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """A button. act(subject, actor): carries it out and returns a sentence that says what it did, or a plan to look at."""
+    """A button. act(subject, actor): carries it out and returns a sentence that says what it did, or a plan to look at.
+
+    forecast(): what that does, to be shown first. Without one it changes nothing that people must see before, or makes a plan.
+    """
 
     label: str
     permission: str
     act: Callable[[str, str], str | Plan]
+    forecast: Callable[[], Forecast] | None = None
 
 
 class Line(NamedTuple):
@@ -90,6 +98,10 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
     chosen = REMEDIES[Kind(kind)]
     if not request.user.has_perm(chosen.permission):
         raise PermissionDenied
+    if chosen.forecast:
+        question = Question.of(chosen.forecast, chosen.label.rstrip("…"), _about(kind))
+        if page := question.unanswered(request, reverse("admin:index")):
+            return page
     try:
         done = chosen.act(request.POST.get("subject", ""), request.user.get_username())
         if isinstance(done, Plan):
@@ -116,9 +128,18 @@ def _resume(subject: str, actor: str) -> str | Plan:
     return plans.store(deciding.resume(due), author=actor) if due else "No pause is overdue any more."
 
 
-def _release(subject: str, actor: str) -> str:
+def _quarantined() -> list[int]:
     alone = Isolation.objects.filter(reason=Isolation.Reason.QUARANTINED, config__isnull=False)
-    return f"{grouped_count(dispatcher.release(list(alone.values_list('config', flat=True))), 'config')} released."
+    return list(alone.values_list("config", flat=True))
+
+
+def _about(kind: str) -> list[int]:
+    """The rows that a remedy is about, if others of them are another question."""
+    return _quarantined() if kind == Kind.QUARANTINED else []
+
+
+def _release(subject: str, actor: str) -> str:
+    return f"{grouped_count(dispatcher.release(_quarantined()), 'config')} released."
 
 
 def _thaw(subject: str, actor: str) -> str:
@@ -134,10 +155,12 @@ def _relieve(subject: str, actor: str) -> str | Plan:
 
 REMEDIES = {
     Kind.OVERLOADED: Remedy("Plan a relief", "checks.add_plan", _relieve),
-    Kind.UNSCHEDULED: Remedy("Dispatch now", "checks.change_assignment", _dispatch),
-    Kind.DANGLING: Remedy("Dispatch now", "checks.change_assignment", _dispatch),
+    Kind.UNSCHEDULED: Remedy("Dispatch now…", "checks.change_assignment", _dispatch, forecasts.redispatch),
+    Kind.DANGLING: Remedy("Dispatch now…", "checks.change_assignment", _dispatch, forecasts.redispatch),
     Kind.PAUSE_OVERDUE: Remedy("Resume…", "checks.delete_pause", _resume),
-    Kind.QUARANTINED: Remedy("Release", "checks.change_assignment", _release),
+    Kind.QUARANTINED: Remedy(
+        "Release…", "checks.change_assignment", _release, lambda: forecasts.release(_quarantined())
+    ),
     Kind.SOURCE_ERROR: Remedy("Scan again", "checks.change_source", lambda name, _: scan({name})),
-    Kind.FROZEN: Remedy("End the freeze", "checks.delete_freeze", _thaw),
+    Kind.FROZEN: Remedy("End the freeze…", "checks.delete_freeze", _thaw, forecasts.thaw),
 }

@@ -22,12 +22,13 @@ from checks import dispatcher, plans, sources
 from checks.dispatcher import costs, deciding
 from checks.dispatcher.costs import Measured
 from checks.explain import state
+from checks.explain.alerts import Kind
 from checks.models import Config, Instance, Move, Origin, Plan, Source, freezes
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.sources import files, origins
 from checks.tests.balance import furnish
 from checks.tests.cast import hand_over, report, sent, silence
-from checks.tests.operators import act, apply, config, confirmed, planned, shown
+from checks.tests.operators import act, act_confirmed, apply, config, confirmed, planned, shown
 from checks.views import ActingView
 from clusteragent.command import VERBS
 from clusteragent.lib import conf
@@ -203,7 +204,8 @@ def log_in(w: World) -> None:
 
 
 def remedy(kind: str, **fields: Any) -> Callable[[World], object]:
-    return lambda w: w.post(f"now/remedy/{kind}/", **fields)
+    shows = remedies.REMEDIES[Kind(kind)].forecast
+    return lambda w: (w.confirm if shows else w.post)(f"now/remedy/{kind}/", **fields)
 
 
 def adopt(w: World) -> None:
@@ -243,43 +245,46 @@ ADMIN: dict[str, Callable[[World], object]] = {
     "config:pin": lambda w: apply(w.client, planned(w.client, "pin", ["shop"], kind="node", aim="ash")),
     "config:pause": lambda w: apply(w.client, planned(w.client, "pause", ["shop"])),
     "config:isolate": isolate_by_admin,
-    "config:unpin": lambda w: (w.order("pin", aim="ash"), act(w.client, "unpin", ["shop"])),
+    "config:unpin": lambda w: (w.order("pin", aim="ash"), act_confirmed(w.client, "unpin", ["shop"])),
     "config:resume": lambda w: (
         w.order("pause"),
         w.plan("checks/config/", action="resume", _selected_action=config("shop").pk),
     ),
-    "config:release": lambda w: (w.order("isolate"), act(w.client, "release", ["shop"])),
+    "config:release": lambda w: (w.order("isolate"), act_confirmed(w.client, "release", ["shop"])),
     "config:unschedule": lambda w: act(w.client, "unschedule", ["hand"], confirmed="yes"),
     "config:add": lambda w: w.post("checks/config/add/", key="new", check="http_check", yaml="instances: [{url: u}]"),
     "config:change": lambda w: w.post(
         f"checks/config/{config('hand').pk}/change/", check="http_check", yaml="instances: [{url: other}]"
     ),
     "node:cordon": lambda w: w.action("nodes/node", "cordon", node()),
-    "node:uncordon": lambda w: (Node.objects.all().cordon(), w.action("nodes/node", "uncordon", node())),
+    "node:uncordon": lambda w: (
+        Node.objects.all().cordon(),
+        w.confirm("nodes/node/", action="uncordon", _selected_action=[node().pk]),
+    ),
     "node:drain": drain_by_admin,
-    "node:forget": lambda w: w.action("nodes/node", "forget", node("elm")),
+    "node:forget": lambda w: w.confirm("nodes/node/", action="forget", _selected_action=[node("elm").pk]),
     "source:scan_now": lambda w: w.action("checks/source", "scan_now", file_source(w)),
     "source:accept_removals": accept_by_admin,
     "freeze:add": lambda w: w.post("checks/freeze/add/", note="release"),
-    "freeze:thaw": lambda w: w.action("checks/freeze", "thaw", freeze()),
+    "freeze:thaw": lambda w: w.confirm("checks/freeze/", action="thaw", _selected_action=[freeze().pk]),
     "pin:add": lambda w: w.plan("checks/pin/add/", configs=str(config("shop")), kind="node", aim="ash"),
     "pin:change": lambda w: w.post(f"checks/pin/{waiting_pin().pk}/change/", kind="node", aim="birch"),
-    "pin:delete": lambda w: w.post(f"checks/pin/{waiting_pin().pk}/delete/", post="yes"),
-    "pin:delete_selected": lambda w: w.action(
-        "checks/pin", "delete_selected", w.order("pin", aim="ash"), waiting_pin(), post="yes"
+    "pin:delete": lambda w: w.confirm(f"checks/pin/{waiting_pin().pk}/delete/"),
+    "pin:delete_selected": lambda w: w.confirm(
+        "checks/pin/", action="delete_selected", _selected_action=[w.order("pin", aim="ash").pk, waiting_pin().pk]
     ),
     "pause:add": lambda w: w.plan("checks/pause/add/", configs=str(config("shop"))),
     "pause:change": lambda w: w.plan(f"checks/pause/{w.order('pause').pk}/change/", note="longer"),
-    "pause:delete": lambda w: w.post(f"checks/pause/{waiting_pause().pk}/delete/", post="yes"),
+    "pause:delete": lambda w: w.confirm(f"checks/pause/{waiting_pause().pk}/delete/"),
     "pause:resume": lambda w: w.plan("checks/pause/", action="resume", _selected_action=w.order("pause").pk),
     "pause:resume_group": lambda w: w.plan(
         "checks/pause/", action="resume_group", _selected_action=w.order("pause").pk
     ),
     "isolation:add": lambda w: w.plan("checks/isolation/add/", configs=str(config("shop"))),
     "isolation:change": lambda w: w.plan(f"checks/isolation/{w.order('isolate').pk}/change/", note="leaks"),
-    "isolation:delete": lambda w: w.post(f"checks/isolation/{w.order('isolate').pk}/delete/", post="yes"),
-    "isolation:delete_selected": lambda w: w.action(
-        "checks/isolation", "delete_selected", w.order("isolate"), post="yes"
+    "isolation:delete": lambda w: w.confirm(f"checks/isolation/{w.order('isolate').pk}/delete/"),
+    "isolation:delete_selected": lambda w: w.confirm(
+        "checks/isolation/", action="delete_selected", _selected_action=[w.order("isolate").pk]
     ),
     "rule:add": lambda w: w.confirm("checks/rule/add/", **RULE),
     "rule:change": lambda w: w.confirm(f"checks/rule/{rule().pk}/change/", **RULE),
@@ -295,17 +300,21 @@ ADMIN: dict[str, Callable[[World], object]] = {
     ),
     "user:add": lambda w: w.post("auth/user/add/", **USER),
     "user:change": lambda w: w.post(f"auth/user/{user('eve', Role.VIEWER).pk}/change/", **NEW_USER),
-    "user:delete": lambda w: w.post(f"auth/user/{user('eve').pk}/delete/", post="yes"),
-    "user:delete_selected": lambda w: w.action("auth/user", "delete_selected", user("eve"), post="yes"),
+    "user:delete": lambda w: w.confirm(f"auth/user/{user('eve').pk}/delete/"),
+    "user:delete_selected": lambda w: w.confirm(
+        "auth/user/", action="delete_selected", _selected_action=[user("eve").pk]
+    ),
     "group:add": lambda w: w.post("auth/group/add/", name="night"),
     "group:change": lambda w: w.post(f"auth/group/{Group.objects.get(name='viewer').pk}/change/", name="viewers"),
-    "group:delete": lambda w: w.post(f"auth/group/{Group.objects.create(name='old').pk}/delete/", post="yes"),
-    "group:delete_selected": lambda w: w.action(
-        "auth/group", "delete_selected", Group.objects.create(name="old"), post="yes"
+    "group:delete": lambda w: w.confirm(f"auth/group/{Group.objects.create(name='old').pk}/delete/"),
+    "group:delete_selected": lambda w: w.confirm(
+        "auth/group/", action="delete_selected", _selected_action=[Group.objects.create(name="old").pk]
     ),
     "authtoken:add": lambda w: w.post("knox/authtoken/add/", user=w.olga.pk, **EXPIRY),
-    "authtoken:delete": lambda w: w.post(f"knox/authtoken/{token_of('eve').pk}/delete/", post="yes"),
-    "authtoken:delete_selected": lambda w: w.action("knox/authtoken", "delete_selected", token_of("eve"), post="yes"),
+    "authtoken:delete": lambda w: w.confirm(f"knox/authtoken/{token_of('eve').pk}/delete/"),
+    "authtoken:delete_selected": lambda w: w.confirm(
+        "knox/authtoken/", action="delete_selected", _selected_action=[token_of("eve").pk]
+    ),
 }
 # Pages with an address of their own, each with what passes it, or why it leaves no act.
 PAGES: dict[str, Callable[[World], object] | str] = {

@@ -16,6 +16,7 @@ from checks import dispatcher
 from checks.models import Config, Cost, Origin
 from checks.models.troubles import Trouble
 from checks.tests.cast import report, sent
+from checks.tests.operators import confirmed
 from clusteragent.lib import clock, conf
 from clusteragent.lib.clock import ago
 from nodes.declarations import canonical
@@ -82,6 +83,10 @@ def act(client: Client, action: str, *chosen: str) -> Any:
     return client.post(LIST, {"action": action, "_selected_action": keys}, follow=True)
 
 
+def uncordoned(client: Client, name: str) -> str:
+    return confirmed(client, LIST, action="uncordon", _selected_action=[Node.objects.get(name=name).pk])
+
+
 @pytest.mark.parametrize(
     ("query", "found"),
     [
@@ -131,7 +136,7 @@ def test_a_nodes_page_shows_its_events(operator: Client, trees: None) -> None:
 def test_cordon_and_uncordon_say_who_did_it(operator: Client, trees: None) -> None:
     assert "2 nodes cordoned." in act(operator, "cordon", "ash", "birch").content.decode()
     assert names(operator, "?schedulable=no") == ["ash", "birch", "cedar"]
-    assert "1 node uncordoned." in act(operator, "uncordon", "ash").content.decode()
+    assert "1 node uncordoned." in uncordoned(operator, "ash")
     assert names(operator, "?schedulable=no") == ["birch", "cedar"]
     events = NodeEvent.objects.filter(node_name="ash", cause="olga").values_list("kind", flat=True)
     assert list(events) == [NodeEvent.Kind.UNCORDONED, NodeEvent.Kind.CORDONED]
@@ -139,7 +144,7 @@ def test_cordon_and_uncordon_say_who_did_it(operator: Client, trees: None) -> No
 
 def test_uncordoning_ends_a_drain(operator: Client, pair: None) -> None:
     Node.objects.filter(name="ash").cordon(draining=True)
-    assert "1 node uncordoned." in act(operator, "uncordon", "ash").content.decode()
+    assert "1 node uncordoned." in uncordoned(operator, "ash")
     assert set(Node.objects.accepting().values_list("name", flat=True)) == {"ash", "birch"}
     assert not Node.objects.filter(draining=True).exists()
 

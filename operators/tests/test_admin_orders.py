@@ -11,11 +11,24 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from acts.models import Act
 from checks import dispatcher
 from checks.models import Move, Plan
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.tests.cast import counts, dangling, owners, report, sent
-from checks.tests.operators import CONFIGS, act, apply, config, confirmed, listed, operator, planned, shown, superuser
+from checks.tests.operators import (
+    CONFIGS,
+    act,
+    act_confirmed,
+    apply,
+    config,
+    confirmed,
+    listed,
+    operator,
+    planned,
+    shown,
+    superuser,
+)
 from nodes.models import Node, NodeEvent
 from tests.webserver import database_url
 
@@ -142,12 +155,12 @@ def test_pin_unpin_isolate_and_release_in_one_go() -> None:
     client = superuser()
     apply(client, planned(client, "pin", ["shop", "mail"], kind="node", aim="birch"))
     assert listed(client, "?order=pinned") == {"shop", "mail"}
-    assert "2 configs unpinned." in act(client, "unpin", ["shop", "mail"])
+    assert "2 configs unpinned." in act_confirmed(client, "unpin", ["shop", "mail"])
     assert owners() == {"shop": "birch", "mail": "birch", "db": "ash"}
     assert "Isolate 1 config" in apply(client, isolation(client, "shop"))
     assert listed(client, "?order=isolated") == {"shop"}
     assert listed(client, "?order=none") == {"mail", "db"}
-    assert "1 config released." in act(client, "release", ["shop"])
+    assert "1 config released." in act_confirmed(client, "release", ["shop"])
     assert not Isolation.objects.exists()
 
 
@@ -227,7 +240,7 @@ def test_a_pin_that_is_added_or_changed_shows_its_plan_first() -> None:
     apply(client, shown(client, f"{PINS}{pin.pk}/change/", **PIN | {"aim": "ash", "until": "3d"}))
     assert owners()["shop"] == "ash"
     changed = Pin.objects.get(config=config("shop"))
-    post(client, f"{PINS}{changed.pk}/delete/", post="yes")
+    confirmed(client, f"{PINS}{changed.pk}/delete/")
     assert Pin.objects.get().config == config("db")
     assert owners()["shop"] == "ash"
 
@@ -305,6 +318,43 @@ def test_pauses_of_one_order_are_resumed_as_one() -> None:
     assert Pause.objects.get() == alone
 
 
+def test_two_orders_with_the_same_words_are_two_groups() -> None:
+    """One person gave them, in the same minute, with the same note: their plans tell them apart."""
+    client = superuser()
+    for key in ("shop", "mail"):
+        apply(client, planned(client, "pause", [key], note="deploy"))
+    shop = Pause.objects.get(config=config("shop"))
+    assert shop.plan == Plan.objects.order_by("pk")[0].pk
+    assert list(Pause.objects.given_with([shop])) == [shop]
+    assert "paused together" not in client.get(f"{PAUSES}{shop.pk}/change/").content.decode()
+    first = Plan.objects.get(pk=shop.plan)
+    apply(client, shown(client, f"{PLANS}{first.pk}/undo/"))
+    assert Pause.objects.get().config == config("mail")
+
+
+def test_a_plan_takes_back_its_own_moves_alone() -> None:
+    client = superuser()
+    plan = planned(client, "reassign", ["shop", "mail"], node="birch")
+    apply(client, plan)
+    # As if it had been stopped between the two, and another had moved the other one the same way.
+    Move.objects.filter(config_id=config("mail").pk, plan=plan.pk).update(plan=None)
+    apply(client, shown(client, f"{PLANS}{plan.pk}/undo/"))
+    assert (owners()["shop"], owners()["mail"]) == ("ash", "birch")
+
+
+@pytest.mark.parametrize("verb", ["reassign", "pause"])
+def test_what_an_older_version_applied_is_taken_back_by_its_time_and_way(verb: str) -> None:
+    client = superuser()
+    plan = planned(client, verb, ["shop", "mail"], note="deploy", **({"node": "birch"} if verb == "reassign" else {}))
+    apply(client, plan)
+    for model in (Move, Pause):
+        model.objects.update(plan=None)
+    apply(client, shown(client, f"{PLANS}{plan.pk}/undo/"))
+    assert owners().keys() == {"shop", "mail", "db"}
+    assert owners()["shop"] == owners()["mail"] == "ash" or verb == "pause"
+    assert not Pause.objects.exists()
+
+
 def test_an_applied_plan_is_undone_by_a_plan() -> None:
     client = superuser()
     plan = planned(client, "reassign", ["shop", "mail"], node="birch")
@@ -346,7 +396,7 @@ def test_an_isolation_shows_its_plan_and_its_deletion_moves_nothing() -> None:
     assert set(owners().values()) == {"ash"}
     apply(client, plan)
     assert owners() == {"shop": "ash", "mail": "birch", "db": "birch"}
-    post(client, ISOLATIONS, action="delete_selected", _selected_action=Isolation.objects.get().pk, post="yes")
+    confirmed(client, ISOLATIONS, action="delete_selected", _selected_action=Isolation.objects.get().pk)
     assert not Isolation.objects.exists()
 
 
@@ -520,7 +570,8 @@ def test_what_a_source_orders_is_not_taken_back_but_replaced() -> None:
     assert f"Not done: {said}pin." in post(client, f"{PINS}{pin.pk}/delete/", post="yes")
     assert f"Not done: {said}pin." in post(client, PINS, action="delete_selected", _selected_action=pin.pk, post="yes")
     assert f"Not resumed: {said}paused." in post(client, PAUSES, action="resume", _selected_action=pause.pk)
+    assert Act.objects.filter(verb=Act.Verb.REFUSE, reason__startswith=said).count() == 5
     assert (Pin.objects.count(), Pause.objects.count()) == (1, 1)
     apply(client, planned(client, "pin", ["shop"], kind="node", aim="ash"))
     assert list(Pin.objects.values_list("aim", "from_source")) == [("ash", False)]
-    assert "1 config unpinned." in act(client, "unpin", ["shop"])
+    assert "1 config unpinned." in act_confirmed(client, "unpin", ["shop"])

@@ -112,7 +112,9 @@ def test_a_removal_that_is_held_since_is_not_accepted_unseen(folder: Path) -> No
     (folder / "check11.yaml").unlink()
     sync()
     page = client.post(SOURCES, form | {"seen": seen, "typed": "file"}).content.decode()
-    assert "it holds others now" in page
+    assert "Nothing was done, since something changed." in page
+    refused = Act.objects.get(verb=Act.Verb.REFUSE)
+    assert (refused.person, refused.object) == ("olga", "Remove what file does not send any more")
     assert Config.objects.count() == 12
 
 

@@ -345,8 +345,11 @@ def test_a_dry_run_of_the_end_of_a_pause_ends_nothing(operator: Caller) -> None:
     assert operator.call("DELETE", f"pauses/{row['id']}?dry_run=1").json()["moves"] == []
     assert Pause.objects.exists()
     (pin,) = made(operator.call("POST", "pins", {"configs": ids("mail"), "aim": "birch"}))
-    refused = operator.call("DELETE", f"pins/{pin['id']}?dry_run=1")
+    told = operator.call("DELETE", f"pins/{pin['id']}?dry_run=1")
+    assert (told.status_code, told.json()["what"]) == (200, f"Unpin {Config.objects.get(pk=pin['config'])}")
+    refused = operator.call("POST", "nodes/ash/cordon?dry_run=1")
     assert (refused.status_code, refused.json()) == (400, {"dry_run": ["Unknown name."]})
+    assert Node.objects.get(name="ash").schedulable
     assert Pin.objects.exists()
 
 

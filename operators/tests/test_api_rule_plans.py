@@ -2,6 +2,7 @@
 
 import pytest
 
+from acts.models import Act
 from checks import dispatcher
 from checks.models.orders import Rule
 from checks.tests.cast import report, sent
@@ -37,6 +38,8 @@ def test_what_would_leave_configs_without_a_node_is_refused_unless_that_is_meant
     answer = operator.call("POST", "rules", NOWHERE)
     assert answer.status_code == 409
     assert answer.json()["detail"].startswith("2 configs would run nowhere. Send it with ?accept_dangling=1")
+    refused = Act.objects.get()
+    assert (refused.verb, refused.object, refused.reason) == ("refuse", "rule gpu only", "2 configs would run nowhere")
     assert not Rule.objects.exists()
     assert operator.call("POST", "rules?accept_dangling=1", NOWHERE).status_code == 201
 

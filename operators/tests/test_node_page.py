@@ -13,7 +13,7 @@ from checks.explain import loss
 from checks.models import Config, Cost, Move
 from checks.models.orders import Rule
 from checks.tests.cast import hand_over, ledger, owners, report, sent, silence
-from checks.tests.operators import config, superuser
+from checks.tests.operators import config, confirmed, superuser
 from clusteragent.lib.clock import ago
 from nodes.heartbeats import note_heartbeat
 from nodes.models import Heartbeat, Node, NodeEvent, NodeType, Runner, RunnerStats
@@ -186,8 +186,8 @@ def test_a_lost_node_can_be_forgotten(client: Client) -> None:
     assert facts(client).keys() == {"State", "Configs"}
     ash = Node.objects.get(name="ash")
     assert client.get(f"/admin/nodes/node/{ash.pk}/loss/").status_code == 404
-    answer = client.post("/admin/nodes/node/", {"action": "forget", "_selected_action": ash.pk}, follow=True)
-    assert "1 node forgotten." in answer.content.decode().replace("\u202f", " ")
+    answer = confirmed(client, "/admin/nodes/node/", action="forget", _selected_action=ash.pk)
+    assert "1 node forgotten." in answer.replace("\u202f", " ")
     assert not Node.objects.filter(name="ash").exists()
     assert Move.objects.filter(source_node="ash").exists()
     assert NodeEvent.objects.filter(node_name="ash").exists()

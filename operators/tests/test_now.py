@@ -16,7 +16,7 @@ from checks.models import ClusterStore, Cost, Move, Plan, Source
 from checks.models.orders import Pause
 from checks.models.troubles import Trouble
 from checks.tests.cast import dangling, report, sent, silence
-from checks.tests.operators import apply, config, shown, superuser
+from checks.tests.operators import apply, config, confirmed, shown, superuser
 from clusteragent.lib import clock, conf
 from clusteragent.lib.clock import ago
 from clusteragent.lib.words import utc
@@ -160,10 +160,10 @@ def test_each_line_has_its_cause_its_list_and_its_button(client: Client) -> None
     page = client.get(NOW).content.decode()
     assert "No node can take work: none reports." in page
     assert 'href="/admin/checks/config/?owner=dangling"' in page
-    assert "None could be dispatched" in client.post("/admin/now/remedy/dangling/", follow=True).content.decode()
+    assert "None could be dispatched" in confirmed(client, "/admin/now/remedy/dangling/")
     report("ash")
     assert dangling() == {"one"}
-    answer = client.post("/admin/now/remedy/dangling/", follow=True).content.decode()
+    answer = confirmed(client, "/admin/now/remedy/dangling/")
     assert dangling() == set()
     assert "1 config dispatched." in answer
 

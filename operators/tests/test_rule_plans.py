@@ -136,5 +136,21 @@ def test_a_rule_that_crowds_a_node_says_how_much_it_raises_the_highest_load() ->
 def test_what_runs_nowhere_now_and_would_get_a_node_is_counted(client: Client) -> None:
     rule = Rule.objects.create(name="gpu", check_pattern="postgres", required={"gpu": "yes"})
     dispatcher.move_misplaced()
-    assert ruling.effect_of(Rule, deleted=[rule.pk]).found == 1
+    assert len(ruling.effect_of(Rule, deleted=[rule.pk]).after.found) == 1
     assert "1 config without a node would get one." in client.get(f"{RULES}{rule.pk}/delete/").content.decode()
+
+
+def test_what_moves_anyway_is_no_effect_of_a_rule(client: Client) -> None:
+    """Two configs leave a node that may not have them, whatever becomes of another rule."""
+    NodeRule.objects.create(pattern="birch", labels={"zone": "b"})
+    NodeRule.objects.apply()
+    Rule.objects.create(name="web in b", check_pattern="http_check", required={"zone": "b"})
+    new = Rule(name="db in b", check_pattern="postgres", required={"zone": "b"})
+    after = ruling.effect_of(Rule, saved=new).after
+    assert [one.check for one in after.moves] == ["postgres"]
+    assert (after.anyway, after.staying, len(after.lost)) == (2, 0, 0)
+    db = EVERYWHERE | {"name": "db in b", "check_pattern": "postgres", "required": '{"zone": "b"}'}
+    page = shown(client, f"{RULES}add/", **db)
+    assert "1 config would move." in page
+    assert "About to move anyway: 2 configs." in page
+    assert ruling.effect_of(Rule, deleted=[Rule.objects.get().pk]).after.staying == 2

@@ -12,6 +12,7 @@ from django.test import Client
 from django.utils import timezone
 from knox.models import AuthToken
 
+from checks.tests.operators import confirmed
 from operators.roles import Role
 from operators.tests.cast import API, bearer, having, user
 
@@ -144,7 +145,7 @@ def test_the_admin_revokes_a_token() -> None:
     caller = having(Role.VIEWER)
     client = Client()
     client.force_login(user("ada", Role.ADMIN, is_staff=True))
-    client.post(f"{TOKENS}{AuthToken.objects.get().pk}/delete/", {"post": "yes"})
+    confirmed(client, f"{TOKENS}{AuthToken.objects.get().pk}/delete/")
     assert caller.call("GET", "nodes").status_code == 401
 
 

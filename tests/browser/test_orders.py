@@ -110,6 +110,7 @@ def test_a_node_is_drained_and_gets_work_again(page: Page, cluster: Cluster) -> 
     finally:
         page.goto(f"/admin/nodes/node/{cluster.number_of_node('cedar')}/change/")
         page.get_by_role("button", name="Uncordon").click()
+        page.get_by_role("button", name="Uncordon", exact=True).click()
     expect(page.get_by_text("1 node uncordoned.")).to_be_visible()
     with cluster.another_check("db-98"):
         wait_for("cedar gets what comes", lambda: "http_check:db-98" in cluster.runs("cedar"), PATIENCE)

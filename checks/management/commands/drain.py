@@ -8,7 +8,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import DatabaseError
 
 from checks.dispatcher import deciding
-from checks.explain import drains
+from checks.explain import drains, forecasts
 from checks.explain.drains import Drain
 from checks.management import commandline
 from checks.management.commandline import ActingCommand
@@ -32,20 +32,21 @@ class Command(ActingCommand):
         parser.add_argument("node", nargs="+", help="a node's name")
         what = parser.add_mutually_exclusive_group()
         what.add_argument("--undo", action="store_true", help="uncordon the nodes")
-        what.add_argument("--dry-run", action="store_true", help="only show what would move, and where to")
         wait = (
             "drain them if they are not, and wait until they are empty, or the deadline is over; without --by, what drains "
             "already keeps its deadline"
         )
         what.add_argument("--wait", action="store_true", help=wait)
         what.add_argument("--check", action="store_true", help="only say whether they are empty and may be stopped")
+        commandline.add(
+            parser, "--dry-run", help="only show what would move, and where to; with --undo what would follow"
+        )
         commandline.add(parser, "--by", "--json")
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         names = sorted(set(options["node"]))
-        if options["by"] is not None and (options["undo"] or options["check"]):
-            raise CommandError("--by is the deadline of a drain: not with --undo or --check")
+        self.refuse_combinations(options)
         if options["check"]:
             self.tell(options, self.look(names))
             return
@@ -59,11 +60,9 @@ class Command(ActingCommand):
             self.wait(names, options)
             return
         if options["undo"]:
-            changed = self.uncordon(names)
-            document, lines = {"nodes": names, "changed": changed}, [f"{plain_count(changed, 'node')} uncordoned"]
+            self.uncordon(names, options)
         else:
-            document, lines = self.order(names, by, options)
-        commandline.answer(self, options, document, lines)
+            commandline.answer(self, options, *self.order(names, by, options))
 
     def order(self, names: list[str], by: datetime | None, options: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Drain nodes, or say what that would move. Return what is answered, for programs and for people."""
@@ -85,12 +84,24 @@ class Command(ActingCommand):
         plan = commandline.plan_of(options, lambda: deciding.drain(names, by=by))
         return len(names) - same, plan.moves
 
-    def uncordon(self, names: list[str]) -> int:
-        """Uncordon nodes. Return how many of them changed. Raises CommandError for an unknown node."""
+    def refuse_combinations(self, options: dict[str, Any]) -> None:
+        """Raise CommandError for options that say nothing together."""
+        if options["by"] is not None and (options["undo"] or options["check"]):
+            raise CommandError("--by is the deadline of a drain: not with --undo or --check")
+        if options["dry_run"] and (options["wait"] or options["check"]):
+            raise CommandError("--dry-run changes nothing: not with --wait or --check")
+
+    def uncordon(self, names: list[str], options: dict[str, Any]) -> None:
+        """Uncordon nodes, or say what would follow. Raises CommandError for an unknown node."""
+        if options["dry_run"]:
+            commandline.show_forecast(self, options, lambda: forecasts.uncordon(names))
+            return
         nodes = Node.objects.known().filter(name__in=names)
         if unknown := sorted(set(names) - set(nodes.values_list("name", flat=True))):
             raise CommandError(f"node {unknown[0]} is unknown")
-        return nodes.cordon(schedulable=True, actor=commandline.actor())
+        changed = nodes.cordon(schedulable=True, actor=commandline.actor())
+        lines = [f"{plain_count(changed, 'node')} uncordoned"]
+        commandline.answer(self, options, {"nodes": names, "changed": changed}, lines)
 
     def wait(self, names: list[str], options: dict[str, Any]) -> None:
         """Say how far the drains are when that changes, until all nodes are empty or it can't become so. Exits with the code."""

@@ -3,6 +3,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from checks import dispatcher
+from checks.explain import forecasts
 from checks.management import commandline
 from checks.management.commandline import ActingCommand
 from clusteragent.lib.words import plain_count
@@ -13,9 +14,13 @@ class Command(ActingCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--force", action="store_true", help="skip the warm-up and the limit of configs at once")
+        commandline.add(parser, "--dry-run", help="only show what would follow")
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["dry_run"]:
+            commandline.show_forecast(self, options | {"json": False}, forecasts.redispatch)
+            return
         moves = dispatcher.redispatch(force=options["force"], actor=commandline.actor())
         for move in moves:
             self.stdout.write(f"{move.shown}: to {move.to_node}")

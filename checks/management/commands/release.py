@@ -3,6 +3,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from checks import dispatcher
+from checks.explain import forecasts
 from checks.management import commandline
 from checks.management.commandline import ActingCommand
 from checks.plans import isolation
@@ -14,6 +15,7 @@ class Command(ActingCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("check_id", metavar="CHECK_ID")
         commandline.add(parser, "--json")
+        commandline.add(parser, "--dry-run", help="only show what would follow")
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -21,6 +23,9 @@ class Command(ActingCommand):
         config_id = isolation.config_of(check_id)
         if config_id is None:
             raise CommandError(f"no config has the check ID {check_id}")
+        if options["dry_run"]:
+            commandline.show_forecast(self, options, lambda: forecasts.release([config_id]))
+            return
         released = dispatcher.release([config_id])
         if not released:
             raise CommandError(f"{check_id} is not isolated")

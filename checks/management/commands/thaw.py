@@ -2,6 +2,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from checks.explain import forecasts
 from checks.management import commandline
 from checks.management.commandline import ActingCommand
 from checks.models import freezes
@@ -12,9 +13,13 @@ class Command(ActingCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         commandline.add(parser, "--json")
+        commandline.add(parser, "--dry-run", help="only show what would follow")
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["dry_run"]:
+            commandline.show_forecast(self, options, forecasts.thaw)
+            return
         if not (ended := freezes.thaw(actor=commandline.actor())):
             raise CommandError("balancing is not frozen")
         left = freezes.why_off()

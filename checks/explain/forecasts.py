@@ -1,0 +1,169 @@
+"""What follows an act that moves nothing by itself, in the words that pages, the operators' API and commands show. Read-only."""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from checks import dispatcher, plans
+from checks.dispatcher import deciding
+from checks.dispatcher.acting import shown
+from checks.dispatcher.eligibility import read_snapshot
+from checks.dispatcher.inventory import read_reserved
+from checks.dispatcher.placing import pile_up_ceiling
+from checks.dispatcher.transaction import light_entries
+from checks.explain.aftermath import ASKED_WHY, Aftermath, Moving, follow
+from checks.explain.loss import homeless_reasons
+from checks.models import Config, freezes
+from checks.models.orders import Isolation, Pin
+from clusteragent.lib import conf
+from clusteragent.lib.words import duration, grouped_count, listed, percent
+from nodes.models import Hearing, Node
+
+# What uncordoning ends.
+_CLOSED = ("cordoned", "draining", "leaving", "restarting")
+
+
+class Forecast(NamedTuple):
+    """What an act does at once, and what the leader does in the passes after it.
+
+    what: the act. moves: the configs that would move or get a node then; at most what was worked out.
+    """
+
+    what: str
+    sentences: Sequence[str]
+    moves: Sequence[Moving] = ()
+
+
+def uncordon(names: Collection[str]) -> Forecast:
+    """Return what follows when these nodes are given work again. Raises UnknownNode."""
+    now = read_snapshot()
+    chosen = {now.named(name).name for name in names}
+    opened = [
+        node._replace(intake="open") if node.name in chosen and node.intake in _CLOSED else node for node in now.nodes
+    ]
+    later = replace(now, nodes=opened)
+    after = follow(now, later)
+    sentences = [
+        _agreeing(
+            len(chosen),
+            "It gets new checks again, and keeps what it has.",
+            "They get new checks again, and keep what they have.",
+        ),
+        *([f"{grouped_count(after.staying, 'config')} about to move away would stay."] if after.staying else []),
+        *_passes(after),
+        _balancing("more to it" if len(chosen) == 1 else "more to them"),
+    ]
+    return Forecast(f"Uncordon {listed(sorted(chosen))}", sentences, [*after.found, *after.moves, *after.lost])
+
+
+def unpin(config_ids: Collection[int]) -> Forecast:
+    """Return what follows when these configs are not pinned any more. Raises NotTheirs."""
+    deciding.require_theirs(Pin, config_ids)
+    pinned = [pk for pk in Pin.objects.of(config_ids).values_list("config_id", flat=True) if pk]
+    if not pinned:
+        return Forecast("Unpin", ["No config is pinned by it now."])
+    now = read_snapshot()
+    after = follow(now, replace(now), unpinned=pinned)
+    stay = _agreeing(len(pinned), "It stays where it is for now.", "They stay where they are for now.")
+    sentences = [stay, *_passes(after), _balancing("it" if len(pinned) == 1 else "them")]
+    return Forecast(f"Unpin {shown(pinned)}", sentences, [*after.found, *after.moves, *after.lost])
+
+
+def release(config_ids: Collection[int]) -> Forecast:
+    """Return what follows when these configs are not isolated any more."""
+    alone = [pk for pk in Isolation.objects.of(config_ids).values_list("config_id", flat=True) if pk]
+    if not alone:
+        return Forecast("Release", ["No config is isolated by it now."])
+    now = read_snapshot()
+    after = follow(now, replace(now, reserved=read_reserved(without=alone)))
+    may = _agreeing(len(alone), "Others may be placed on its node again.", "Others may be placed on their nodes again.")
+    return Forecast(
+        f"Release {shown(alone)}",
+        [may, *_passes(after), _balancing("others there")],
+        [*after.found, *after.moves, *after.lost],
+    )
+
+
+def thaw() -> Forecast:
+    """Return what follows when the freeze ends."""
+    if not freezes.Freeze.objects.in_force().exists():
+        return Forecast("End the freeze", ["Balancing is not frozen."])
+    if still := freezes.switched_off():
+        return Forecast("End the freeze", [f"Nothing would be balanced automatically all the same: {still}."])
+    plan = plans.draft(settling=True)
+    moves = [Moving(one["config"], one["name"], one["from_node"], one["to_node"]) for one in plan.moves]
+    told = f"By the last measured loads the next round moves {grouped_count(len(moves), 'config')}"
+    peak = f", highest load {' → '.join(map(percent, plan.spread['peak']))}." if moves else "."
+    return Forecast("End the freeze", [f"Balancing goes on: {_rounds()}.", told + peak], moves)
+
+
+def redispatch() -> Forecast:
+    """Return what placing the dangling configs now does: where each would go, and why others would go on dangling."""
+    waiting = Config.objects.dangling().filter(node_name="").order_by("dangling_since", "pk")
+    rows = list(waiting.values_list("pk", "name", "former_node"))
+    snapshot = read_snapshot(ceiling=pile_up_ceiling(), cold=True)
+    entries = light_entries([(pk, name, None) for pk, name, _ in rows], snapshot)
+    for entry, (_, _, former) in zip(entries, rows, strict=True):
+        entry.near = former
+    placed = [(entry, snapshot.choose(entry)) for entry in entries]
+    moves = [Moving(one.id, one.name, "", snapshot.by_id[to].name) for one, to in placed if to is not None]
+    sentences = [f"{grouped_count(len(moves), 'config')} would get a node." if moves else "None would get a node now."]
+    if Hearing.objects.filter(warmup=True).exists():
+        sentences.append("The warm-up is not over: until then none is placed, so that nothing moves twice.")
+    if left := [entry for entry, to in placed if to is None]:
+        sentences.append(f"{grouped_count(len(left), 'config')} would go on dangling.")
+        if snapshot.ceiling < math.inf:
+            sentences.append("For a minute no node gets too many of lost nodes at once.")
+        else:
+            sentences += [f"Why: {why}." for why in homeless_reasons(snapshot, left[:ASKED_WHY])]
+    sentences.append("The leader tries the same in each pass, within seconds.")
+    return Forecast("Dispatch what runs nowhere", sentences, moves)
+
+
+def forget(names: Collection[str]) -> Forecast:
+    """Return what is lost with these lost nodes."""
+    lost = Node.objects.lost().filter(name__in=names)
+    chosen = sorted(lost.values_list("name", flat=True))
+    waiting = Config.objects.filter(former_node__in=lost).count()
+    one = len(chosen) == 1
+    sentences = [
+        f"{'It leaves' if one else 'They leave'} the list, with {'its' if one else 'their'} charts, and with being cordoned.",
+        "Events, moves and acts stay.",
+        f"If {'it reports' if one else 'they report'} again, {'it is a new node' if one else 'they are new nodes'}: labels, "
+        "weight and limits come from the rules.",
+    ]
+    if waiting:
+        sentences.append(f"{grouped_count(waiting, 'config')} would not go back there any more.")
+    return Forecast(f"Forget {listed(chosen)}", sentences)
+
+
+def _passes(after: Aftermath) -> list[str]:
+    """What passes do, one sentence each."""
+    found = []
+    if after.found:
+        found.append(f"{grouped_count(len(after.found), 'config')} without a node would get one.")
+    if after.moves:
+        found.append(
+            f"{grouped_count(len(after.moves), 'config')} would move within about a minute, within the budget."
+        )
+    if after.lost:
+        found.append(f"{grouped_count(len(after.lost), 'config')} would run nowhere.")
+        found += [f"Why they would run nowhere: {why}." for why in after.why]
+    if after.waiting:
+        found.append(f"{grouped_count(after.waiting, 'config')} would run nowhere, as now.")
+    return found or ["Nothing else moves for it."]
+
+
+def _balancing(what: str) -> str:
+    if why := freezes.why_off():
+        return f"Nothing is balanced automatically now: {why}."
+    return f"Balancing may move {what}: {_rounds()}."
+
+
+def _rounds() -> str:
+    return f"at most {grouped_count(dispatcher.budget(), 'config')} in {duration(conf.REBALANCE_PERIOD)}"
+
+
+def _agreeing(number: int, one: str, many: str) -> str:
+    return one if number == 1 else many

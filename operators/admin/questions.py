@@ -1,0 +1,145 @@
+"""What somebody is asked before an act that has no plan: what it does, and what follows. One page for all."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+
+from acts.models import Act
+from acts.recording import record
+from checks.dispatcher import REFUSALS
+from checks.dispatcher.acting import record_refusal
+from checks.explain.aftermath import Moving
+from checks.explain.forecasts import Forecast
+from checks.models import Config
+from checks.wire.scrub import scrub
+from clusteragent.lib.words import plain_count
+from operators.admin.base import Table, link, list_url
+from operators.admin.plans import first_of
+
+MOST_LISTED = 100
+# What the page adds to what was sent.
+_OWN_FIELDS = {"csrfmiddlewaretoken", "seen", "typed", "post"}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an act would do, for a page that asks whether it is meant.
+
+    what: the act. sentences: what it does and what follows. worse: what is bad about it, in red. seen: stands for what people
+    decide on; if that is another when they answer, nothing is done. word: what must be typed; empty for nothing.
+    """
+
+    what: str
+    sentences: Sequence[str] = ()
+    worse: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    seen: str = "yes"
+    word: str = ""
+    button: str = "Apply"
+
+    @classmethod
+    def of(cls, foresee: Callable[[], Forecast], button: str, about: Iterable[object] = ()) -> Self:
+        """The question about what is foreseen. about: the rows that the act is done to. Raises REFUSALS, which are on record."""
+        try:
+            forecast = foresee()
+        except REFUSALS as refusal:
+            record_refusal("an order", refusal)
+            raise
+        tables = [moving_table("What would move", forecast.moves)] if forecast.moves else []
+        seen = hashlib.sha256(repr(sorted(map(str, about))).encode()).hexdigest()
+        sentences = [scrub(one) for one in forecast.sentences]
+        return cls(scrub(forecast.what), sentences, tables=tables, seen=seen, button=button)
+
+    def agreed(self, seen: str) -> str | None:
+        """Return the word that must be typed by somebody who has seen this; None if it is not what is asked now."""
+        return self.word if seen == self.seen else None
+
+    def unanswered(self, request: HttpRequest, back: str) -> HttpResponse | None:
+        """Return the page that asks; None if the user has answered it. Answers that come too late are on record.
+
+        back: where *Cancel* leads.
+        """
+        problem = ""
+        if request.method == "POST" and (seen := request.POST.get("seen", "")):
+            word = self.agreed(seen)
+            if word is None:
+                problem = "Nothing was done, since something changed. This is what it would do now."
+            elif word and request.POST.get("typed", "").strip() != word:
+                problem = f"Nothing was done: type {self.word} to confirm it."
+            else:
+                return None
+            record(Act.Verb.REFUSE, self.what, reason=problem.split(". ")[0].rstrip("."))
+        fields = ((name, value) for name, values in request.POST.lists() for value in values)
+        context = admin.site.each_context(request) | {
+            "title": self.button,
+            "question": self,
+            "seen": self.seen,
+            "word": self.word,
+            "worse": self.worse,
+            "tables": self.tables,
+            "problem": problem,
+            "hidden": [(name, value) for name, value in fields if name not in _OWN_FIELDS],
+            "back": back,
+        }
+        return TemplateResponse(request, "admin/question.html", context)
+
+
+# Unfold's ModelAdmin is untyped; a class that derives from both must not get the types of Django's.
+_DjangoModelAdmin: Any = admin.ModelAdmin
+
+
+class ShownDeletions(_DjangoModelAdmin):
+    """Deletions, of one row and of several, that are shown before they are made. Name it before unfold's ModelAdmin."""
+
+    actions: Any = ("delete_selected",)
+
+    def question(self, rows: Sequence[Any]) -> Question:
+        """What deleting these rows does. Raises REFUSALS where that is no matter of asking."""
+        raise NotImplementedError
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """Show what deleting a row would do until that is confirmed, then delete it."""
+        obj = self.get_object(request, unquote(object_id))
+        allowed = obj is not None and self.has_delete_permission(request, obj)
+        if allowed and (page := self.question([obj]).unanswered(request, list_url(self.model))):
+            return page
+        response: HttpResponse = super().delete_view(request, object_id, extra_context)
+        return response
+
+    @admin.action(description="Delete…", permissions=["delete"])
+    def delete_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        """Show what deleting these rows would do until that is confirmed, then delete them."""
+        chosen = list(queryset)
+        # What goes with them may need more permissions.
+        _, _, needed, protected = self.get_deleted_objects(chosen, request)
+        if needed or protected:
+            raise PermissionDenied
+        if page := self.question(chosen).unanswered(request, list_url(self.model)):
+            return page
+        self.log_deletions(request, queryset)
+        self.delete_queryset(request, queryset)
+        messages.success(request, f"{plain_count(len(chosen), str(self.opts.verbose_name))} deleted.")
+        return None
+
+
+def moving_table(title: str, rows: Sequence[Moving]) -> Table:
+    """A table of configs that would move: the first MOST_LISTED."""
+    first = rows[:MOST_LISTED]
+    configs = Config.objects.only("title", "name", "digest").in_bulk([row.config for row in first])
+    shown = [
+        (
+            link(configs.get(row.config, Config(pk=row.config)), "" if row.config in configs else scrub(row.check)),
+            row.source or "nobody",
+            row.to or "nobody",
+        )
+        for row in first
+    ]
+    return Table(first_of(title, len(shown), len(rows)), ("config", "from", "to"), shown)

@@ -1,0 +1,207 @@
+"""Acts that move nothing by themselves are shown first, with what follows, in the same words by each entrance."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.test import Client
+from knox.models import AuthToken
+
+from acts.models import Act
+from checks import dispatcher
+from checks.models import Config, freezes
+from checks.models.freezes import Freeze
+from checks.models.orders import Isolation, Pin, Rule
+from checks.tests.cast import owners, report, sent, silence
+from checks.tests.operators import CONFIGS, act_confirmed, config, confirmed, superuser
+from nodes.models import Node
+from operators.roles import Role
+from operators.tests.cast import having, user
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
+
+NODES = "/admin/nodes/node/"
+
+
+@pytest.fixture
+def client() -> Client:
+    """shop and mail run on ash; birch is idle."""
+    report("ash")
+    dispatcher.schedule([sent("shop"), sent("mail")])
+    report("birch")
+    return superuser()
+
+
+def words(client: Client, url: str, **fields: Any) -> str:
+    """What the page says that asks."""
+    response = client.post(url, fields)
+    assert response.status_code == 200
+    return " ".join([response.context["question"].what, *response.context["question"].sentences])
+
+
+def cordoned(name: str, **how: Any) -> Node:
+    Node.objects.filter(name=name).cordon(**how)
+    return Node.objects.get(name=name)
+
+
+def dangle() -> None:
+    """Two configs that run nowhere, since only birch may have them."""
+    Rule.objects.create(name="b", check_pattern="dns", required={"zone": "b"})
+    Node.objects.filter(name="birch").update(labels={"zone": "b"})
+    dispatcher.schedule([sent("one", name="dns"), sent("two", name="dns")])
+    assert "one" not in owners()
+
+
+def test_uncordoning_says_what_would_come_to_the_node(client: Client) -> None:
+    birch = cordoned("birch")
+    dangle()
+    fields = {"action": "uncordon", "_selected_action": birch.pk}
+    told = words(client, NODES, **fields)
+    assert told.startswith("Uncordon birch It gets new checks again, and keeps what it has.")
+    assert "2 configs without a node would get one." in told
+    assert "Balancing may move more to it: at most 5 configs in 1 min." in told
+    row = client.post(NODES, fields).context["tables"][0].rows[0]
+    assert f">{config('one')}</a>" in row[0]
+    assert row[1:] == ("nobody", "birch")
+    assert not Node.objects.get(name="birch").schedulable
+    assert "1 node uncordoned." in confirmed(client, NODES, **fields)
+    dispatcher.redispatch()
+    assert owners()["one"] == "birch"
+
+
+def test_ending_a_drain_says_what_stays(client: Client) -> None:
+    ash = cordoned("ash", draining=True)
+    assert "2 configs about to move away would stay." in words(
+        client, NODES, action="uncordon", _selected_action=ash.pk
+    )
+
+
+def test_unpinning_says_that_the_next_rebalance_may_move_it(client: Client) -> None:
+    dispatcher.pin([config("shop").pk], "ash", actor="eve")
+    told = words(client, CONFIGS, action="unpin", _selected_action=config("shop").pk)
+    assert "It stays where it is for now. Nothing else moves for it. Balancing may move it: at most 5 configs" in told
+    assert Pin.objects.exists()
+    freezes.freeze(actor="eve")
+    told = words(client, f"/admin/checks/pin/{Pin.objects.get().pk}/delete/")
+    assert "Nothing is balanced automatically now: frozen by eve." in told
+    act_confirmed(client, "unpin", ["shop"])
+    assert not Pin.objects.exists()
+
+
+def test_unpinning_says_what_waited_for_the_pin(client: Client) -> None:
+    dispatcher.pin([config("shop").pk], "oak", waits=True, actor="eve")
+    assert "shop" not in owners()
+    told = words(client, CONFIGS, action="unpin", _selected_action=config("shop").pk)
+    assert "1 config without a node would get one." in told
+
+
+def test_releasing_says_that_others_may_come(client: Client) -> None:
+    dispatcher.isolate([config("shop").pk], actor="eve")
+    told = words(client, CONFIGS, action="release", _selected_action=config("shop").pk)
+    assert "Others may be placed on its node again." in told
+    assert Isolation.objects.exists()
+
+
+def test_ending_a_freeze_says_what_the_next_round_moves(client: Client) -> None:
+    freeze = freezes.freeze(actor="eve")
+    told = words(client, "/admin/checks/freeze/", action="thaw", _selected_action=freeze.pk)
+    assert (
+        "Balancing goes on: at most 5 configs in 1 min. By the last measured loads the next round moves 0 configs."
+        in told
+    )
+    assert told == words(client, "/admin/now/remedy/frozen/")
+    assert Freeze.objects.in_force().exists()
+
+
+def test_dispatching_says_what_would_go_where_and_what_stays_and_why(client: Client) -> None:
+    birch = cordoned("birch")
+    dangle()
+    Rule.objects.create(name="gpu", check_pattern="gpu", required={"gpu": "yes"})
+    dispatcher.schedule([sent("three", name="gpu")])
+    Node.objects.filter(pk=birch.pk).cordon(schedulable=True)
+    told = words(client, "/admin/now/remedy/dangling/")
+    assert "2 configs would get a node. 1 config would go on dangling." in told
+    assert "rule gpu: it requires gpu=yes" in told
+    assert Config.objects.dangling().count() == 3
+    assert "2 configs dispatched." in confirmed(client, "/admin/now/remedy/dangling/")
+
+
+def test_forgetting_says_what_is_lost(client: Client) -> None:
+    silence("birch")
+    dispatcher.expire_nodes(force=True)
+    told = words(client, NODES, action="forget", _selected_action=Node.objects.get(name="birch").pk)
+    assert "Forget birch It leaves the list, with its charts" in told
+    assert "Events, moves and acts stay." in told
+    assert Node.objects.filter(name="birch").exists()
+
+
+def test_deleting_a_user_or_a_token_says_who_can_do_no_more(client: Client) -> None:
+    otto = user("otto", Role.OPERATOR)
+    token = AuthToken.objects.create(otto)[0]
+    assert "1 token of it can't call any more." in words(client, f"/admin/auth/user/{otto.pk}/delete/")
+    assert "is answered 401 from then on." in words(client, f"/admin/knox/authtoken/{token.pk}/delete/")
+    assert AuthToken.objects.exists()
+
+
+def test_who_decided_on_other_rows_is_asked_again_and_that_is_on_record(client: Client) -> None:
+    dispatcher.pin([config("shop").pk, config("mail").pk], "ash", actor="eve")
+    both = {"action": "unpin", "_selected_action": [config("shop").pk, config("mail").pk]}
+    seen = client.post(CONFIGS, {"action": "unpin", "_selected_action": config("shop").pk}).context["seen"]
+    page = client.post(CONFIGS, both | {"seen": seen}).content.decode()
+    assert "Nothing was done, since something changed." in page
+    assert Pin.objects.count() == 2
+    assert Act.objects.get(verb=Act.Verb.REFUSE).person == "olga"
+
+
+def pinned() -> str:
+    dispatcher.pin([config("shop").pk], "ash", actor="eve")
+    return f"pins/{Pin.objects.get().pk}"
+
+
+def isolated() -> str:
+    dispatcher.isolate([config("shop").pk], actor="eve")
+    return f"isolations/{Isolation.objects.get().pk}"
+
+
+def frozen() -> str:
+    return f"freezes/{freezes.freeze(actor='eve').pk}"
+
+
+def uncordonable() -> str:
+    cordoned("ash")
+    return "nodes/ash/uncordon"
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "what", "command"),
+    [
+        ("DELETE", pinned, "Unpin ", ["unpin", "shop"]),
+        ("DELETE", isolated, "Release ", ["release", "shop"]),
+        ("DELETE", frozen, "End the freeze", ["thaw"]),
+        ("POST", uncordonable, "Uncordon ash", ["drain", "ash", "--undo"]),
+    ],
+)
+def test_dry_runs_say_the_same_and_change_nothing(
+    client: Client, capsys: Any, method: str, given: Callable[[], str], what: str, command: list[str]
+) -> None:
+    path = given()
+    before = [list(model.objects.values()) for model in (Pin, Isolation, Freeze)]
+    acts = Act.objects.count()
+    answer = having(Role.OPERATOR).call(method, f"{path}?dry_run=1")
+    assert answer.status_code == 200, answer.content
+    assert answer.json()["what"].startswith(what)
+    named = [config("shop").instances.get().check_id if word == "shop" else word for word in command]
+    call_command(*named, "--dry-run", "--as", "olga")
+    assert capsys.readouterr().out.splitlines() == answer.json()["sentences"]
+    assert [list(model.objects.values()) for model in (Pin, Isolation, Freeze)] == before
+    assert Act.objects.count() == acts
+
+
+def test_dispatching_has_a_dry_run_as_a_command(client: Client, capsys: Any) -> None:
+    cordoned("birch")
+    dangle()
+    call_command("redispatch", "--dry-run", "--as", "olga")
+    out = capsys.readouterr().out
+    assert "None would get a node now.\n2 configs would go on dangling.\n" in out
+    assert not Act.objects.exists()
