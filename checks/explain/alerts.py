@@ -21,7 +21,7 @@ from checks.dispatcher.refusals import Reason
 from checks.dispatcher.transaction import entries_of
 from checks.explain import drains, headroom
 from checks.explain.headroom import Headroom
-from checks.models import Assignment, ClusterStore, Config, Cost, Instance, Origin, Source
+from checks.models import Assignment, ClusterStore, Config, Cost, Origin, Source
 from checks.models.configs import ConfigQuerySet
 from checks.models.freezes import Freeze
 from checks.models.handovers import Handover, deadline
@@ -32,7 +32,7 @@ from checks.wire.scrub import scrub
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from clusteragent.lib.words import cut, duration, listed, milliseconds, percent, plain_count
-from nodes.models import Hearing, Node, NodeEvent, Runner, RunnerStats, Slowness
+from nodes.models import Hearing, Node, NodeEvent, Runner, Slowness
 from nodes.models.events import SAID_AGAIN_AFTER
 from nodes.models.hearing import is_stale
 from nodes.models.nodes import BRAKE_HOLDS
@@ -322,14 +322,9 @@ def _of_checks(now: datetime) -> Iterator[Alert]:
         if count:
             text = cause.format(_checks(troubles))
             if kind == Kind.FAILING:
-                # The last error of the check that has failed longest, as its runner reported it.
-                longest = troubles.order_by("since", "pk").values("config")[:1]
-                check_ids = Instance.objects.filter(config=longest).values("check_id")
-                failed = RunnerStats.objects.filter(check_id__in=check_ids, failed=True).exclude(last_error="")
-                stats = list(failed.order_by("pk")[:1])
-                put_handles_back(stats)
-                error = error_line(stats[0].last_error) if stats else ""
-                text = f"{text} {error}".strip()
+                longest = troubles.order_by("since", "pk")[0]
+                put_handles_back([longest])
+                text = f"{text} {error_line(longest.last_error)}".strip()
             yield Alert(kind, count, text, _rows(Config, trouble=str(kind)), now, since)
 
 

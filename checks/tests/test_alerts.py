@@ -361,8 +361,9 @@ def test_a_node_that_never_had_a_config_owes_nothing() -> None:
 def troubled(kind: str, key: str, *, minutes: float = 5, error: str = "") -> None:
     """Let a round of stats find this trouble with the origin's config."""
     config = Config.objects.get(origins__key=key)
-    Trouble.objects.create(config=config, kind=kind, since=Now() - timedelta(minutes=minutes))
     check_id = config.instances.get().check_id
+    since = Now() - timedelta(minutes=minutes)
+    Trouble.objects.create(config=config, kind=kind, since=since, check_id=check_id, last_error=error)
     RunnerStats.objects.create(
         node=config.assignment.node,
         check_id=check_id,
