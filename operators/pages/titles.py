@@ -92,7 +92,8 @@ class _Turnover(NamedTuple):
             if rest and rest[-1] >= silent:
                 rest.pop()
                 revived += 1
-        return cls(*map(sorted, (gone, came, back - recovered, recovered, dead)), taken + revived, revived)
+        restarted, replaced = back - recovered, taken + revived
+        return cls(sorted(gone), sorted(came), sorted(restarted), sorted(recovered), sorted(dead), replaced, revived)
 
     @property
     def is_rollout(self) -> bool:

@@ -92,7 +92,7 @@ def test_a_story_that_took_longer_says_when_it_began_and_ended(client: Client) -
 def test_the_sentence_has_its_plurals_right(client: Client) -> None:
     place(1, "ash")
     Source.objects.update(held_removals=["a"])
-    assert sentence(client) == "Needs attention. 1 config on 1 node, 1 needs you."
+    assert sentence(client) == "Needs attention. 1 config on 1 node, 1 thing needs you."
 
 
 def test_what_is_paused_is_counted_with_who_and_until_when(client: Client) -> None:
@@ -115,7 +115,7 @@ def test_failing_checks_broken_files_and_held_removals_need_attention(client: Cl
     place(2, "ash")
     Source.objects.update(errors=[{"where": "a.yaml", "line": 1, "error": "broken"}], held_removals=["a"])
     Trouble.objects.create(config=config("key-0"), kind=Trouble.Kind.FAILING)
-    assert sentence(client) == "Needs attention. 2 configs on 1 node, 3 need you."
+    assert sentence(client) == "Needs attention. 2 configs on 1 node, 3 things need you."
     assert "<title> (3) Needs attention - Cluster agent</title>" in client.get(NOW).content.decode()
 
 
@@ -134,7 +134,7 @@ def test_every_kind_makes_a_word_and_the_worst_one_counts() -> None:
 
 def test_what_runs_nowhere_is_not_healthy(client: Client) -> None:
     dispatcher.schedule([sent("one")])
-    assert sentence(client) == "Not healthy. 0 configs on 0 nodes, 1 needs you."
+    assert sentence(client) == "Not healthy. 0 configs on 0 nodes, 1 thing needs you."
 
 
 def test_goodbyes_in_the_names_of_all_nodes_are_not_healthy(client: Client) -> None:
@@ -188,7 +188,7 @@ def test_only_who_may_press_a_button_has_it() -> None:
 
 def test_that_no_pass_runs_is_said(client: Client) -> None:
     Hearing.objects.update(last_pass=None)
-    assert sentence(client) == "Not healthy. 0 configs on 0 nodes, 1 needs you."
+    assert sentence(client) == "Not healthy. 0 configs on 0 nodes, 1 thing needs you."
     assert "No background pass runs" in client.get(NOW).content.decode()
 
 

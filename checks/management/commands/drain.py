@@ -89,7 +89,7 @@ class Command(ActingCommand):
         """Uncordon nodes. Return how many of them changed. Raises CommandError for an unknown node."""
         nodes = Node.objects.known().filter(name__in=names)
         if unknown := sorted(set(names) - set(nodes.values_list("name", flat=True))):
-            raise CommandError(f"node {unknown[0]} is unknown")
+            raise CommandError(str(Node.objects.unknown(unknown[0])))
         return nodes.cordon(schedulable=True, actor=commandline.actor())
 
     def wait(self, names: list[str], options: dict[str, Any]) -> None:
