@@ -26,6 +26,7 @@ from checks.models.configs import ConfigQuerySet
 from checks.models.freezes import Freeze
 from checks.models.handovers import Handover, deadline
 from checks.models.orders import Isolation, Pause, Pin
+from checks.models.titles import called
 from checks.models.troubles import MOST_CHARACTERS, Trouble, error_line, put_handles_back
 from checks.wire import lint
 from checks.wire.scrub import scrub
@@ -511,13 +512,15 @@ def _of_overload(now: datetime) -> Iterator[Alert]:
     for row in full[:NAMED]:
         name, on_it = row.node.name, Assignment.objects.filter(node=row.pk, config__cost__isnull=False)
         costly = on_it.order_by("-config__cost__workers_needed", "config")[:NAMED]
-        dear = list(costly.values_list("config__name", "config__cost__workers_needed", "config_id"))
-        most = listed([f"{scrub(check)} ({cost:.2g})" for check, cost, _ in dear], None)
-        said.append(
-            f"{name} is at {percent(loads[row.pk])}{f', most by {most} of its {able[row.pk]:.2g} workers' if most else ''}"
-        )
+        columns = ("config__title", "config__name", "config__digest", "config__cost__workers_needed", "config_id")
+        dear = [(called(*words), cost, config) for *words, cost, config in costly.values_list(*columns)]
+        most = listed([f"{config} ({cost:.2g})" for config, cost, _ in dear], None)
+        by = f", most by {most} of its {able[row.pk]:.2g} workers" if most else ""
+        pinned = on_it.filter(config__pin__isnull=False).count()
+        stay = f"; {plain_count(pinned, 'config')} of it pinned" if pinned else ""
+        said.append(f"{name} is at {percent(loads[row.pk])}{by}{stay}")
         parts.append((name, _row(row.node)))
-        parts += [(f"{scrub(check)} on {name}", Target(Config, {}, config)) for check, _, config in dear]
+        parts += [(f"{words} on {name}", Target(Config, {}, config)) for words, _, config in dear]
     others = "; others" if len(full) > NAMED else ""
     excess = sum(needed[row.pk] - able[row.pk] for row in full)
     takers = Node.objects.accepting().values_list("pk", flat=True)

@@ -645,12 +645,12 @@ def test_a_node_above_its_workers_in_two_rounds_is_overloaded_and_its_cause_is_n
     row = Runner.objects.get()
     assert (alert.count, alert.since, row.overloaded_rounds) == (1, row.overloaded_since, 2)
     assert alert.cause == (
-        "ash is at 150\u202f%, most by http_check (6) of its 4 workers. No other node has room: add nodes."
+        "ash is at 150\u202f%, most by http_check dear (6) of its 4 workers. No other node has room: add nodes."
     )
     config = Config.objects.get()
     assert [(name, address(target)) for name, target in alert.parts] == [
         ("ash", f"/admin/nodes/node/{row.pk}/change/"),
-        ("http_check on ash", f"/admin/checks/config/{config.pk}/change/"),
+        ("http_check dear on ash", f"/admin/checks/config/{config.pk}/change/"),
     ]
     costs.note_overloaded()
     assert overloads()[0].since == alert.since

@@ -530,6 +530,17 @@ def test_so_is_what_a_command_does(world: World, verb: str) -> None:
     assert found.address.endswith(f" on {conf.REPLICA}")
 
 
+def test_a_login_that_failed_is_on_record_but_not_for_ever(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lockout, "MOST_ON_RECORD", 2)
+    monkeypatch.setattr(lockout, "_failures", {})
+    user("eve")
+    for name in ("eve", "eve", "eve", "Winter2024!"):
+        Client().post("/admin/login/", {"username": name, "password": "wrong"}, REMOTE_ADDR="192.0.2.1")
+    found = Act.objects.filter(verb=Act.Verb.FAIL).order_by("pk")
+    assert [act.object for act in found] == ["eve", "eve", "no user's name"]
+    assert {(act.person, act.address) for act in found} == {("", "192.0.2.1")}
+
+
 def test_logins_that_failed_too_often_are_on_record(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lockout, "MOST_OF_PAIR", 2)
     user("eve")
