@@ -17,7 +17,6 @@ from django.db.models.functions import Extract, Now
 from checks import dispatcher
 from checks.dispatcher import costs
 from checks.dispatcher.eligibility import read_snapshot
-from checks.dispatcher.refusals import Reason
 from checks.dispatcher.transaction import entries_of
 from checks.explain import drains, headroom
 from checks.explain.headroom import Headroom
@@ -292,7 +291,7 @@ def _why_dangling(hearing: Any, group: ConfigQuerySet) -> str:
     # None when it was placed meanwhile.
     for entry in entries:
         refusals = [snapshot.refusal(entry, node) for node in snapshot.nodes if not snapshot.node_refusal(node)]
-        reasons = Counter(str(why) for why in refusals if why and why.reason != Reason.FULL)
+        reasons = Counter(str(why) for why in refusals if why)
         if refusals and reasons.total() == len(refusals):
             return f"No node may run {entry.name}: {reasons.most_common(1)[0][0]}."
     if group.lost_since(ago(dispatcher.NO_PILE_UP)).exists():

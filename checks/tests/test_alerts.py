@@ -120,6 +120,11 @@ def refuse() -> None:
     Rule.objects.create(name="zones", required={"zone": "a"})
 
 
+def fill() -> None:
+    Node.objects.update(max_configs=0)
+    lose_it()
+
+
 @pytest.mark.parametrize(
     ("names", "happens", "cause"),
     [
@@ -129,6 +134,7 @@ def refuse() -> None:
         (("ash",), lose_it, "Their node is gone and the others are as full"),
         (("ash",), forget_who_lost_it, "The nodes that may run http_check have no room."),
         (("ash", "birch"), refuse, "No node may run http_check: rule zones: it requires zone=a."),
+        (("ash", "birch"), fill, "No node may run http_check: it may have at most 0 configs."),
         (("ash",), lambda: Hearing.objects.update(warmup=True), "Nothing is placed before the warm-up is over."),
         (("ash",), lambda: Hearing.objects.update(last_pass=None), "No background pass runs that could place them."),
     ],
