@@ -19,6 +19,7 @@ from checks.models import Config
 from clusteragent import upgrade, web
 from clusteragent.lib import conf, credentials, postgres, sockets
 from clusteragent.lib.processes import manage, module
+from clusteragent.lib.words import plain_count
 from clusteragent.supervisor import Group, Program, Supervisor, SupervisorError
 from nodes.models import Hearing, Node
 from simulation.runners import named_address
@@ -39,15 +40,18 @@ class LaunchError(Exception):
 
 
 @contextmanager
-def launched() -> Iterator[Supervisor]:
-    """Start everything, and stop it when the context ends. Raises LaunchError, and KeyboardInterrupt on a signal."""
+def launched(say: Callable[[str], None]) -> Iterator[Supervisor]:
+    """Start everything, and stop it when the context ends. Raises LaunchError, and KeyboardInterrupt on a signal.
+
+    say: is told each step as it begins. What is wrong with options is found before the first.
+    """
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.default_int_handler)
     try:
-        lock = _prepare()
+        lock = _prepare(say)
         folder = sockets.make_folder_of(conf.VAR, os.geteuid())
         with Supervisor(_groups(), conf.VAR, folder, root=os.geteuid() == 0, lock=lock) as supervisor:
-            _start_all(supervisor)
+            _start_all(supervisor, say)
             yield supervisor
     except credentials.CredentialsError as error:
         raise LaunchError(f"CLUSTERAGENT_VAR: {error}") from error
@@ -66,7 +70,7 @@ def wait_until_settled() -> None:
         _wait(is_settled, SETTLED)
 
 
-def _prepare() -> IO[str]:
+def _prepare(say: Callable[[str], None]) -> IO[str]:
     """Check options, ports and folders, and make what a first start needs. VAR is locked while the returned file is open."""
     for problem in checks.run_checks():
         if problem.is_serious():
@@ -79,6 +83,8 @@ def _prepare() -> IO[str]:
         for name in demo_nodes():
             web.free_address("DD_CLUSTER_CHECKS_CLC_RUNNERS_PORT", named_address(name), conf.CLC_RUNNERS_PORT)
         if not conf.DATABASE_URL:
+            if not PGDATA.exists():
+                say(f"Making an embedded PostgreSQL in {PGDATA}")
             postgres.initialise(PGDATA)
             postgres.forget_dead_server(PGDATA)
     except OSError as error:
@@ -125,21 +131,29 @@ def demo_nodes() -> list[str]:
     return list(itertools.islice(itertools.chain(NAMES, numbered), conf.DEMO_NODES))
 
 
-def _start_all(supervisor: Supervisor) -> None:
+def _start_all(supervisor: Supervisor, say: Callable[[str], None]) -> None:
     if not _wait(supervisor.answers, PATIENCE):
         raise LaunchError("the process manager does not answer")
-    if not conf.DATABASE_URL:
+    if conf.DATABASE_URL:
+        # A database that is away is all that is said.
+        upgrade.connect()
+    else:
+        say("Starting PostgreSQL")
         supervisor.start("database")
         _require(_database_answers, supervisor, "postgres")
+    say("Migrating the database")
     upgrade.upgrade()
+    say("Starting the web servers")
     supervisor.start("web")
     for server in web.servers().values():
         _require(functools.partial(_answers, server.url), supervisor, f"web-{server.port}")
     if conf.DEMO_NODES:
+        say(f"Starting {plain_count(conf.DEMO_NODES, 'simulated node agent')}")
         supervisor.start("nodes")
         # On a slow machine a node that is late for the warm-up would get no configs.
         alive = Node.objects.alive().filter(name__in=demo_nodes())
         _wait(lambda: alive.count() == conf.DEMO_NODES, SETTLED)
+    say("Starting two candidates for the leader's work, who read the config files and place the checks")
     supervisor.start("clusteragent")
 
 

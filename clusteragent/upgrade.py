@@ -1,5 +1,8 @@
 """Migration of the database before anything uses it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import django.db
 import psycopg
 from django.contrib.auth import get_user_model
@@ -23,17 +26,29 @@ def upgrade(verbosity: int = 0) -> None:
     A lock makes replicas that start at the same time migrate one after the other: each would create the same tables.
     verbosity: of Django's command.
     """
-    try:
+    connect()
+    with _named(), psycopg.connect(**connection.get_connection_params(), autocommit=True) as session:
+        while not locks.try_acquire(session.cursor(), Lock.MIGRATE):
+            pass
+        call_command(migrate.Command(), verbosity=verbosity, interactive=False)
+        with transaction.atomic():
+            # Not imported: the agents' port has no users, and Django loads every command there, too.
+            users = get_user_model().objects
+            if not users.exists():
+                users.create_superuser(ADMIN, password=credentials.make_admin_password(conf.VAR))
+
+
+def connect() -> None:
+    """Connect to the database. Raises DatabaseError."""
+    with _named():
         connection.ensure_connection()
-        with psycopg.connect(**connection.get_connection_params(), autocommit=True) as session:
-            while not locks.try_acquire(session.cursor(), Lock.MIGRATE):
-                pass
-            call_command(migrate.Command(), verbosity=verbosity, interactive=False)
-            with transaction.atomic():
-                # Not imported: the agents' port has no users, and Django loads every command there, too.
-                users = get_user_model().objects
-                if not users.exists():
-                    users.create_superuser(ADMIN, password=credentials.make_admin_password(conf.VAR))
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Raise errors of the database as DatabaseError, which names the option that says where it is."""
+    try:
+        yield
     except (django.db.Error, psycopg.Error, locks.Pooled) as error:
         # The settings of this process name the direct one where there are two.
         direct = "CLUSTERAGENT_DIRECT_DATABASE_URL" if conf.DIRECT_DATABASE_URL else "DATABASE_URL"

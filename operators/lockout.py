@@ -31,6 +31,8 @@ MOST_OF_NAME = 100
 MOST_OF_DEVICE = 10
 # The tries that a name still has from each network while it is tried from everywhere.
 MOST_OF_ATTACKED_PAIR = 1
+# The failures of a user that each process puts on record in an hour.
+MOST_ON_RECORD = 10
 
 DEVICE = f"{settings.COOKIE_PREFIX}device"
 DEVICE_AGE = 90 * 86_400
@@ -39,6 +41,8 @@ _LONGEST_NAME = 64
 
 log = structlog.get_logger()
 _refusals = RateLimit(10)
+# Of failures on record: {a user's name, or one for all other names: limit}.
+_failures: dict[str, RateLimit] = {}
 
 
 class LockedOut(Exception):
@@ -108,6 +112,12 @@ class Attempt:
 
     def _log_failure(self) -> None:
         log.warning("login_failed", name=self.name, address=self.address)
+        # What was typed may be a password in the wrong field.
+        is_known = get_user_model().objects.filter(username=self.name).exists()
+        who = self.name if is_known else "no user's name"
+        more = _failures.setdefault(who, RateLimit(MOST_ON_RECORD, seconds=3600)).take()
+        if more is not None:
+            record(Act.Verb.FAIL, who, after={"more": more} if more else None)
         names = {self._device: "browser", self._pair: "name from this address", self._of_network: "address"}
         for key, most in self._limits.items():
             number, seconds = self._counts[key]
@@ -116,9 +126,6 @@ class Attempt:
                 log.warning("login_locked_out", **about)
                 if most == MOST_OF_ATTACKED_PAIR:
                     continue  # a name that is tried from everywhere: not an act for each of their networks
-                # What was typed may be a password in the wrong field.
-                is_known = get_user_model().objects.filter(username=self.name).exists()
-                who = self.name if is_known else "no user's name"
                 record(Act.Verb.LOCK_OUT, f"{names[key]}: {who}", after={"failures": number, "seconds": seconds})
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import structlog
+from django.contrib.admindocs.views import simplify_regex
 from django.core.exceptions import DisallowedHost, MiddlewareNotUsed
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -112,7 +113,7 @@ class Entrances:
             if response.status_code == 403 and (name := named(request)):
                 more = self._refused.setdefault(name, RateLimit(MOST_REFUSED, seconds=3600)).take()
                 if more is not None:
-                    page = request.resolver_match.view_name if request.resolver_match else "an unknown page"
+                    page = simplify_regex(request.resolver_match.route) if request.resolver_match else "an unknown page"
                     why = "the form was out of date" if hasattr(request, "csrf_failed") else "no permission"
                     record(
                         Act.Verb.REFUSE, f"{request.method} {page}", after={"more": more} if more else None, reason=why

@@ -201,6 +201,15 @@ def test_the_first_run_serves_stops_whole_and_starts_again_with_the_same_map(
     [line] = [line for line in said.splitlines() if "role_starts" in line]
     assert f"database=embedded listens='127.0.0.1:{ports[0]}, 127.0.0.1:{ports[1]}'" in line
     assert "role=all" in line
+    steps = (
+        "Making an embedded PostgreSQL",
+        "Starting PostgreSQL",
+        "Migrating",
+        "Starting the web servers",
+        "Starting 3",
+    )
+    assert [step for step in (*steps, UP) if f"\n{step}" in f"\n{said}"] == [*steps, UP]
+    assert said.index("Migrating") < said.index("Starting the web") < said.index("The cluster agent runs.")
     assert f"https://127.0.0.1:{ports[1]}/admin/" in said
     secrets = {"cluster_agent.auth_token", "auth_token", "secret_key", "admin_password", "cert.pem", "key.pem"}
     assert {stat.S_IMODE((var / name).stat().st_mode) for name in secrets} == {0o600}

@@ -83,6 +83,7 @@ class Act(models.Model):
         PRUNE = "prune"
         LOG_IN = "log in"
         LOG_OUT = "log out"
+        FAIL = "fail to log in"
         REFUSE = "refuse"
         LOCK_OUT = "lock out"
         UNLOCK = "unlock"

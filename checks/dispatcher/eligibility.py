@@ -23,8 +23,8 @@ from checks.models.orders import Pin, Rule, patterns_of
 from clusteragent.lib import conf
 from clusteragent.lib.words import listed, plain_count
 from nodes.declarations import NAMED, parse
-from nodes.models import Hearing
-from nodes.models.nodes import OPEN, UnknownNode, named_domain
+from nodes.models import Hearing, Node
+from nodes.models.nodes import OPEN, named_domain
 
 T = TypeVar("T")
 
@@ -120,7 +120,7 @@ class Snapshot:
     def named(self, name: str) -> Candidate:
         """Return the known node of this name. Raises UnknownNode."""
         if name not in self.by_name:
-            raise UnknownNode(f"node {name} is unknown")
+            raise Node.objects.unknown(name)
         return self.by_name[name]
 
     def node_refusal(self, node: Candidate) -> Refusal | None:

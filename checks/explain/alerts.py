@@ -17,22 +17,22 @@ from django.db.models.functions import Extract, Now
 from checks import dispatcher
 from checks.dispatcher import costs
 from checks.dispatcher.eligibility import read_snapshot
-from checks.dispatcher.refusals import Reason
 from checks.dispatcher.transaction import entries_of
 from checks.explain import drains, headroom
 from checks.explain.headroom import Headroom
-from checks.models import Assignment, ClusterStore, Config, Cost, Instance, Origin, Source
+from checks.models import Assignment, ClusterStore, Config, Cost, Origin, Source
 from checks.models.configs import ConfigQuerySet
 from checks.models.freezes import Freeze
 from checks.models.handovers import Handover, deadline
 from checks.models.orders import Isolation, Pause, Pin
+from checks.models.titles import called
 from checks.models.troubles import MOST_CHARACTERS, Trouble, error_line, put_handles_back
 from checks.wire import lint
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from clusteragent.lib.words import cut, duration, listed, milliseconds, percent, plain_count
-from nodes.models import Hearing, Node, NodeEvent, Runner, RunnerStats, Slowness
+from nodes.models import Hearing, Node, NodeEvent, Runner, Slowness
 from nodes.models.events import SAID_AGAIN_AFTER
 from nodes.models.hearing import is_stale
 from nodes.models.nodes import BRAKE_HOLDS
@@ -291,7 +291,7 @@ def _why_dangling(hearing: Any, group: ConfigQuerySet) -> str:
     # None when it was placed meanwhile.
     for entry in entries:
         refusals = [snapshot.refusal(entry, node) for node in snapshot.nodes if not snapshot.node_refusal(node)]
-        reasons = Counter(str(why) for why in refusals if why and why.reason != Reason.FULL)
+        reasons = Counter(str(why) for why in refusals if why)
         if refusals and reasons.total() == len(refusals):
             return f"No node may run {entry.name}: {reasons.most_common(1)[0][0]}."
     if group.lost_since(ago(dispatcher.NO_PILE_UP)).exists():
@@ -322,14 +322,9 @@ def _of_checks(now: datetime) -> Iterator[Alert]:
         if count:
             text = cause.format(_checks(troubles))
             if kind == Kind.FAILING:
-                # The last error of the check that has failed longest, as its runner reported it.
-                longest = troubles.order_by("since", "pk").values("config")[:1]
-                check_ids = Instance.objects.filter(config=longest).values("check_id")
-                failed = RunnerStats.objects.filter(check_id__in=check_ids, failed=True).exclude(last_error="")
-                stats = list(failed.order_by("pk")[:1])
-                put_handles_back(stats)
-                error = error_line(stats[0].last_error) if stats else ""
-                text = f"{text} {error}".strip()
+                longest = troubles.order_by("since", "pk")[0]
+                put_handles_back([longest])
+                text = f"{text} {error_line(longest.last_error)}".strip()
             yield Alert(kind, count, text, _rows(Config, trouble=str(kind)), now, since)
 
 
@@ -516,13 +511,15 @@ def _of_overload(now: datetime) -> Iterator[Alert]:
     for row in full[:NAMED]:
         name, on_it = row.node.name, Assignment.objects.filter(node=row.pk, config__cost__isnull=False)
         costly = on_it.order_by("-config__cost__workers_needed", "config")[:NAMED]
-        dear = list(costly.values_list("config__name", "config__cost__workers_needed", "config_id"))
-        most = listed([f"{scrub(check)} ({cost:.2g})" for check, cost, _ in dear], None)
-        said.append(
-            f"{name} is at {percent(loads[row.pk])}{f', most by {most} of its {able[row.pk]:.2g} workers' if most else ''}"
-        )
+        columns = ("config__title", "config__name", "config__digest", "config__cost__workers_needed", "config_id")
+        dear = [(called(*words), cost, config) for *words, cost, config in costly.values_list(*columns)]
+        most = listed([f"{config} ({cost:.2g})" for config, cost, _ in dear], None)
+        by = f", most by {most} of its {able[row.pk]:.2g} workers" if most else ""
+        pinned = on_it.filter(config__pin__isnull=False).count()
+        stay = f"; {plain_count(pinned, 'config')} of it pinned" if pinned else ""
+        said.append(f"{name} is at {percent(loads[row.pk])}{by}{stay}")
         parts.append((name, _row(row.node)))
-        parts += [(f"{scrub(check)} on {name}", Target(Config, {}, config)) for check, _, config in dear]
+        parts += [(f"{words} on {name}", Target(Config, {}, config)) for words, _, config in dear]
     others = "; others" if len(full) > NAMED else ""
     excess = sum(needed[row.pk] - able[row.pk] for row in full)
     takers = Node.objects.accepting().values_list("pk", flat=True)

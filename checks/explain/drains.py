@@ -18,7 +18,7 @@ from checks.wire.scrub import scrub
 from clusteragent.lib import clock
 from clusteragent.lib.database.numbers import number_of
 from clusteragent.lib.words import plain_count, utc
-from nodes.models import Node, NodeEvent, UnknownNode
+from nodes.models import Node, NodeEvent
 
 # How many reasons are named for what can't go.
 MOST_REASONS = 3
@@ -127,7 +127,7 @@ def of(name: str) -> Drain:
     """Return how far the drain of the node of this name is. Raises UnknownNode."""
     node = counted(Node.objects.with_state().select_related("heartbeat")).filter(name=name).first()
     if node is None:
-        raise UnknownNode(f"node {name} is unknown")
+        raise Node.objects.unknown(name)
     is_lost = node.state == "lost"
     has_fetched = is_lost or node.heartbeat.acknowledged == node.config_version
     is_closed = is_lost or node.leaving or not node.schedulable

@@ -64,17 +64,17 @@ class Headroom(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """`If zone b is lost, the others reach 84 %.` Empty where nothing is to be said before costs are measured."""
+        """`If zone b is lost, the others reach 84 % on average.` Empty where nothing is to be said before costs are measured."""
         configs = grouped_count(self.homeless, "config")
         if self.reach == math.inf:
             return f"If {self.lost} is lost, no node takes its {configs}."
         homeless = f"{configs} {'has' if self.homeless == 1 else 'have'} no node" if self.homeless else ""
-        reach = f"the others reach {percent(self.reach)}" if self.reach is not None else ""
+        reach = f"the others reach {percent(self.reach)} on average" if self.reach is not None else ""
         said = ", and ".join(filter(None, (reach, homeless)))
         return f"If {self.lost} is lost, {said}." if said else ""
 
     def dated(self, now: datetime) -> str:
-        """The sentence with its time: `If zone b is lost, the others reach 84 % (as of 08:00 UTC).` Empty like it."""
+        """The sentence with its time: `If zone b is lost, the others reach 84 % on average (as of 08:00 UTC).` Empty like it."""
         said = self.sentence
         return f"{said[:-1]} (as of {utc(self.at, now)})." if said and self.at else said
 

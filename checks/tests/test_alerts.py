@@ -120,6 +120,11 @@ def refuse() -> None:
     Rule.objects.create(name="zones", required={"zone": "a"})
 
 
+def fill() -> None:
+    Node.objects.update(max_configs=0)
+    lose_it()
+
+
 @pytest.mark.parametrize(
     ("names", "happens", "cause"),
     [
@@ -129,6 +134,7 @@ def refuse() -> None:
         (("ash",), lose_it, "Their node is gone and the others are as full"),
         (("ash",), forget_who_lost_it, "The nodes that may run http_check have no room."),
         (("ash", "birch"), refuse, "No node may run http_check: rule zones: it requires zone=a."),
+        (("ash", "birch"), fill, "No node may run http_check: it may have at most 0 configs."),
         (("ash",), lambda: Hearing.objects.update(warmup=True), "Nothing is placed before the warm-up is over."),
         (("ash",), lambda: Hearing.objects.update(last_pass=None), "No background pass runs that could place them."),
     ],
@@ -361,8 +367,9 @@ def test_a_node_that_never_had_a_config_owes_nothing() -> None:
 def troubled(kind: str, key: str, *, minutes: float = 5, error: str = "") -> None:
     """Let a round of stats find this trouble with the origin's config."""
     config = Config.objects.get(origins__key=key)
-    Trouble.objects.create(config=config, kind=kind, since=Now() - timedelta(minutes=minutes))
     check_id = config.instances.get().check_id
+    since = Now() - timedelta(minutes=minutes)
+    Trouble.objects.create(config=config, kind=kind, since=since, check_id=check_id, last_error=error)
     RunnerStats.objects.create(
         node=config.assignment.node,
         check_id=check_id,
@@ -644,12 +651,12 @@ def test_a_node_above_its_workers_in_two_rounds_is_overloaded_and_its_cause_is_n
     row = Runner.objects.get()
     assert (alert.count, alert.since, row.overloaded_rounds) == (1, row.overloaded_since, 2)
     assert alert.cause == (
-        "ash is at 150\u202f%, most by http_check (6) of its 4 workers. No other node has room: add nodes."
+        "ash is at 150\u202f%, most by http_check dear (6) of its 4 workers. No other node has room: add nodes."
     )
     config = Config.objects.get()
     assert [(name, address(target)) for name, target in alert.parts] == [
         ("ash", f"/admin/nodes/node/{row.pk}/change/"),
-        ("http_check on ash", f"/admin/checks/config/{config.pk}/change/"),
+        ("http_check dear on ash", f"/admin/checks/config/{config.pk}/change/"),
     ]
     costs.note_overloaded()
     assert overloads()[0].since == alert.since

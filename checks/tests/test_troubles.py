@@ -7,7 +7,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from checks import dispatcher
-from checks.explain import facts, failures
+from checks.explain import alerts, facts, failures
 from checks.models import Assignment, Config, Instance
 from checks.models.handovers import Handover, Promise
 from checks.models.troubles import Trouble, error_line
@@ -251,6 +251,9 @@ def test_a_failure_keeps_its_time_and_its_error_over_a_move() -> None:
     assert round_of(node="birch") == {("one", "failing")}
     assert facts.of(Config.objects.get()).error == "refused (on its former node)"
     assert [one.example for one in failures.read().told] == ["refused"]
+    assert [one.cause for one in alerts.current() if one.kind == alerts.Kind.FAILING] == [
+        "The last run of http_check failed. refused"
+    ]
     round_of(told(check_id("one"), failed=True, error="timed out"), node="birch")
     assert (failing().since, failing().last_error) == (since, "timed out")
     assert facts.of(Config.objects.get()).error == "timed out"

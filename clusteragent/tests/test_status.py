@@ -45,7 +45,7 @@ def test_what_needs_somebody_is_told_a_line_each(capsys: pytest.CaptureFixture[s
     freeze(actor="olga")
     code, text = status(capsys)
     assert code == 1
-    assert text.startswith("Needs attention. 0 configs on 1 node, 1 needs you.\n- ")
+    assert text.startswith("Needs attention. 0 configs on 1 node, 1 thing needs you.\n- ")
     code, text = status(capsys, "--json")
     document = json.loads(text)
     assert (code, document["state"], [need["kind"] for need in document["needs"]]) == (1, "Needs attention", ["frozen"])

@@ -113,6 +113,13 @@ class NodeQuerySet(models.QuerySet["Node"]):
         """Nodes that expired and did not return."""
         return self.filter(heartbeat__isnull=True)
 
+    def unknown(self, name: str) -> UnknownNode:
+        """Return the error for a name that no known node has. It says if the node is lost, or spelt otherwise."""
+        if self.lost().filter(name=name).exists():
+            return UnknownNode(f"node {name} is lost: it gets nothing until it reports again")
+        spelt = self.known().filter(name__iexact=name).values_list("name", flat=True).first()
+        return UnknownNode(f"node {name} is unknown{f', there is {spelt}' if spelt else ''}")
+
     def none_reported(self) -> bool:
         """Whether there are known nodes, and not one of them ever reported: all were registered for them, as adopting does.
 

@@ -141,7 +141,9 @@ class SteeringAdmin(ReadOnlyAdmin):
         plan = form.plan(ids, request.user.get_username()) if form.is_valid() else None
         if plan is not None:
             return redirect(row_url(plan))
-        nodes = Node.objects.accepting().annotate(configs=Count("assignments")).order_by("configs", "name")
+        # Without those that a person would not choose who knew more of them.
+        fit = Node.objects.accepting().exclude(slowness__level__gt=0).exclude(runner__overloaded_since__isnull=False)
+        nodes = fit.annotate(configs=Count("assignments")).order_by("configs", "name")
         shown = queryset.filter(pk__in=ids[:TABLE_ROWS])
         return self.ask(request, TITLES[action], action, ids, shown, form=form, nodes=nodes[:MOST_NODES])
 

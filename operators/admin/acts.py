@@ -55,6 +55,7 @@ class NodeFilter(TextFilter):
 class ActAdmin(ReadOnlyAdmin):
     """The acts, the last one first."""
 
+    empty = "What people and tokens do is a line here: who, from where, what, before and after."
     list_display = ("time", "who", "how", "address", "what", "reason")
     list_display_links = ("what",)
     list_filter = (

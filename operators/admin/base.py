@@ -20,7 +20,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.text import Truncator
+from django.utils.text import Truncator, capfirst
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.views import ChangeList
@@ -134,6 +134,11 @@ class DeclaredChangeList(ChangeList):
     """
 
     model_admin: "DeclaredAdmin"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Django's asks to select one to change, which nobody can.
+        self.title = capfirst(self.opts.verbose_name_plural)
 
     @property
     def chips(self) -> list[Chip]:
@@ -253,7 +258,10 @@ class DeclaredAdmin(ModelAdmin):
     """The base of every admin. Its list only filters and sorts by what it declares.
 
     linked: lookups that links to the list use, besides those of `list_filter`. words: the filters that its bar understands.
+    empty: what stands in a list without rows: what they are, and how one comes about.
     """
+
+    empty = ""
 
     linked: Sequence[str] = ()
     words: Mapping[str, Word] = {}

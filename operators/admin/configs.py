@@ -86,6 +86,10 @@ class ConfigAdmin(SteeringAdmin):
     """The configs, with their orders, origins and owners. Configs written by hand can be edited."""
 
     form = ConfigForm
+    empty = (
+        "A config is one check of something that belongs to no single host. Add one by hand here, put a file with"
+        " cluster_check: true into the folder of configs, or annotate a Service of Kubernetes."
+    )
     list_display = ("called", "owner", "since", "condition", "load", "run_time", "last_error", "tags", "origins")
     list_filter = (
         OwnerFilter,

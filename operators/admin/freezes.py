@@ -34,6 +34,7 @@ class FreezeAdmin(NotedAdmin, ReadOnlyAdmin):
     """The freezes, past and present."""
 
     form = FreezeForm
+    empty = "A freeze stops automatic balancing until a time, as during a release. Configs of lost nodes still move."
     list_display = ("about", "shown_note", "time", "until", "over")
     actions = ("thaw",)
 

@@ -22,6 +22,7 @@ from operators.roles import sees_digests
 class MoveAdmin(ReadOnlyAdmin):
     """The moves, the last one first."""
 
+    empty = "Each change of who runs a config is a line here."
     list_display = ("time", "config", "source_node", "to_node", "reason", "actor")
     list_filter = (("reason", ChoicesDropdownFilter), ("time", DaysFilter))
     linked = ("config_id",)

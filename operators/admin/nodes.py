@@ -57,6 +57,7 @@ class NodeList(UncountedChangeList):
 class NodeAdmin(ReadOnlyAdmin):
     """The nodes, with their state, configs and load."""
 
+    empty = "A node agent is listed with its first heartbeat."
     list_display = (
         "called", "shown_state", "load", "failing", "configs", "heard", "shown_type", "address", "up_to_date",
         "shown_schedulable",
@@ -268,6 +269,7 @@ class NodeAdmin(ReadOnlyAdmin):
 class NodeEventAdmin(ReadOnlyAdmin):
     """The node events, the last one first."""
 
+    empty = "What happens to nodes is a line here: that they join, fall silent, leave, are cordoned or drained."
     list_display = fields = readonly_fields = ("time", "node_name", "kind", "shown_cause")
     list_filter = (("kind", ChoicesDropdownFilter), ("time", DaysFilter))
     linked = ("node_name",)

@@ -140,7 +140,10 @@ class PinAdmin(OrderAdmin):
 
     form = PinForm
     forecast = staticmethod(forecasts.unpin)
-    list_before_template = "admin/checks/no_pins.html"
+    empty = (
+        "A pin says on which node, or on nodes of which name or label, a config shall run, and stays when its file is edited."
+        " Make one here, or on a config's page by Pin…: what would move is shown first."
+    )
     fields = ("configs", "kind", "aim", "waits", "until", "note")
     list_display = ("about", "pinned_to", "waits", "until", "origin", "author", "shown_note", "time")
     search_fields = ("aim", *OrderAdmin.search_fields)
@@ -160,6 +163,10 @@ class PauseAdmin(OrderAdmin):
     """The pauses. One that waits for its origin is deleted; others are ended by a plan, as their configs are placed again."""
 
     form = PauseForm
+    empty = (
+        "A paused config runs nowhere, until a time or until somebody resumes it. Make a pause here, on a config's page, or"
+        " for all configs of a filter in their list: what would stop is shown first."
+    )
     actions = ("resume", "resume_group")
     fields = ("configs", "until", "note")
     list_display = ("about", "until", "origin", "author", "shown_note", "time")
@@ -208,6 +215,10 @@ class IsolationAdmin(OrderAdmin):
 
     form = IsolationForm
     forecast = staticmethod(forecasts.release)
+    empty = (
+        "An isolated config has its node for itself until somebody releases it. Isolate one here or on its page: what would"
+        " leave its node is shown first. The quarantine isolates what seems to kill node after node."
+    )
     fields = ("configs", "note")
     list_display = ("about", "get_reason_display", "origin", "author", "shown_note", "time")
 

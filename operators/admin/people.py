@@ -88,6 +88,11 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
+    # What one may do comes from roles alone.
+    fieldsets = (
+        (None, {"fields": ("username", "password", "groups", "is_active", "is_superuser")}),
+        ("About", {"fields": ("first_name", "last_name", "email", "last_login", "date_joined")}),
+    )
     # Name, role and password in one form: nothing is left to be done for a colleague.
     add_fieldsets = ((None, {"fields": ("username", "groups", "usable_password", "password1", "password2")}),)
 
@@ -150,6 +155,10 @@ class TokenAdmin(RecordedAdmin):
     """Operators' tokens. A token has the permissions of its user. Only its hash is stored."""
 
     form = AuthTokenCreateForm
+    empty = (
+        "A token lets a script or a pipeline use the operators' API with the role of its user. Give each pipeline a user of"
+        " its own, so that what it does is on record under its name."
+    )
     list_display = ("token_key", "user", "roles", "created", "expiry")
     list_select_related = ("user",)
     search_fields = ("user__username", "token_key")

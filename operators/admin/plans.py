@@ -64,6 +64,10 @@ class DrainForm(forms.Form):
 class PlanAdmin(ReadOnlyAdmin):
     """The plans, the last one first. A plan is applied on its page."""
 
+    empty = (
+        "A plan shows what an order would move before anything moves: pins, pauses, drains, rebalances and others make one."
+        " It is applied, and where that is possible undone, on its page."
+    )
     list_display = ("shown", "author", "time", "moving", "peak", "state")
     fields = readonly_fields = ("author", "time", "applied_at", "moved", "outcome")
     change_form_outer_before_template = "admin/checks/plan_head.html"

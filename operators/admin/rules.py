@@ -36,6 +36,10 @@ class RuleQuestion(Question):
 class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
     """The rules about configs. Whoever saves one becomes its author. A change shows what it would do before it is made."""
 
+    empty = (
+        "A rule says which nodes may run the configs of some checks or sources, how many of them a node may have, and what they"
+        " are kept apart from or beside. What it would move is shown before it is made."
+    )
     list_display: tuple[str, ...] = (
         "name", "check_pattern", "source_pattern", "required", "forbidden", "max_per_node", "spread", "apart_from",
         "together_with", "handover", "author", "time",
@@ -112,6 +116,10 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
 class NodeRuleAdmin(RuleAdmin):
     """The rules about nodes."""
 
+    empty = (
+        "A node rule gives nodes of some name or network labels, a weight or a limit of configs. What it would move is shown"
+        " before it is made."
+    )
     list_display = ("__str__", "node_type", "labels", "weight", "max_configs", "author", "time")
     search_fields = ("pattern",)
     fields = ("pattern", "network", "node_type", "labels", "weight", "max_configs", "note")

@@ -67,6 +67,7 @@ def accept(source: Source, *, actor: str) -> str:
 class SourceAdmin(ReadOnlyAdmin):
     """The sources, with the errors and warnings of the last scan."""
 
+    empty = "A source is listed once it was read: a folder of files, Kubernetes, a URL, a pipeline, or people in this admin."
     list_display = fields = readonly_fields = (
         "name", "doing", "read", "scanned", "scanned_by", "errors_number", "warnings_number", "passed_over_number",
         "held_removals_number",

@@ -90,7 +90,7 @@ class Contents:
 
     @property
     def sentence(self) -> str:
-        """The summary: `Needs attention. 5 000 configs on 300 nodes, 3 need you.`"""
+        """The summary: `Needs attention. 5 000 configs on 300 nodes, 3 things need you.`"""
         return f"{self.word}. {self.figures}"
 
     @property
@@ -106,7 +106,11 @@ class Contents:
         configs = sum(pool.configs for pool in self.pools)
         nodes = sum(pool.known for pool in self.pools)
         number = len(self.alerts)
-        needing = "nothing needs you" if not number else f"{grouped(number)} {'needs' if number == 1 else 'need'} you"
+        needing = (
+            "nothing needs you"
+            if not number
+            else f"{grouped_count(number, 'thing')} {'needs' if number == 1 else 'need'} you"
+        )
         counts = f"{grouped_count(configs, 'config')} on {grouped_count(nodes, 'node')}, {needing}."
         return " ".join(filter(None, (counts, self.paused)))
 

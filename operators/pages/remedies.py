@@ -147,9 +147,10 @@ def _thaw(subject: str, actor: str) -> str:
 
 
 def _relieve(subject: str, actor: str) -> str | Plan:
-    plan = plans.make(actor=actor, force=True)
-    if not plan.moves:
+    plan = plans.draft(actor=actor, force=True)
+    if not any(1 < node["before"] > node["after"] for node in plan.nodes.values()):
         return "No move would help: no node that may run these configs has room, or they are pinned or have just moved."
+    plan.save()
     return plan
 
 

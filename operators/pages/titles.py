@@ -1,11 +1,12 @@
 """The words for stories: a title, and the facts."""
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple, Self
 
 from checks.explain.reasons import words
 from checks.models import Move
+from clusteragent.lib import conf
 from clusteragent.lib.words import duration, grouped, grouped_count, listed
 from nodes.models import NodeEvent
 from operators.pages.stories import Story
@@ -58,7 +59,8 @@ def facts(story: Story) -> str:
 
 class _Turnover(NamedTuple):
     """The nodes that are gone for good, the new ones, those that restarted, and those that were lost without a word and are back,
-    each by its last event. dead: those of the gone that expired.
+    each by its last event. dead: those of the gone that expired. replaced: how many of the gone a new one stands for; revived:
+    how many of these expired.
     """
 
     gone: list[str]
@@ -66,6 +68,8 @@ class _Turnover(NamedTuple):
     restarted: list[str]
     recovered: list[str]
     dead: list[str]
+    replaced: int
+    revived: int
 
     @classmethod
     def of(cls, story: Story) -> Self:
@@ -80,53 +84,70 @@ class _Turnover(NamedTuple):
         came = {node for node in last if node not in gone | back}
         announced = {*story.nodes(_EVENT.LEAVING, _EVENT.RESTARTING)}
         recovered = back & {*story.nodes(_EVENT.BACK)} & {*story.nodes(_EVENT.EXPIRED)} - announced
-        return cls(*map(sorted, (gone, came, back - recovered, recovered, dead)))
+        # What says goodbye may have its replacement already. What dies has one only if that came after it.
+        joined = sorted(event.time for event in story.events if event.kind == _EVENT.REGISTERED and event.node in came)
+        taken = min(len(gone - dead), len(joined))
+        rest, revived = joined[taken:], 0
+        for silent in sorted((_silent_since(story, node) for node in dead), reverse=True):
+            if rest and rest[-1] >= silent:
+                rest.pop()
+                revived += 1
+        restarted, replaced = back - recovered, taken + revived
+        return cls(sorted(gone), sorted(came), sorted(restarted), sorted(recovered), sorted(dead), replaced, revived)
 
     @property
     def is_rollout(self) -> bool:
-        return bool(self.gone and self.came) or len(self.restarted) > 1
+        return bool(self.replaced) or len(self.restarted) > 1
+
+
+def _silent_since(story: Story, node: str) -> datetime:
+    """Since when a node that expired is silent, as far as is known."""
+    event = max(
+        (one for one in story.events if (one.node, one.kind) == (node, _EVENT.EXPIRED)), key=lambda one: one.time
+    )
+    return event.heard_at or event.time - conf.NODE_EXPIRATION_TIMEOUT
 
 
 def _turnover(story: Story, about: str) -> str:
     nodes = _Turnover.of(story)
     if nodes.is_rollout:
         return f"Rollout of {about}"
-    went = "lost" if story.nodes(_EVENT.EXPIRED) else "left"
+    for names, verb in _told(nodes):
+        return f"{listed(names)} {verb}"
+    silent = story.nodes(_EVENT.SILENT, _EVENT.FLAPPING)
+    return f"{listed(silent)} not heard for a while" if silent else f"Configs of {about} given to others"
+
+
+def _told(nodes: _Turnover) -> list[tuple[list[str], str]]:
+    """What became of the nodes where that is no rollout, the worst first: [(names, verb)]."""
+    left = sorted({*nodes.gone} - {*nodes.dead})
     told = (
-        (nodes.gone, went),
+        (nodes.dead, "lost"),
+        (left, "left"),
         (nodes.recovered, "lost and back"),
         (nodes.restarted, "restarted"),
         (nodes.came, "joined"),
     )
-    for names, verb in told:
-        if names:
-            return f"{listed(names)} {verb}"
-    silent = story.nodes(_EVENT.SILENT, _EVENT.FLAPPING)
-    return f"{listed(silent)} not heard for a while" if silent else f"Configs of {about} given to others"
+    return [(names, verb) for names, verb in told if names]
 
 
 def _replaced(story: Story) -> str:
     nodes = _Turnover.of(story)
     if not nodes.is_rollout:
-        return ""
-    replaced, unreplaced = min(len(nodes.gone), len(nodes.came)), len(nodes.gone) - len(nodes.came)
-    # Nobody knows which of the gone ones were replaced. Those that said goodbye are the last to count as not lost.
-    lost = min(max(unreplaced, 0), len(nodes.dead))
+        return ", ".join(f"{grouped(len(names))} {verb}" for names, verb in _told(nodes)[1:])
+    lost = len(nodes.dead) - nodes.revived
+    more_gone = len(nodes.gone) - nodes.replaced - lost
     numbers = (
-        (replaced, "replaced"),
+        (nodes.replaced, "replaced"),
         (len(nodes.restarted), "restarted"),
         (len(nodes.recovered), "lost and back"),
         (lost, "lost"),
-        (max(unreplaced, 0) - lost, "more gone"),
-        (max(-unreplaced, 0), "more joined"),
+        (more_gone, "more gone"),
+        (len(nodes.came) - nodes.replaced, "more joined"),
     )
     # The pool may have shrunk since.
-    whole = (
-        max(story.size, replaced + len(nodes.restarted) + len(nodes.recovered) + max(unreplaced, 0))
-        if story.size
-        else 0
-    )
-    size = f" of {grouped(whole)}" if whole else ""
+    known = nodes.replaced + len(nodes.restarted) + len(nodes.recovered) + lost + more_gone
+    size = f" of {grouped(max(story.size, known))}" if story.size else ""
     parts = [
         (f"{grouped(number)}{size if verb in ('replaced', 'restarted') else ''}", verb)
         for number, verb in numbers

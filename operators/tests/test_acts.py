@@ -539,6 +539,17 @@ def test_so_is_what_a_command_does(world: World, verb: str) -> None:
     assert found.address.endswith(f" on {conf.REPLICA}")
 
 
+def test_a_login_that_failed_is_on_record_but_not_for_ever(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lockout, "MOST_ON_RECORD", 2)
+    monkeypatch.setattr(lockout, "_failures", {})
+    user("eve")
+    for name in ("eve", "eve", "eve", "Winter2024!"):
+        Client().post("/admin/login/", {"username": name, "password": "wrong"}, REMOTE_ADDR="192.0.2.1")
+    found = Act.objects.filter(verb=Act.Verb.FAIL).order_by("pk")
+    assert [act.object for act in found] == ["eve", "eve", "no user's name"]
+    assert {(act.person, act.address) for act in found} == {("", "192.0.2.1")}
+
+
 def test_logins_that_failed_too_often_are_on_record(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lockout, "MOST_OF_PAIR", 2)
     user("eve")
@@ -563,12 +574,12 @@ def test_what_a_user_may_not_do_is_on_record_but_not_for_ever(world: World) -> N
     for _ in range(12):
         assert viewer.post("/admin/checks/pin/add/").status_code == 403
     found = Act.objects.filter(verb=Act.Verb.REFUSE)
-    assert {(act.person, act.object) for act in found} == {("vera", "POST admin:checks_pin_add")}
+    assert {(act.person, act.object) for act in found} == {("vera", "POST /admin/checks/pin/add/")}
     assert found.count() == middleware.MOST_REFUSED
     token = bearer(AuthToken.objects.create(user("otto", Role.VIEWER))[1])
     assert token.call("POST", "nodes/ash/cordon").status_code == 403
     last = Act.objects.latest("pk")
-    assert (last.person, last.how, last.object) == ("otto", "API", "POST operators:node-cordon")
+    assert (last.person, last.how, last.object) == ("otto", "API", "POST /api/operator/v1/nodes/<name>/cordon/")
 
 
 @pytest.mark.parametrize("made_up", ["%00", "give-eve-more-rights", "%E2%80%AE"])
@@ -576,7 +587,7 @@ def test_an_address_that_somebody_made_up_is_not_put_in_a_users_mouth(world: Wor
     viewer = Client()
     viewer.force_login(user("vera", Role.VIEWER))
     assert viewer.get(f"/admin/auth/user/{made_up}/change/").status_code == 403
-    assert Act.objects.latest("pk").object == "GET admin:auth_user_change"
+    assert Act.objects.latest("pk").object == "GET /admin/auth/user/<path:object_id>/change/"
 
 
 def test_a_form_that_is_out_of_date_is_no_lack_of_permission(world: World) -> None:

@@ -1,12 +1,13 @@
 """The admin's actions on configs: reassign and unschedule."""
 
 import pytest
+from django.db.models.functions import Now
 
 from checks import dispatcher
 from checks.models import Config, Move, Origin, Plan
 from checks.tests.cast import owners, report, sent, silence
 from checks.tests.operators import CONFIGS, act, apply, config, operator, page_of, planned, superuser
-from nodes.models import Node
+from nodes.models import Heartbeat, Node, Runner, Slowness
 from operators.admin import actions
 
 pytestmark = pytest.mark.django_db
@@ -40,14 +41,30 @@ def test_reassign_moves_the_selected_configs_under_the_operators_name() -> None:
 
 @pytest.mark.parametrize(
     ("node", "error"),
-    [("cedar", "is unknown"), ("oak", "is cordoned"), ("elm", "is silent"), ("", "This field is required.")],
+    [
+        ("cedar", "is unknown"),
+        ("BIRCH", "is unknown, there is birch"),
+        ("fir", "is lost: it gets nothing until it reports again"),
+        ("oak", "is cordoned"),
+        ("elm", "is silent"),
+        ("", "This field is required."),
+    ],
 )
 def test_a_node_that_takes_nothing_is_refused_at_the_field(node: str, error: str) -> None:
-    report("oak", "elm")
+    report("oak", "elm", "fir")
+    Heartbeat.objects.filter(node__name="fir").delete()
     Node.objects.filter(name="oak").update(schedulable=False)
     silence("elm")
     assert error in act(superuser(), "reassign", ["shop"], node=node, asked="yes")
     assert owners()["shop"] == "ash"
+
+
+def test_no_node_that_is_slow_or_overloaded_is_named_as_one_with_few_configs() -> None:
+    report("oak", "elm", "fir")
+    Slowness.objects.create(node=Node.objects.get(name="oak"), level=Slowness.SLOW)
+    Runner.objects.create(node=Node.objects.get(name="elm"), overloaded_since=Now())
+    text = act(superuser(), "reassign", ["shop"])
+    assert "Fewest configs: birch (0), fir (0), ash (3)." in text
 
 
 def test_an_endpoint_check_is_not_reassigned() -> None:

@@ -244,6 +244,35 @@ def test_deaths_are_no_part_of_a_rollout_s_success(warm: None) -> None:
     assert rollout(restarted=8, lost=3) == ["8 of 11 restarted, 3 lost"]
 
 
+@pytest.mark.parametrize(
+    ("came", "story"),
+    [
+        # A minute before the last word of what died.
+        (-1, ("runner-1 and runner-2 lost", "2 joined")),
+        (0.1, ("Rollout of runner-*", "2 of 9 replaced")),
+    ],
+)
+def test_what_died_is_replaced_only_by_what_came_after_it(warm: None, came: float, story: tuple[str, str]) -> None:
+    report("runner-1", "runner-2", "runner-3", "runner-4")
+    NodeEvent.objects.filter(node_name__in=["runner-1", "runner-2"]).delete()
+    silence("runner-1", "runner-2")
+    dispatcher.expire_nodes(force=True)
+    died = clock.now() - timedelta(seconds=16)
+    NodeEvent.objects.filter(kind="expired").update(heard_at=died)
+    NodeEvent.objects.filter(kind="registered").update(time=died + timedelta(minutes=came))
+    found = stories.read(hours_ago(1), hours_ago(-1), 100, {"runner-*": 9})
+    assert [(title, facts) for _, title, facts in titles.titled(found.stories)] == [story]
+
+
+def test_what_said_goodbye_may_have_had_its_replacement_before(warm: None) -> None:
+    report("runner-1", "runner-2", "runner-3")
+    NodeEvent.objects.filter(node_name__in=["runner-1", "runner-2"]).delete()
+    NodeEvent.objects.note(["runner-1"], NodeEvent.Kind.LEAVING)
+    NodeEvent.objects.note(["runner-2"], NodeEvent.Kind.EXPIRED)
+    found = stories.read(hours_ago(1), hours_ago(-1), 100, {"runner-*": 9})
+    assert [facts for _, _, facts in titles.titled(found.stories)] == ["1 of 9 replaced, 1 lost"]
+
+
 def test_a_ratio_never_exceeds_its_whole(warm: None) -> None:
     names = [f"runner-{number}" for number in range(6)]
     report(*names)

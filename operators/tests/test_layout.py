@@ -1,8 +1,12 @@
 """What all pages of the admin have in common."""
 
+from html import unescape
+
 import pytest
+from django.contrib import admin
 
 from checks.tests.operators import superuser
+from operators.admin.base import list_url
 
 pytestmark = pytest.mark.django_db
 
@@ -18,3 +22,28 @@ def test_a_page_has_one_main_part_to_which_a_link_skips(page: str) -> None:
     text = superuser().get(f"/admin/{page}").content.decode()
     assert (text.count("<main"), text.count("</main>"), text.count('id="page-main"')) == (1, 1, 1)
     assert 'href="#page-main"' in text
+
+
+# Somebody who looks at these is a user and leaves an act; the groups are the roles; the cluster is always there.
+NEVER_EMPTY = {"user", "group", "clusterstore", "act", "source"}
+LISTS = {model._meta.model_name: model for model in admin.site._registry}
+
+
+@pytest.mark.parametrize("name", sorted({*LISTS} - NEVER_EMPTY))
+def test_a_list_without_rows_says_what_they_would_be(name: str) -> None:
+    client, model = superuser(), LISTS[name]
+    page = client.get(list_url(model))
+    assert len(page.context["cl"].result_list) == 0
+    empty = admin.site._registry[model].empty
+    assert empty
+    assert empty in unescape(page.content.decode())
+
+
+def test_a_list_whose_filter_fits_nothing_says_that() -> None:
+    text = superuser().get("/admin/checks/pin/?q=nothing").content.decode()
+    assert "No pin fits the search and the filters." in text
+    assert ">Show all<" in text
+
+
+def test_a_list_is_named_by_its_rows() -> None:
+    assert superuser().get("/admin/checks/move/").context["cl"].title == "Moves"

@@ -10,9 +10,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils.html import escape
 
-from checks import dispatcher
+from checks import dispatcher, plans
 from checks.explain.alerts import WORDS, Kind, Word
-from checks.models import ClusterStore, Cost, Move, Plan, Source
+from checks.models import ClusterStore, Config, Cost, Move, Plan, Source
 from checks.models.orders import Pause
 from checks.models.troubles import Trouble
 from checks.tests.cast import dangling, report, sent, silence
@@ -92,7 +92,7 @@ def test_a_story_that_took_longer_says_when_it_began_and_ended(client: Client) -
 def test_the_sentence_has_its_plurals_right(client: Client) -> None:
     place(1, "ash")
     Source.objects.update(held_removals=["a"])
-    assert sentence(client) == "Needs attention. 1 config on 1 node, 1 needs you."
+    assert sentence(client) == "Needs attention. 1 config on 1 node, 1 thing needs you."
 
 
 def test_what_is_paused_is_counted_with_who_and_until_when(client: Client) -> None:
@@ -115,7 +115,7 @@ def test_failing_checks_broken_files_and_held_removals_need_attention(client: Cl
     place(2, "ash")
     Source.objects.update(errors=[{"where": "a.yaml", "line": 1, "error": "broken"}], held_removals=["a"])
     Trouble.objects.create(config=config("key-0"), kind=Trouble.Kind.FAILING)
-    assert sentence(client) == "Needs attention. 2 configs on 1 node, 3 need you."
+    assert sentence(client) == "Needs attention. 2 configs on 1 node, 3 things need you."
     assert "<title> (3) Needs attention - Cluster agent</title>" in client.get(NOW).content.decode()
 
 
@@ -134,7 +134,7 @@ def test_every_kind_makes_a_word_and_the_worst_one_counts() -> None:
 
 def test_what_runs_nowhere_is_not_healthy(client: Client) -> None:
     dispatcher.schedule([sent("one")])
-    assert sentence(client) == "Not healthy. 0 configs on 0 nodes, 1 needs you."
+    assert sentence(client) == "Not healthy. 0 configs on 0 nodes, 1 thing needs you."
 
 
 def test_goodbyes_in_the_names_of_all_nodes_are_not_healthy(client: Client) -> None:
@@ -188,7 +188,7 @@ def test_only_who_may_press_a_button_has_it() -> None:
 
 def test_that_no_pass_runs_is_said(client: Client) -> None:
     Hearing.objects.update(last_pass=None)
-    assert sentence(client) == "Not healthy. 0 configs on 0 nodes, 1 needs you."
+    assert sentence(client) == "Not healthy. 0 configs on 0 nodes, 1 thing needs you."
     assert "No background pass runs" in client.get(NOW).content.decode()
 
 
@@ -307,7 +307,7 @@ def test_an_overloaded_node_has_links_and_a_plan_that_relieves_it(client: Client
     assert sentence(client).startswith("Not healthy. ")
     page = client.get(NOW).content.decode()
     assert "No other node has room: add nodes." in page
-    assert f'href="/admin/checks/config/{config("other").pk}/change/">http_check on ash</a>' in page
+    assert f'href="/admin/checks/config/{config("other").pk}/change/">http_check other on ash</a>' in page
     answer = client.post("/admin/now/remedy/overloaded/", follow=True).content.decode()
     assert "No move would help" in answer
     report("birch")
@@ -315,6 +315,28 @@ def test_an_overloaded_node_has_links_and_a_plan_that_relieves_it(client: Client
     answer = client.post("/admin/now/remedy/overloaded/", follow=True)
     assert answer.request["PATH_INFO"] == f"/admin/checks/plan/{Plan.objects.get().pk}/change/"
     assert [move["to"] for move in Plan.objects.get().moves] == [Node.objects.get(name="birch").pk]
+
+
+def test_a_plan_that_relieves_no_overloaded_node_is_not_offered_as_a_relief(client: Client) -> None:
+    place(1, "ash")
+    Node.objects.filter(name="ash").update(schedulable=False)
+    report("birch")
+    dispatcher.schedule([sent(f"other-{number}") for number in range(6)])
+    Node.objects.filter(name="ash").update(schedulable=True)
+    report("cedar")
+    Runner.objects.bulk_create(Runner(node=node, workers=4) for node in Node.objects.all())
+    Runner.objects.filter(node__name="ash").update(overloaded_rounds=2, overloaded_since=Now())
+    dear = config("key-0").pk
+    Cost.objects.bulk_create(
+        Cost(config_id=pk, workers_needed=8 if pk == dear else 0.5)
+        for pk in Config.objects.values_list("pk", flat=True)
+    )
+    dispatcher.pin([dear], "ash", actor="otto")
+    assert "1 config of it pinned" in client.get(NOW).content.decode()
+    assert plans.draft(force=True).moves
+    answer = client.post("/admin/now/remedy/overloaded/", follow=True).content.decode()
+    assert "No move would help: no node that may run these configs has room, or they are pinned" in answer
+    assert not Plan.objects.exclude(order__verb="pin").exclude(order__verb="reassign").exists()
 
 
 def test_the_fullest_node_of_a_pool_is_a_link(client: Client) -> None:

@@ -98,7 +98,7 @@ class Command(ActingCommand):
             return
         nodes = Node.objects.known().filter(name__in=names)
         if unknown := sorted(set(names) - set(nodes.values_list("name", flat=True))):
-            raise CommandError(f"node {unknown[0]} is unknown")
+            raise CommandError(str(Node.objects.unknown(unknown[0])))
         changed = nodes.cordon(schedulable=True, actor=commandline.actor())
         lines = [f"{plain_count(changed, 'node')} uncordoned"]
         commandline.answer(self, options, {"nodes": names, "changed": changed}, lines)

@@ -17,8 +17,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Start everything, print the greeting, and wait until interrupted. Raises SystemExit when something can't start."""
         try:
-            with suppress(KeyboardInterrupt), launch.launched() as supervisor:
-                # Not before: what keeps it from starting is all that it says.
+            with suppress(KeyboardInterrupt), launch.launched(self._say) as supervisor:
+                # Not before: it did not start until now.
                 roles.log_start("all", ", ".join(web.listening(server) for server in web.servers().values()))
                 launch.wait_until_settled()
                 self.stdout.write(greeting())
@@ -28,3 +28,7 @@ class Command(BaseCommand):
         except launch.LaunchError as error:
             raise SystemExit(str(error)) from error
         self.stdout.write("Everything is stopped.")
+
+    def _say(self, step: str) -> None:
+        self.stdout.write(step)
+        self.stdout.flush()
