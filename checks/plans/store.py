@@ -9,7 +9,7 @@ from django.db.models import Q
 from checks import dispatcher
 from checks.dispatcher import Decision, Placement, StalePlan, acting, deciding
 from checks.models import Move, Plan
-from checks.models.orders import CHUNKS, Pause
+from checks.models.orders import CHUNKS, Pause, Pin
 
 # The permission that an order needs.
 _PERMISSIONS = {
@@ -135,9 +135,16 @@ def decide_undo(plan: Plan) -> Decision:
     return deciding.undo(first.values())
 
 
+def pinned_by(plan: Plan) -> list[int]:
+    """Return the ids of the configs that it pinned and that are pinned by it still."""
+    return list(Pin.objects.filter(plan=plan.pk, config__isnull=False).values_list("config_id", flat=True))
+
+
 def may_undo(user: Any, plan: Plan) -> bool:
-    """Whether the plan was applied, placed or paused something at once, and the user may take that back."""
+    """Whether the plan was applied, placed, pinned or paused something at once, and the user may take that back."""
     verb = plan.order.get("verb", "")
+    if plan.applied_at is not None and pinned_by(plan):
+        return bool(user.has_perm("checks.delete_pin"))
     if plan.applied_at is None or verb in ("drain", "resume") or not (plan.moved or verb == "pause"):
         return False
     return bool(user.has_perm(_PERMISSIONS["resume" if verb == "pause" else "undo"]))

@@ -73,9 +73,9 @@ def shown(client: Client, url: str, **fields: Any) -> Plan:
     return plan
 
 
-def apply(client: Client, plan: Plan) -> str:
+def apply(client: Client, plan: Plan, typed: str = "") -> str:
     """Apply a plan, and return the page that the operator sees then."""
-    response = client.post(reverse("admin:checks_plan_apply", args=[plan.pk]), follow=True)
+    response = client.post(reverse("admin:checks_plan_apply", args=[plan.pk]), {"typed": typed}, follow=True)
     assert response.status_code == 200
     return response.content.decode()
 

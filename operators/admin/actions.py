@@ -14,15 +14,14 @@ from unfold.forms import ActionForm
 from unfold.widgets import UnfoldBooleanWidget
 
 from checks import dispatcher
-from checks.dispatcher import REFUSALS, deciding
+from checks.dispatcher import deciding
 from checks.explain import forecasts
 from checks.models import Config
-from checks.wire.scrub import scrub
 from clusteragent.lib.words import plain_count
 from nodes.models import Node
 from operators.admin.base import TABLE_ROWS, ReadOnlyAdmin, Table, link, list_url, row_url
 from operators.admin.orderforms import DecidingForm, PauseForm, PinForm, ReassignForm
-from operators.admin.plans import show_plan
+from operators.admin.plans import show_plan, unpin
 from operators.admin.questions import Question
 
 MOST_NODES = 500
@@ -79,18 +78,7 @@ class SteeringAdmin(ReadOnlyAdmin):
     def unpin(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
         """Show what follows, then delete the pins of these configs. None of them moves at once."""
         ids = self.ids(request, queryset)
-        if not ids:
-            return None
-        try:
-            question = Question.of(lambda: forecasts.unpin(ids), "Unpin", ids)
-            if page := question.unanswered(request, list_url(Config)):
-                return page
-            unpinned = dispatcher.unpin(ids)
-        except REFUSALS as refusal:
-            messages.error(request, f"Not unpinned: {scrub(str(refusal))}.")
-            return None
-        messages.success(request, f"{plain_count(unpinned, 'config')} unpinned. They stay where they are.")
-        return None
+        return unpin(request, ids, list_url(Config)) if ids else None
 
     @admin.action(description="Resume…", permissions=["resume"])
     def resume(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:

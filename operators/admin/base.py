@@ -69,6 +69,11 @@ def shortened(error: str) -> SafeString | str:
     return format_html('<span title="{}">{}</span>', error, shown) if error else ""
 
 
+def first_of(what: str, shown: int, of: int) -> str:
+    """The title of a table that may not show all its rows."""
+    return what if shown == of else f"{what}: the first {shown} of {of}"
+
+
 def list_url(model: type[Model], **query: Any) -> str:
     """The URL of a model's list, filtered by the query."""
     url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")

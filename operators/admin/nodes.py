@@ -1,5 +1,6 @@
 """Nodes and node events in the admin."""
 
+import hashlib
 from typing import Any
 
 from django.contrib import admin, messages
@@ -38,7 +39,7 @@ from operators.admin.filters import (
     StateFilter,
     TypeFilter,
 )  # fmt: skip
-from operators.admin.plans import show_plan
+from operators.admin.plans import left_over, show_plan
 from operators.admin.questions import Question
 from operators.queries import NODE_WORDS
 
@@ -217,9 +218,20 @@ class NodeAdmin(ReadOnlyAdmin):
         return [nodepage.configs(node), nodepage.timeline(node), *acted]
 
     @admin.action(description="Cordon: give it nothing new", permissions=["change"])
-    def cordon(self, request: HttpRequest, queryset: QuerySet[Node]) -> None:
-        """Cordon the nodes, at once: they keep what they have, nothing moves, and uncordoning takes it back."""
+    def cordon(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse | None:
+        """Cordon the nodes, at once: they keep what they have, nothing moves, and uncordoning takes it back.
+
+        Asked is only where no node would be left that takes work.
+        """
+        names = sorted(node.name for node in queryset)
+        if closing := left_over(names):
+            what = f"Cordon {plain_count(len(names), 'node')}"
+            seen = hashlib.sha256(repr(names).encode()).hexdigest()
+            question = Question(what, worse=closing, seen=seen, word=str(len(names)), button="Cordon")
+            if page := question.unanswered(request, list_url(Node)):
+                return page
         self._cordon(request, queryset, "cordoned")
+        return None
 
     @admin.action(description="Uncordon: give it work again…", permissions=["change"])
     def uncordon(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse | None:

@@ -1,6 +1,6 @@
 """The plans in the admin: what each would move, and applying it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,17 +18,21 @@ from django.views.decorators.http import require_POST
 from unfold.decorators import display
 from unfold.widgets import UnfoldBooleanWidget
 
-from checks import plans
+from acts.models import Act
+from acts.recording import record
+from checks import dispatcher, plans
 from checks.dispatcher import REFUSALS, Decision, described
 from checks.dispatcher.acting import record_refusal
+from checks.explain import forecasts
 from checks.models import Config, Plan, freezes
 from checks.models.orders import Pin
 from checks.models.titles import called
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import grouped_count, listed, moment, percent, plain_count, utc
 from nodes.models import Node
-from operators.admin.base import ReadOnlyAdmin, Table, link, list_url, row_url
+from operators.admin.base import ReadOnlyAdmin, Table, first_of, link, list_url, row_url
 from operators.admin.orderforms import UntilField
+from operators.admin.questions import Question
 
 MOST_MOVES = 200
 MOST_NODES = 100
@@ -119,11 +123,14 @@ class PlanAdmin(ReadOnlyAdmin):
             "plan": plan,
             "what": title(plan),
             "sentence": sentence(plan),
-            "worse": [] if plan.applied_at else worse(plan.spread.get("peak", ()), nowhere(plan)),
+            "worse": []
+            if plan.applied_at
+            else [*worse(plan.spread.get("peak", ()), nowhere(plan)), *_closing(plan.order)],
+            "word": _word(plan),
             "notes": notes(plan),
             "done": done(plan, plan.moved),
             "may_apply": plan.applied_at is None and plans.may_apply(request.user, plan),
-            "undo": UNDOES.get(plan.order.get("verb", "")) if plans.may_undo(request.user, plan) else None,
+            "undo": _undoing(plan) if plans.may_undo(request.user, plan) else None,
             "undo_url": reverse("admin:checks_plan_undo", args=[plan.pk]),
             "form": DrainForm() if plan.order.get("verb") == "drain" else None,
             "apply_url": reverse("admin:checks_plan_apply", args=[plan.pk]),
@@ -151,6 +158,12 @@ class PlanAdmin(ReadOnlyAdmin):
             raise Http404
         if not plans.may_apply(request.user, plan):
             raise PermissionDenied
+        word = _word(plan)
+        if plan.applied_at is None and word and request.POST.get("typed", "").strip() != word:
+            problem = f"Nothing was done: type {word} to confirm it"
+            record(Act.Verb.REFUSE, f"plan {plan.pk}: {title(plan)}", reason=problem, plan=plan.pk)
+            messages.error(request, f"{problem}.")
+            return redirect(row_url(plan))
         if plan.order.get("verb") == "drain":
             form = DrainForm(request.POST)
             if not form.is_valid():
@@ -174,10 +187,12 @@ class PlanAdmin(ReadOnlyAdmin):
                 messages.warning(request, scrub(plan.outcome))
 
     def undo(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Make the plan that takes an applied plan back."""
+        """Take an applied plan back: its pins after asking, its pauses and moves by a plan."""
         plan = get_object_or_404(Plan, pk=pk)
         if not plans.may_undo(request.user, plan):
             raise PermissionDenied
+        if pinned := plans.pinned_by(plan):
+            return unpin(request, pinned, row_url(plan)) or redirect(row_url(plan))
         return show_plan(request, lambda: plans.decide_undo(plan), "Nothing to undo") or redirect(row_url(plan))
 
     def rebalance(self, request: HttpRequest) -> HttpResponse:
@@ -215,6 +230,27 @@ def show_plan(request: HttpRequest, decide: Callable[[], Decision], failed: str)
         messages.warning(request, f"{failed}: {scrub(why)}.")
         return None
     return redirect(row_url(plans.store(decision, author=request.user.get_username())))
+
+
+def unpin(request: HttpRequest, ids: Collection[int], back: str) -> HttpResponse | None:
+    """Show what follows without the pins of these configs until that is confirmed, then delete them. None once nothing is to be
+    asked: a message says what was done. back: where *Cancel* leads.
+    """
+    try:
+        question = Question.of(lambda: forecasts.unpin(ids), "Unpin", ids)
+        if page := question.unanswered(request, back):
+            return page
+        unpinned = dispatcher.unpin(ids)
+    except REFUSALS as refusal:
+        messages.error(request, f"Not unpinned: {scrub(str(refusal))}.")
+        return None
+    messages.success(request, f"{plain_count(unpinned, 'config')} unpinned. What runs stays where it is.")
+    return None
+
+
+def _undoing(plan: Plan) -> str | None:
+    """The words of the button that takes an applied plan back."""
+    return "Unpin what it pinned…" if plans.pinned_by(plan) else UNDOES.get(plan.order.get("verb", ""))
 
 
 def title(plan: Any) -> str:
@@ -275,7 +311,16 @@ def notes(plan: Plan) -> Sequence[str]:
     if refused := order.get("refused"):
         why = scrub(listed(sorted(set(refused.values()))))
         found.append(f"{plain_count(len(refused), 'move')} can't be undone: {why}.")
-    return [*found, *_consequences(order)]
+    return [*found, *_consequences(order), *_pinned_there(plan)]
+
+
+def _pinned_there(plan: Plan) -> Iterator[str]:
+    """What becomes of configs that are pinned to the nodes of a drain."""
+    if plan.order.get("verb") == "drain":
+        moved = [move["config"] for move in plan.moves]
+        pins = Pin.objects.filter(config__in=moved, kind=Pin.Kind.NODE, aim__in=plan.order["nodes"])
+        if number := pins.count():
+            yield f"{plain_count(number, 'config')} of it pinned there: back as soon as the node takes work again."
 
 
 def _consequences(order: dict[str, Any]) -> Iterator[str]:
@@ -286,10 +331,8 @@ def _consequences(order: dict[str, Any]) -> Iterator[str]:
         yield f"Until {one} released, nothing else is placed on {their}."
         if company := len({id_ for id_, *_ in also} - set(order["alone"])):
             yield f"{plain_count(company, 'config')} may run nowhere else, and would stay."
-    elif verb == "resume" and also:
-        yield f"{plain_count(len(also), 'config')} of it would dangle: no node may have it now."
     elif also:
-        yield f"{plain_count(len(also), 'config')} of it would stay: on the right node already, or on none."
+        yield _staying(verb, plain_count(len(also), "config"))
     if verb == "pin" and not _is_node_known(order):
         then = "run nowhere" if order["waits"] else "run elsewhere"
         yield f"There is no such node now: until there is one, they {then}."
@@ -297,6 +340,17 @@ def _consequences(order: dict[str, Any]) -> Iterator[str]:
         yield "They are not pinned: the next rebalance may move them away again."
     if verb == "drain":
         yield "The nodes get nothing new from then on, and what they have moves bit by bit."
+
+
+def _staying(verb: str, configs: str) -> str:
+    """Why configs of an order don't move."""
+    match verb:
+        case "drain":
+            return f"{configs} can go to no other node now, and would stay."
+        case "resume":
+            return f"{configs} of it would dangle: no node may have it now."
+        case _:
+            return f"{configs} of it would stay: on the right node already, or on none."
 
 
 def _is_node_known(order: dict[str, Any]) -> bool:
@@ -313,6 +367,24 @@ def worse(peak: Sequence[float], nowhere: int) -> list[str]:
     return found
 
 
+def _word(plan: Plan) -> str:
+    """What must be typed to apply a plan by which configs that run would run nowhere, or no node would take work; else empty."""
+    lost = sum(move["to"] is None for move in plan.moves) if plan.order.get("verb") not in ("pause", "resume") else 0
+    return str(lost or (len(plan.order["nodes"]) if _closing(plan.order) else "") or "")
+
+
+def _closing(order: dict[str, Any]) -> Sequence[str]:
+    """What a drain means that leaves no node which takes work."""
+    return left_over(order["nodes"]) if order.get("verb") == "drain" else ()
+
+
+def left_over(closed: Collection[str]) -> Sequence[str]:
+    """What it means, in words that are shown in red, if these nodes get nothing new; nothing if others take work."""
+    if Node.objects.accepting().exclude(name__in=closed).exists():
+        return ()
+    return ("No node would take work then: nothing new is placed, and the checks of a node that dies run nowhere.",)
+
+
 def nowhere(plan: Plan) -> int:
     """How many configs should run and would have no node by this plan."""
     verb = plan.order.get("verb")
@@ -323,11 +395,6 @@ def nowhere(plan: Plan) -> int:
 def load_change(values: Sequence[float]) -> str:
     """The highest load before and after."""
     return f"{percent(values[0])} → {percent(values[1])}"
-
-
-def first_of(what: str, shown: int, of: int) -> str:
-    """The title of a table that may not show all its rows."""
-    return what if shown == of else f"{what}: the first {shown} of {of}"
 
 
 def _route(move: dict[str, Any]) -> list[SafeString | str]:

@@ -21,8 +21,7 @@ from checks.explain.forecasts import Forecast
 from checks.models import Config
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import plain_count
-from operators.admin.base import Table, link, list_url
-from operators.admin.plans import first_of
+from operators.admin.base import Table, first_of, link, list_url
 
 MOST_LISTED = 100
 # What the page adds to what was sent.

@@ -134,6 +134,7 @@ def test_a_nodes_page_shows_its_events(operator: Client, trees: None) -> None:
 
 
 def test_cordon_and_uncordon_say_who_did_it(operator: Client, trees: None) -> None:
+    report("oak")
     assert "2 nodes cordoned." in act(operator, "cordon", "ash", "birch").content.decode()
     assert names(operator, "?schedulable=no") == ["ash", "birch", "cedar"]
     assert "1 node uncordoned." in uncordoned(operator, "ash")

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from acts.models import Act
@@ -30,6 +31,7 @@ from checks.tests.operators import (
     superuser,
 )
 from nodes.models import Node, NodeEvent
+from operators.admin.base import row_url
 from tests.webserver import database_url
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -379,6 +381,62 @@ def test_what_a_plan_paused_is_resumed_from_its_page() -> None:
     dispatcher.pause([config("mail").pk], actor="eve")
     apply(client, shown(client, f"{PLANS}{plan.pk}/undo/"))
     assert owners().keys() == {"shop", "db"}
+
+
+def test_a_plan_that_leaves_configs_nowhere_is_applied_only_by_typing_how_many() -> None:
+    client = superuser()
+    plan = planned(client, "pin", ["shop", "mail"], kind="label", aim="rack=nowhere", waits="on")
+    page = client.get(row_url(plan)).content.decode()
+    assert "2 configs would run nowhere." in page
+    assert "Type <strong>2</strong>" in page
+    assert "Nothing was done: type 2 to confirm it." in apply(client, plan)
+    assert Act.objects.latest("pk").verb == Act.Verb.REFUSE
+    assert not dangling()
+    assert "It was applied" in apply(client, plan, typed="2")
+    assert dangling() == {"shop", "mail"}
+
+
+def test_what_a_plan_pinned_is_unpinned_on_its_page() -> None:
+    client = superuser()
+    plan = planned(client, "pin", ["shop", "mail"], kind="node", aim="birch")
+    assert "Unpin what it pinned…" in apply(client, plan)
+    undo = reverse("admin:checks_plan_undo", args=[plan.pk])
+    assert "What runs stays where it is." in confirmed(client, undo)
+    assert not Pin.objects.exists()
+    # Its moves are still there to be undone.
+    assert shown(client, undo).moves
+
+
+def test_draining_all_nodes_says_that_none_would_take_work() -> None:
+    client = superuser()
+    nodes = {"action": "drain", "_selected_action": Node.objects.values_list("pk", flat=True)}
+    plan = shown(client, "/admin/nodes/node/", **nodes)
+    page = client.get(row_url(plan)).content.decode()
+    assert "No node would take work then" in page
+    number = str(Node.objects.count())
+    assert f"type {number} to confirm it" in apply(client, plan)
+    assert not Node.objects.filter(draining=True).exists()
+    assert "begun" in apply(client, plan, typed=number)
+
+
+def test_cordoning_the_last_nodes_that_take_work_asks_first() -> None:
+    client = superuser()
+    fields = {"action": "cordon", "_selected_action": list(Node.objects.values_list("pk", flat=True))}
+    assert "No node would take work then" in client.post("/admin/nodes/node/", fields).content.decode()
+    assert not Node.objects.filter(schedulable=False).exists()
+    assert "cordoned" in confirmed(client, "/admin/nodes/node/", **fields)
+    assert not Node.objects.filter(schedulable=True).exists()
+
+
+def test_a_drain_names_what_is_pinned_there() -> None:
+    client = superuser()
+    dispatcher.pin([config("shop").pk], owners()["shop"], actor="otto")
+    ash = Node.objects.filter(name=owners()["shop"]).values_list("pk", flat=True)
+    plan = shown(client, "/admin/nodes/node/", action="drain", _selected_action=ash)
+    assert (
+        "1 config of it pinned there: back as soon as the node takes work again."
+        in client.get(row_url(plan)).content.decode()
+    )
 
 
 def test_who_may_not_reassign_undoes_no_plan() -> None:
