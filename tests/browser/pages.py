@@ -121,6 +121,16 @@ def page_of(cluster: Cluster, address: str) -> str:
     return _ROW.sub(str(rows[0]), address)
 
 
+def plan_a_pause(cluster: Cluster, page: Page) -> str:
+    """Make a plan, without applying it; return its ID."""
+    page.goto(f"/admin/checks/config/{cluster.number_of('redisdb.d/limits.yaml')}/change/")
+    page.get_by_role("button", name="Pause").click()
+    page.get_by_label("Note").fill("a plan that nobody applies")
+    page.get_by_role("button", name="Show what would").click()
+    page.get_by_role("button", name="Apply").wait_for()
+    return page.url.split("/")[-3]
+
+
 @contextmanager
 def furnished(cluster: Cluster, page: Page) -> Iterator[None]:
     """A row of each kind during the block, which leaves the cluster healthy."""
@@ -128,11 +138,7 @@ def furnished(cluster: Cluster, page: Page) -> Iterator[None]:
     wait_for(
         "no node is overloaded", lambda: not _OVER.search(page.context.request.get("/admin/map/").text()), PATIENCE
     )
-    page.goto(f"/admin/checks/config/{cluster.number_of('redisdb.d/limits.yaml')}/change/")
-    page.get_by_role("button", name="Pause").click()
-    page.get_by_label("Note").fill("a plan that nobody applies")
-    page.get_by_role("button", name="Show what would").click()
-    page.get_by_role("button", name="Apply").wait_for()
+    plan_a_pause(cluster, page)
     cluster.change(_FURNITURE)
     try:
         yield
