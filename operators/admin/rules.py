@@ -144,6 +144,9 @@ class RuleAdmin(NotedAdmin, WithoutTransaction):
             ],
             "list_url": list_url(self.model),
         }
+        if len(chosen) == 1 and chosen[0].pk:
+            # The heading names it: a phone has room for nothing else.
+            context["original"] = chosen[0]
         return TemplateResponse(request, "admin/checks/rule_plan.html", context)
 
 
