@@ -5,7 +5,7 @@ BIN := .venv/bin
 # What make starts ends with make, even if make is killed.
 EXEC := @exec setpriv --pdeathsig TERM --
 
-.PHONY: help run test docs reference kube-apiserver helm screenshots faults bench lint format lock web web-agents web-operators clean
+.PHONY: help run test docs reference kube-apiserver helm screenshots pictures faults bench lint format lock web web-agents web-operators clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -33,6 +33,9 @@ helm: ## build the helm that tests of the chart need with Go, some three minutes
 
 screenshots: .venv/requirements-dev .venv/browser ## make the pictures of docs/images from a live cluster
 	$(EXEC) $(BIN)/python -m pytest tests/browser/screenshots.py
+
+pictures: .venv/requirements-dev .venv/browser ## make the pictures that tests compare the main pages with, after a change of their looks
+	@PICTURES=renew $(BIN)/python -m pytest tests/browser/test_pictures.py
 
 faults: .venv/requirements-dev ## break everything that may break, one after the other; takes the better part of an hour
 	@ls /usr/lib/*/faketime/libfaketime.so.1 > /dev/null || { echo "libfaketime is missing: apt-get install faketime"; exit 1; }

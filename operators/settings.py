@@ -37,6 +37,8 @@ APPS = [
     "drf_spectacular_sidecar",
     "knox",
     "django_ace",
+    # For FORM_RENDERER.
+    "django.forms",
 ]
 MIDDLEWARE = [
     "csp.middleware.CSPMiddleware",
@@ -60,8 +62,14 @@ TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "DIRS": [Path(__file__).parent.parent / "templates"],
-        "APP_DIRS": True,
         "OPTIONS": {
+            # As `APP_DIRS` does, but for icons.
+            "loaders": [
+                (
+                    "django.template.loaders.cached.Loader",
+                    ["django.template.loaders.filesystem.Loader", "operators.icons.HiddenIcons"],
+                )
+            ],
             "context_processors": [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
@@ -70,6 +78,9 @@ TEMPLATES = [
         },
     },
 ]
+
+# Fields are templates as all others are, so that their icons are hidden, too.
+FORM_RENDERER = "django.forms.renderers.TemplatesSetting"
 
 STATIC_URL = "static/"
 STORAGES = {
@@ -175,6 +186,7 @@ UNFOLD = {
         lambda _: static("clusteragent/stale.js"),
         lambda _: static("clusteragent/copy.js"),
         lambda _: static("clusteragent/keys.js"),
+        lambda _: static("clusteragent/hints.js"),
     ],
     "STYLES": [lambda _: static("clusteragent/colors.css"), lambda _: static("clusteragent/admin.css")],
     "SITE_URL": None,

@@ -32,6 +32,7 @@ from django_q.brokers import orm
 from django_q.conf import Conf
 from django_q.signing import SignedPackage
 from knox.auth import TokenAuthentication
+from knox.models import AbstractAuthToken
 from rest_framework.exceptions import AuthenticationFailed
 from supervisor.xmlrpc import SupervisorTransport
 from unfold.templatetags.unfold import header_title
@@ -316,6 +317,17 @@ def test_a_heading_has_what_ours_shows() -> None:
     heading = header_title(context)
     assert ">Configs<" in heading
     assert ">http_check " in heading
+
+
+@of("unfold: site_icon.html")
+def test_a_sign_has_what_ours_shows() -> None:
+    theirs = (Path(unfold.__file__).parent / "templates/unfold/helpers/site_icon.html").read_text()
+    assert {"{{ site_symbol }}", "{{ branding }}", "{{ site_subheader }}"} <= set(re.findall(r"{{ \w+ }}", theirs))
+
+
+@of("knox: AuthToken.__str__")
+def test_a_token_s_own_name_is_its_hash() -> None:
+    assert "self.digest" in inspect.getsource(AbstractAuthToken.__str__)
 
 
 @of("supervisor: SupervisorTransport")

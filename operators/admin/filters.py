@@ -21,7 +21,8 @@ from operators.queries import CONFIG_STATES, ORDERED, in_trouble, of_node
 
 MOST_CHOICES = 500
 # The states of nodes with their colours, and the reasons why a node takes nothing new.
-STATE_COLOURS = {"alive": "success", "silent": "warning", "lost": "danger"}
+# A lost node is no fault in itself: others have its configs. What still needs somebody is an alert.
+STATE_COLOURS = {"alive": "success", "silent": "warning", "lost": "default"}
 PACE_COLOURS = {"slow": "warning", "very slow": "danger", "recovering": "info"}
 CLOSED = ("draining", "cordoned", "leaving", "restarting", "flapping")
 

@@ -72,7 +72,7 @@ def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
             ("Acknowledged", _acknowledged(node)),
             ("Load", anchor(by_load(node.name), percent(load))),
             configs,
-            ("Running by its stats", grouped_count(running, "check") if running else "unknown"),
+            ("Running by its stats", grouped_count(running, "check ID") if running else "unknown"),
         ]
     pod = Pod.objects.filter(node=node).first()
     handing = Handover.objects.handed_over_by(node).count()

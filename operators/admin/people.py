@@ -33,6 +33,9 @@ admin.site.unregister(
     [model for model in apps.get_app_config("django_q").get_models() if admin.site.is_registered(model)]
 )
 
+# The library's name is the whole hash.
+AuthToken.__str__ = tokens.named
+
 
 class RecordedAdmin(ShownDeletions, DeclaredAdmin):
     """Rows that forms change: each change is on record, in its transaction, with all that the row was and is.
@@ -78,7 +81,7 @@ class RecordedAdmin(ShownDeletions, DeclaredAdmin):
 
 def named(row: Model) -> str:
     """A row in words: `user otto`."""
-    return tokens.named(row) if isinstance(row, AuthToken) else f"{row._meta.verbose_name} {row}"
+    return str(row) if isinstance(row, AuthToken) else f"{row._meta.verbose_name} {row}"
 
 
 @admin.register(User)

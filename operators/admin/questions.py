@@ -8,7 +8,7 @@ from typing import Any, Self
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
@@ -61,10 +61,10 @@ class Question:
         """Return the word that must be typed by somebody who has seen this; None if it is not what is asked now."""
         return self.word if seen == self.seen else None
 
-    def unanswered(self, request: HttpRequest, back: str) -> HttpResponse | None:
+    def unanswered(self, request: HttpRequest, back: str, row: Model | None = None) -> HttpResponse | None:
         """Return the page that asks; None if the user has answered it. Answers that come too late are on record.
 
-        back: where *Cancel* leads.
+        back: where *Cancel* leads. row: the one stored row that it is about, which the heading names.
         """
         problem = ""
         if request.method == "POST" and (seen := request.POST.get("seen", "")):
@@ -88,6 +88,9 @@ class Question:
             "hidden": [(name, value) for name, value in fields if name not in _OWN_FIELDS],
             "back": back,
         }
+        if row is not None and row.pk:
+            # A phone has room for no more of the heading than the row's name.
+            context |= {"opts": row._meta, "original": row}
         return TemplateResponse(request, "admin/question.html", context)
 
 
@@ -108,7 +111,7 @@ class ShownDeletions(_DjangoModelAdmin):
         """Show what deleting a row would do until that is confirmed, then delete it."""
         obj = self.get_object(request, unquote(object_id))
         allowed = obj is not None and self.has_delete_permission(request, obj)
-        if allowed and (page := self.question([obj]).unanswered(request, list_url(self.model))):
+        if allowed and (page := self.question([obj]).unanswered(request, list_url(self.model), obj)):
             return page
         response: HttpResponse = super().delete_view(request, object_id, extra_context)
         return response

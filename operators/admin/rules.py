@@ -77,7 +77,7 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
         """Show what a valid form would do until that is confirmed, then save it."""
         if form := self.sent_form(request, object_id):
             question = self._question("Save", [form.instance], saved=form.instance)
-            if page := question.unanswered(request, list_url(self.model)):
+            if page := question.unanswered(request, list_url(self.model), form.instance):
                 return page
         return super().changeform_view(request, object_id, form_url, extra_context)
 

@@ -143,7 +143,7 @@ def test_it_takes_as_many_queries_for_many_as_for_few(admin_client: Client, shop
 
 
 def test_when_nothing_fails_it_says_so(admin_client: Client) -> None:
-    assert re.search("No check fails", text(admin_client))
+    assert re.search("No config fails", text(admin_client))
 
 
 @pytest.mark.parametrize(

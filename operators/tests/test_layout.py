@@ -1,5 +1,6 @@
 """What all pages of the admin have in common."""
 
+import re
 from html import unescape
 
 import pytest
@@ -47,3 +48,13 @@ def test_a_list_whose_filter_fits_nothing_says_that() -> None:
 
 def test_a_list_is_named_by_its_rows() -> None:
     assert superuser().get("/admin/checks/move/").context["cl"].title == "Moves"
+
+
+@pytest.mark.usefixtures("warm")
+@pytest.mark.parametrize("page", PAGES)
+def test_icons_are_hidden_from_screen_readers_without_a_script(page: str) -> None:
+    text = superuser().get(f"/admin/{page}").content.decode()
+    icons = re.findall(r'<\w+\s[^<>]*class="[^"]*material-symbols-outlined[^<>]*>', text)
+    assert icons
+    # What a script fills in has one of these, too; `after:` is no element of its own.
+    assert [icon for icon in icons if "aria-hidden" not in icon and "after:material" not in icon] == []

@@ -1,5 +1,6 @@
 """Rules in the admin: what a change would do is shown first, and only what was shown is done."""
 
+import re
 from typing import Any
 
 import pytest
@@ -123,6 +124,8 @@ def test_deleting_a_node_rule_says_what_would_run_nowhere_without_its_labels(cli
     ):
         assert "1 config would run nowhere." in page
         assert "1 node changed." in page
+        # A phone shows the last part of the heading alone.
+        assert re.search(r"<h1.*>ash</a>\s*</h1>", page, re.DOTALL)
     assert NodeRule.objects.exists()
 
 

@@ -23,3 +23,16 @@ def test_the_bar_offers_how_to_go_on_and_its_chips_take_filters_away(page: Page,
     expect(chips).to_have_count(0)
     page.locator("#result_list").get_by_role("link", name="team:orders").first.click()
     expect(bar).to_have_value("tag:team:orders")
+
+
+def test_tags_stay_in_a_line_beside_long_names(page: Page) -> None:
+    page.goto("/admin/checks/config/")
+    page.locator(".field-owner a").evaluate_all(
+        "links => links.forEach(link => link.textContent = 'clc-runner-6d4f9c7b5d-x7m9b')"
+    )
+    page.locator(".field-last_error").evaluate_all(
+        "cells => cells.forEach(cell => cell.textContent = 'connection refused '.repeat(5))"
+    )
+    heights = page.locator("#result_list .list-chip").evaluate_all("chips => chips.map(chip => chip.offsetHeight)")
+    assert heights
+    assert max(heights) < 40

@@ -41,3 +41,24 @@ def test_no_text_of_a_table_is_cut_off(page: Page, cluster: Cluster, path: str) 
     page.goto(path.format(source=source, node=cluster.number_of_node("ash")))
     assert page.locator("td").count()
     assert page.evaluate(CUT) == []
+
+
+# For each row of a list: the height of its name, whether anything stands beside or above it, and the row's height.
+ROWS = """() => [...document.querySelectorAll('#result_list .data-row')].map((row) => {
+    const name = row.querySelector(':scope > th').getBoundingClientRect();
+    const others = [...row.querySelectorAll(':scope > td:not(.action-checkbox)')].map((cell) => cell.getBoundingClientRect());
+    return [others.every((other) => !other.height || other.top >= name.bottom - 1), row.getBoundingClientRect().height];
+})"""
+
+
+@table(
+    ("path", "most"),
+    [("checks/config", 90), ("nodes/node", 70), ("checks/move", 90), ("nodes/nodeevent", 70), ("acts/act", 90)],
+)
+def test_a_row_is_its_name_and_below_it_what_is_known(page: Page, cluster: Cluster, path: str, most: int) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"/admin/{path}/")
+    rows = page.evaluate(ROWS)
+    assert rows
+    assert all(is_first for is_first, _ in rows)
+    assert sorted(height for _, height in rows)[len(rows) // 2] <= most

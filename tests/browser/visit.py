@@ -29,9 +29,21 @@ _LOCAL = ("data:", "blob:", "about:")
 class Visit:
     """A browser session. Collects what pages must not do: call another host, fail, or log an error."""
 
-    def __init__(self, browser: Browser, url: str, session: StorageState | None, scheme: Scheme = "light") -> None:
+    def __init__(
+        self,
+        browser: Browser,
+        url: str,
+        session: StorageState | None,
+        scheme: Scheme = "light",
+        has_scripts: bool = True,
+    ) -> None:
         self.context = context = browser.new_context(
-            base_url=url, ignore_https_errors=True, storage_state=session, viewport=SIZE, color_scheme=scheme
+            base_url=url,
+            ignore_https_errors=True,
+            storage_state=session,
+            viewport=SIZE,
+            color_scheme=scheme,
+            java_script_enabled=has_scripts,
         )
         context.set_default_timeout(PATIENCE)
         context.set_default_navigation_timeout(SLOWEST_PAGE)
