@@ -17,7 +17,7 @@ from checks.models import Assignment, Config, Instance, Origin
 from checks.models.configs import containing, displayable
 from nodes.models import Node
 from operators.admin.base import first_words, list_url, row_url
-from operators.pages import base
+from operators.pages import base, views
 from operators.queries import CONFIG_WORDS, NODE_WORDS, completed
 from operators.roles import sees_digests
 from operators.terms import MOST_CHARACTERS, Term, written
@@ -82,14 +82,15 @@ def completions(request: HttpRequest, rows: str) -> HttpResponse:
 
 
 def _palette(request: HttpRequest, exact: bool) -> dict[str, Any]:
-    """The palette's lines [(URL, text, what it is)]: pages and acts of that title, then hits, at last the search for all."""
+    """The palette's lines [(URL, text, what it is)]: pages, acts, views, then hits, at last the search for all."""
     query = first_words(request.GET["s"].replace("\0", ""))
     if not query:
         return {"lines": []}
     pages = (page for group in base.navigation(request) for page in group["items"])
     titles = ((page["link"], page["title"], "Page") for page in pages)
     acts = ((url, title, "Act") for url, title in base.acts(request))
-    lines = [line for line in (*titles, *acts) if query.lower() in line[1].lower()]
+    saved = ((reverse("pages:view", args=[view.pk]), view.name, "View") for view in views.seen(request))
+    lines = [line for line in (*titles, *acts, *saved) if query.lower() in line[1].lower()]
     lines += [
         (hit.url, hit.text, group.title) for group in _groups(query, exact) for hit in group.hits[:MOST_OF_A_KIND]
     ]
