@@ -1,11 +1,12 @@
-"""Counts of failed logins."""
+"""Counts of failed logins, and the views of lists that people saved."""
 
 from collections.abc import Collection
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+from django.contrib.auth.models import User
 from django.db import connection, models, transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from acts.models import Act
@@ -100,3 +101,41 @@ class FailedLogins(models.Model):
 
     def __str__(self) -> str:
         return f"{self.number} since {self.since}"
+
+
+class SavedViewQuerySet(models.QuerySet[Any]):
+    """Who sees which views."""
+
+    def seen_by(self, user: Any) -> "SavedViewQuerySet":
+        """The user's own views, and those that others share."""
+        return self.filter(Q(owner=user) | Q(is_shared=True)).select_related("owner")
+
+
+class SavedView(models.Model):
+    """A list as somebody wants to see it again: its filters, the words of its bar and its order."""
+
+    # The most of a user, in one list.
+    MOST = 50
+
+    owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    # The label of the list's model, as `checks.config`.
+    of = models.CharField(max_length=100)
+    name = models.CharField(max_length=100)
+    # The parameters of the list's URL. `o` names columns: their numbers change with versions and with who looks.
+    query = models.JSONField()
+    is_shared = models.BooleanField(default=False)
+
+    objects = SavedViewQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name", "pk"]
+        default_permissions = ("delete",)
+        permissions = [("share_savedview", "Can share saved views")]
+        constraints = [models.UniqueConstraint(fields=["owner", "of", "name"], name="view_of_one_name")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def is_deletable_by(self, user: Any) -> bool:
+        """Whether this user, who sees it, may delete it: the owner or an administrator."""
+        return bool(self.owner_id == user.pk or user.has_perm("operators.delete_savedview"))

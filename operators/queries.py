@@ -15,6 +15,7 @@ from checks.models.orders import Isolation, Pause, Pin
 from checks.models.troubles import Trouble
 from checks.wire.scrub import scrub
 from checks.wire.yamlnodes import one_line
+from clusteragent.lib.database.bulk import TooSlow, within
 from nodes.models import Node, NodeType
 from operators.terms import BadQuery, Term, parse, written
 
@@ -82,6 +83,8 @@ class Word(NamedTuple):
 _UNFINISHED = re.compile(r"""(?:^|(?<=\s))(-?)(?:([a-z]+):"?)?([^\s"]*)\Z""")
 # The most values that a word is completed with, and the configs whose texts are read for tags.
 MOST_VALUES, MOST_READ = 20, 100
+# Milliseconds that a completion may take: a beginning that few texts have is looked for in all of them.
+COMPLETING = 150
 
 
 def _choice(told: str, conditions: Mapping[str, Callable[[], Q]]) -> Word:
@@ -171,7 +174,11 @@ def completed(query: str, words: Mapping[str, Word]) -> list[tuple[str, str]]:
         return [(f"{before}{sign}{name}:", told) for name, told in named]
     if word not in words:
         return []
-    values = words[word].values(value)
+    try:
+        with within(COMPLETING):
+            values = list(words[word].values(value))
+    except TooSlow:
+        return []
     return [(before + written([Term(word, one, sign == "-")]), words[word].told) for one in values if one]
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from django.contrib.auth.models import User
+
 from checks import dispatcher, plans, sources
 from checks.dispatcher import deciding
 from checks.models import ClusterStore, Config
@@ -20,8 +22,10 @@ from checks.sources.kubernetes.watching import Listed
 from checks.sources.sync import sync_watched
 from checks.tests.cast import report, sent, silence
 from checks.tests.kubernetes.cast import service
+from checks.wire.scrub import scrub
 from clusteragent.lib import conf
 from nodes.models import Node, NodeEvent, NodeRule, Runner, RunnerStats
+from operators.models import SavedView
 
 Word = Callable[[str], str]
 """Returns the text for a place, by the name of the place."""
@@ -67,6 +71,11 @@ def _order(word: Word, actor: str) -> None:
         pattern="ash", labels={"zone": word("label")}, author=actor, note=word("note of a node rule")
     )
     Node.objects.update(labels={"zone": word("label")})
+    owner = User.objects.filter(username=actor).first() or User.objects.create_user(actor)
+    for name, query in (("view", {"q": "port"}), ("old view", {scrub(word("filter")): scrub(word("value"))})):
+        SavedView.objects.create(
+            owner=owner, of="checks.config", name=scrub(word(name))[:100], query=query, is_shared=True
+        )
     dispatcher.reassign(_ids(word, "plain"), "birch", actor=actor)
     plans.store(deciding.pin(_ids(word, "plain"), "ash", note=given["note"]), author=actor)
     plans.store(deciding.drain(["birch"]), author=actor)

@@ -11,7 +11,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import unquote
-from django.contrib.admin.views.main import ORDER_VAR, PAGE_VAR, SEARCH_VAR
+from django.contrib.admin.views.main import ALL_VAR, ORDER_VAR, PAGE_VAR, SEARCH_VAR
 from django.core.exceptions import FieldDoesNotExist
 from django.core.paginator import Paginator
 from django.db import DataError
@@ -29,6 +29,7 @@ from checks.explain.alerts import Alert, Target
 from checks.models import Config
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import ago, moment
+from operators.models import SavedView
 from operators.queries import Word, matching
 from operators.terms import BadQuery, parse, written
 
@@ -163,6 +164,25 @@ class DeclaredChangeList(ChangeList):
         """The list's URL with nothing but its order."""
         return self._url(dict.fromkeys(name for name in self.params if name != ORDER_VAR))
 
+    @property
+    def named(self) -> dict[str, str]:
+        """What filters and sorts the list now, as parameters of its URL that are the same for everybody."""
+        kept = {name: str(value) for name, value in self.params.items() if name not in (PAGE_VAR, ALL_VAR) and value}
+        if ORDER_VAR in kept:
+            kept[ORDER_VAR] = ".".join(map(self._column, kept[ORDER_VAR].split(".")))
+        return kept | ({SEARCH_VAR: self.query} if self.query else {})
+
+    @property
+    def named_query(self) -> str:
+        """The query string that says this."""
+        return urlencode(self.named)
+
+    def _column(self, number: str) -> str:
+        """The name of the column of this number, with its sign."""
+        sign, number = ("-", number[1:]) if number.startswith("-") else ("", number)
+        is_known = number.isdecimal() and int(number) < len(self.list_display)
+        return sign + (str(self.list_display[int(number)]) if is_known else number)
+
     def _terms(self) -> list[Chip]:
         try:
             terms = parse(self.query, self.model_admin.words) if self.model_admin.words else []
@@ -286,6 +306,49 @@ class DeclaredAdmin(ModelAdmin):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return DeclaredChangeList
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        views = list(SavedView.objects.seen_by(request.user).filter(of=self.opts.label_lower))
+        deletable = [view for view in views if view.is_deletable_by(request.user)]
+        own = {"views": views, "deletable_views": deletable}
+        return super().changelist_view(request, {**own, **(extra_context or {})})
+
+    def unknown(self, request: HttpRequest, query: Mapping[str, str]) -> list[str]:
+        """What a query of the list names that the list has not, or has no more: a clause for each."""
+        filters, columns = self._filters(request), self.get_sortable_by(request)
+        found = []
+        for name, value in query.items():
+            if name == ORDER_VAR:
+                asked = (column.removeprefix("-") for column in value.split("."))
+                found += [f"there is no column {column} to sort by" for column in asked if column not in columns]
+            elif name == SEARCH_VAR:
+                found += self._misunderstood(request, value)
+            elif name not in filters:
+                found.append(f"there is no filter {name}")
+            elif filters[name] and value not in filters[name]:
+                found.append(f"there is no {name} {value}")
+        return found
+
+    def _filters(self, request: HttpRequest) -> dict[str, Mapping[str, str]]:
+        """{the parameter of a filter: its options, if they are always the same}."""
+        found: dict[str, Mapping[str, str]] = {name: {} for name in self.linked}
+        for one in self.get_list_filter(request):
+            if isinstance(one, tuple):
+                field, kind = one
+                spec = kind(self.opts.get_field(field), request, {}, self.model, self, field)
+                found |= {parameter: {} for parameter in spec.expected_parameters()}
+            else:
+                found[one.parameter_name] = getattr(one, "options", {})
+        return found
+
+    def _misunderstood(self, request: HttpRequest, query: str) -> list[str]:
+        """What the bar does not understand of this."""
+        try:
+            if self.words:
+                matching(self.get_queryset(request), query, self.words, partial(self.with_text, request))
+        except BadQuery as error:
+            return [str(error)]
+        return []
 
     def to_field_allowed(self, request: HttpRequest, to_field: str) -> bool:
         """Whether the field is the primary key. A row that is found by another field would reveal the field's value."""

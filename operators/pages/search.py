@@ -15,12 +15,13 @@ from django.utils.html import format_html_join
 
 from checks.models import Assignment, Config, Instance, Origin
 from checks.models.configs import containing, displayable
+from checks.wire.scrub import scrub
 from nodes.models import Node
 from operators.admin.base import first_words, list_url, row_url
-from operators.pages import base
-from operators.queries import CONFIG_WORDS, NODE_WORDS, completed
+from operators.pages import base, views
+from operators.queries import CONFIG_WORDS, NODE_WORDS, completed, matching
 from operators.roles import sees_digests
-from operators.terms import MOST_CHARACTERS, Term, written
+from operators.terms import MOST_CHARACTERS, BadQuery, Term, parse, written
 
 # The most hits of each kind, on the page and in the palette.
 MOST, MOST_OF_A_KIND = 20, 5
@@ -64,11 +65,12 @@ def search(request: HttpRequest) -> HttpResponse:
     named += map(_page, configs[:2])
     if len(named) == 1:
         return redirect(named[0])
-    groups = [group for group in _groups(query, exact) if group.hits] if query else []
+    refused: list[str] = []
+    groups = [group for group in _groups(query, exact, refused) if group.hits] if query else []
     found = filter(None, (hit.config for group in groups for hit in group.hits))
     owners = dict(Assignment.objects.filter(config__in=found).values_list("config_id", "node__name"))
     shown = [(group, [(hit, owners.get(hit.config or 0)) for hit in group.hits]) for group in groups]
-    context = {"searched": query, "groups": shown, "most": MOST}
+    context = {"searched": query, "groups": shown, "most": MOST, "refused": refused}
     return base.render(request, "operators/search.html", "Search", **context)
 
 
@@ -82,21 +84,56 @@ def completions(request: HttpRequest, rows: str) -> HttpResponse:
 
 
 def _palette(request: HttpRequest, exact: bool) -> dict[str, Any]:
-    """The palette's lines [(URL, text, what it is)]: pages and acts of that title, then hits, at last the search for all."""
+    """The palette's lines [(URL, text, what it is)]: pages, acts, views, then hits, at last the search for all."""
     query = first_words(request.GET["s"].replace("\0", ""))
     if not query:
         return {"lines": []}
     pages = (page for group in base.navigation(request) for page in group["items"])
     titles = ((page["link"], page["title"], "Page") for page in pages)
     acts = ((url, title, "Act") for url, title in base.acts(request))
-    lines = [line for line in (*titles, *acts) if query.lower() in line[1].lower()]
+    saved = ((reverse("pages:view", args=[view.pk]), view.name, "View") for view in views.seen(request))
+    lines = [line for line in (*titles, *acts, *saved) if query.lower() in line[1].lower()]
     lines += [
-        (hit.url, hit.text, group.title) for group in _groups(query, exact) for hit in group.hits[:MOST_OF_A_KIND]
+        (hit.url, hit.text, group.title) for group in _groups(query, exact, []) for hit in group.hits[:MOST_OF_A_KIND]
     ]
     return {"lines": [*lines, (f"{reverse('pages:search')}?{urlencode({'q': query})}", query, "Search all")]}
 
 
-def _groups(query: str, exact: bool) -> Iterable[Group]:
+def _groups(query: str, exact: bool, refused: list[str]) -> Iterable[Group]:
+    """The hits. What the bars of lists understand is a filter, and text only if nothing fits it. refused: gets why it is none."""
+    filtered = list(_filtered(query, exact, refused))
+    yield from filtered
+    if not any(group.hits for group in filtered):
+        yield from _with_text(query, exact)
+
+
+def _filtered(query: str, exact: bool, refused: list[str]) -> Iterable[Group]:
+    """The configs and nodes that the bars above their lists would find, if the query has a word of theirs."""
+    configs, nodes = Config.objects.only("name", "title", "digest").order_by("pk"), Node.objects.with_state()
+    bars: Any = (
+        ("Configs", configs, CONFIG_WORDS, lambda rows, text: rows.containing(text, exact=exact)),
+        ("Nodes", nodes.order_by("name"), NODE_WORDS, lambda rows, text: rows.filter(name__icontains=text)),
+    )
+    errors = []
+    for title, rows, words, free in bars:
+        try:
+            if not any(term.word for term in parse(query, words)):
+                continue
+        except BadQuery:
+            # It is text, or for the other bar.
+            continue
+        try:
+            found = matching(rows, query, words, free)[: MOST + 1]
+        except BadQuery as error:
+            errors.append(f"{title}: {scrub(str(error))}.")
+            continue
+        hits = [Hit(row_url(one), str(one), one.pk if isinstance(one, Config) else None) for one in found]
+        yield Group(f"{title} that fit the filter", hits[:MOST], list_url(rows.model, q=query))
+    if len(errors) == len(bars):
+        refused += errors
+
+
+def _with_text(query: str, exact: bool) -> Iterable[Group]:
     words = query.split()
     all_configs = list_url(Config, q=written(Term("", word) for word in words))
     of_ours = displayable("config__")

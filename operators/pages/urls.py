@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, path, re_path
 
-from operators.pages import changes, documentation, failures, groups, history, loss, nodemap, remedies, search
+from operators.pages import changes, documentation, failures, groups, history, loss, nodemap, remedies, search, views
 
 app_name = "pages"
 urlpatterns: list[URLPattern] = [
@@ -19,4 +19,7 @@ urlpatterns: list[URLPattern] = [
     re_path(r"^documentation/(?P<page>[-\w]+(?:/[-\w]+)?)/$", documentation.missing, name="documentation"),
     re_path("completions/(?P<rows>configs|nodes)/$", search.completions, name="completions"),
     path("search/", search.search, name="search"),
+    path("operators/savedview/save/", views.save, name="save-view"),
+    path("operators/savedview/<int:pk>/", views.follow, name="view"),
+    path("operators/savedview/<int:pk>/delete/", views.delete, name="delete-view"),
 ]

@@ -38,6 +38,7 @@ from nodes.models import Node, NodeRule
 from nodes.statsclient import Round
 from operators import lockout, middleware
 from operators.api.urls import router
+from operators.models import SavedView
 from operators.pages import remedies
 from operators.roles import Role
 from operators.tests.cast import bearer, user
@@ -128,6 +129,10 @@ def rule() -> Rule:
 
 def node_rule() -> NodeRule:
     return NodeRule.objects.create(pattern="old-*")
+
+
+def view_of(world: World) -> SavedView:
+    return SavedView.objects.create(owner=world.olga, of="checks.config", name="old", query={"owner": "assigned"})
 
 
 def plan_of(verb: str = "pause") -> Plan:
@@ -325,6 +330,9 @@ PAGES: dict[str, Callable[[World], object] | str] = {
         f"auth/user/{user('eve').pk}/password/", usable_password="true", password1=PASSWORD, password2=PASSWORD
     ),
     "undo": undo_by_admin,
+    "save-view": lambda w: w.post("operators/savedview/save/", of="checks.config", query="owner=assigned", name="mine"),
+    "delete-view": lambda w: w.post(f"operators/savedview/{view_of(w).pk}/delete/"),
+    "view": "It is read.",
     "remedy": remedy("dangling"),
     "password_change": change_password,
     "login": log_in,

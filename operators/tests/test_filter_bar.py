@@ -6,6 +6,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from django.db import connection
+from django.db.models import Q
 from django.test import Client
 
 from checks import dispatcher
@@ -14,6 +16,7 @@ from checks.models.troubles import Trouble
 from checks.tests.cast import report, sent
 from checks.tests.operators import CONFIGS, config, listed, page_of, superuser
 from nodes.models import Node
+from operators import queries
 from operators.queries import CONFIG_WORDS, NODE_WORDS, Word, tags_in
 from operators.roles import Role
 from operators.tests.cast import having
@@ -187,3 +190,20 @@ def test_the_page_of_the_api_names_each_word(words: dict[str, Word]) -> None:
     page = Path("docs/api.md").read_text()
     rows = page.partition("| in `?q=` of")[2]
     assert [word for word, one in words.items() if f"`{word}:`" not in rows] == []
+
+
+def test_a_completion_that_takes_too_long_offers_nothing_and_leaves_the_next_its_time(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked_of_database(statement: str) -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchone()
+
+    usual = asked_of_database("SHOW statement_timeout")
+    slow = Word("slow", lambda _: Q(), lambda _: asked_of_database("SELECT pg_sleep(60)::text"))
+    monkeypatch.setattr(queries, "COMPLETING", 10)
+    assert queries.completed("slow:x", {"slow": slow}) == []
+    assert asked_of_database("SHOW statement_timeout") == usual
+    assert queries.completed("state:dang", CONFIG_WORDS) == [("state:dangling", CONFIG_WORDS["state"].told)]
+    assert asked_of_database("SHOW statement_timeout") == usual

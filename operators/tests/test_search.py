@@ -172,3 +172,23 @@ def test_the_palette_finds_pages_nodes_and_configs(client: Client) -> None:
     assert "Files and names" in {kind for _, _, kind in palette(client, "db-07")}
     assert palette(client, "no such thing") == [("/admin/search/?q=no+such+thing", "no such thing", "Search all")]
     assert palette(client, "") == []
+
+
+def test_words_of_the_lists_bars_are_filters_here_too(client: Client) -> None:
+    postgres = sorted(str(config(f"postgres.d/db-0{number}.yaml")) for number in (7, 8))
+    page = client.get("/admin/search/", {"q": "check:postgres state:assigned"})
+    [(group, _)] = page.context["groups"]
+    assert (group.title, sorted(hit.text for hit in group.hits)) == ("Configs that fit the filter", postgres)
+    assert listed(client, group.more.removeprefix("/admin/checks/config/")) == {
+        f"postgres.d/db-0{n}.yaml" for n in (7, 8)
+    }
+    assert found(client, "state:alive") == {"Nodes that fit the filter": ["ash"]}
+    palette = client.get("/admin/search/?s=check:postgres").content.decode()
+    assert postgres[0] in palette
+
+
+def test_what_fits_no_filter_is_text(client: Client) -> None:
+    assert list(found(client, "from:db-07 check:none")) == []
+    assert list(found(client, "db-07:5432")) == ["Text of a config"]
+    page = client.get("/admin/search/", {"q": "state:ill"}).content.decode()
+    assert "state: there is no ill" in page

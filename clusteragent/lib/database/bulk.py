@@ -4,7 +4,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import connection, models, transaction
+from django.db import OperationalError, connection, models, transaction
+from psycopg.errors import QueryCanceled
+
+
+class TooSlow(Exception):
+    """A statement took longer than it may."""
+
 
 # Rows that are deleted in one transaction, and in one run. A statement that takes longer than it may would be undone each time.
 BATCH, MOST = 5_000, 200_000
@@ -100,3 +106,17 @@ def read_only_snapshot() -> Iterator[None]:
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         yield
+
+
+@contextmanager
+def within(milliseconds: int) -> Iterator[None]:
+    """A transaction whose statements are broken off after this time: for what a page can do without. Raises TooSlow."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(milliseconds)])
+            yield
+            cursor.execute("SET LOCAL statement_timeout TO DEFAULT")
+    except OperationalError as error:
+        if not isinstance(error.__cause__, QueryCanceled):
+            raise
+        raise TooSlow from error

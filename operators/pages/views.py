@@ -1,0 +1,134 @@
+"""Views of lists that people save: made from a list, opened by a link, deleted by their owner or an administrator."""
+
+from typing import Any
+
+from django import forms
+from django.apps import apps
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db import IntegrityError, transaction
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import get_object_or_404, redirect
+from django.views.decorators.http import require_POST
+
+from acts.models import Act
+from acts.recording import record
+from checks.wire.scrub import scrub
+from operators.admin.base import DeclaredAdmin, list_url
+from operators.models import SavedView
+from operators.pages import base
+
+# The longest query string of a view.
+MOST_CHARACTERS = 4000
+
+
+class ViewForm(forms.Form):
+    """What a list says of a view that somebody saves. query: the list's query string."""
+
+    name = forms.CharField(max_length=100)
+    of = forms.CharField(max_length=100)
+    query = forms.CharField(max_length=MOST_CHARACTERS)
+    is_shared = forms.BooleanField(required=False)
+
+
+class Refused(ValueError):
+    """The view can't be saved. The message says why, on one line."""
+
+
+@base.page
+@require_POST
+def save(request: HttpRequest) -> HttpResponse:
+    """Save a list as it is now under a name, and show it again."""
+    form = ViewForm(request.POST)
+    site = _site(request, request.POST.get("of", ""))
+    if form.data.get("is_shared") and not request.user.has_perm("operators.share_savedview"):
+        raise PermissionDenied
+    query = QueryDict(request.POST.get("query", "")[:MOST_CHARACTERS]).dict()
+    try:
+        view = _save(request, site, form, query)
+    except Refused as refused:
+        messages.error(request, f"The view was not saved: {scrub(str(refused))}")
+        known = {name: value for name, value in query.items() if not site.unknown(request, {name: value})}
+        return redirect(list_url(site.model, **known))
+    messages.success(request, f"The view {view.name} was saved.")
+    return redirect(list_url(site.model, **query))
+
+
+@base.page
+def follow(request: HttpRequest, pk: int) -> HttpResponse:
+    """The list as the view has it; a page that says so if the list has no more what it was made of."""
+    view = get_object_or_404(SavedView.objects.seen_by(request.user), pk=pk)
+    site = _site(request, view.of)
+    if unknown := site.unknown(request, view.query):
+        context = {
+            "view": view, "unknown": map(scrub, unknown), "list": list_url(site.model),
+            "what": site.opts.verbose_name_plural, "may_delete": view.is_deletable_by(request.user),
+        }  # fmt: skip
+        return base.render(request, "operators/view.html", view.name, **context)
+    return redirect(list_url(site.model, **view.query))
+
+
+@base.page
+@require_POST
+@transaction.atomic
+def delete(request: HttpRequest, pk: int) -> HttpResponse:
+    """Delete a view, and show its list."""
+    view = get_object_or_404(SavedView.objects.seen_by(request.user), pk=pk)
+    if not view.is_deletable_by(request.user):
+        raise PermissionDenied
+    record(Act.Verb.DELETE, _called(view), before=_told(view))
+    view.delete()
+    messages.success(request, f"The view {view.name} was deleted.")
+    return redirect(list_url(apps.get_model(view.of)))
+
+
+def seen(request: HttpRequest) -> list[SavedView]:
+    """The views that the user may follow, of all lists."""
+    return [view for view in SavedView.objects.seen_by(request.user) if _may_see(request, view.of)]
+
+
+def _save(request: HttpRequest, site: DeclaredAdmin, form: ViewForm, query: dict[str, Any]) -> SavedView:
+    if not form.is_valid():
+        raise Refused("; ".join(f"{name}: {errors[0]}" for name, errors in form.errors.items()))
+    if unknown := site.unknown(request, query):
+        raise Refused(f"{'; '.join(unknown)}.")
+    if any(scrub(text) != text for text in (form.cleaned_data["name"], *query.values())):
+        raise Refused("there is what looks like a secret in it, which views do not keep.")
+    of, name = site.opts.label_lower, form.cleaned_data["name"]
+    owner: Any = request.user
+    mine = SavedView.objects.filter(owner=owner, of=of)
+    if mine.count() >= SavedView.MOST:
+        raise Refused(f"you have {SavedView.MOST} views of this list. Delete one first.")
+    try:
+        with transaction.atomic():
+            view: SavedView = mine.create(
+                owner=owner, of=of, name=name, query=query, is_shared=form.cleaned_data["is_shared"]
+            )
+            record(Act.Verb.MAKE, _called(view), after=_told(view))
+    except IntegrityError:
+        raise Refused(f"you have a view {name} of this list. Delete it first, or choose another name.") from None
+    return view
+
+
+def _called(view: SavedView) -> str:
+    return f"view {view.name} of {apps.get_model(view.of)._meta.verbose_name_plural}"
+
+
+def _told(view: SavedView) -> dict[str, Any]:
+    return {"owner": view.owner.get_username(), "query": view.query, "shared": view.is_shared}
+
+
+def _site(request: HttpRequest, label: str) -> DeclaredAdmin:
+    """The list of this model, if the user may see it."""
+    if not _may_see(request, label):
+        raise Http404
+    site: Any = admin.site.get_model_admin(apps.get_model(label))
+    return site  # type: ignore[no-any-return]
+
+
+def _may_see(request: HttpRequest, label: str) -> bool:
+    try:
+        model = apps.get_model(label)
+    except (LookupError, ValueError):
+        return False
+    return admin.site.is_registered(model) and admin.site.get_model_admin(model).has_view_permission(request)
