@@ -325,7 +325,7 @@ def _pinned_there(plan: Plan) -> Iterator[str]:
 
 def _consequences(order: dict[str, Any]) -> Iterator[str]:
     """The effects of an order besides its moves, one sentence each."""
-    verb, also = order.get("verb"), order.get("also", ())
+    verb, also = order.get("verb", ""), order.get("also", ())
     if verb == "isolate":
         one, their = ("it is", "its node") if len(order["alone"]) == 1 else ("they are", "their nodes")
         yield f"Until {one} released, nothing else is placed on {their}."
