@@ -124,7 +124,9 @@ class ShownDeletions(_DjangoModelAdmin):
         _, _, needed, protected = self.get_deleted_objects(chosen, request)
         if needed or protected:
             raise PermissionDenied
-        if page := self.question(chosen).unanswered(request, list_url(self.model)):
+        if page := self.question(chosen).unanswered(
+            request, list_url(self.model), chosen[0] if len(chosen) == 1 else None
+        ):
             return page
         self.log_deletions(request, queryset)
         self.delete_queryset(request, queryset)
