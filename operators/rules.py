@@ -33,7 +33,10 @@ def delete(rules: Iterable[Rule | NodeRule]) -> str:
         for rule in rules:
             record(Act.Verb.DELETE, _named(rule), before=_told(rule))
             rule.delete()
-    return _apply(type(rules[0])) if rules else ""
+    if not rules:
+        return ""
+    kind = type(rules[0])
+    return _apply(kind) if kind is NodeRule else "What it kept away may go there from the next pass on."
 
 
 def _named(rule: Rule | NodeRule) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
-from checks.dispatcher.eligibility import read_snapshot
+from checks.dispatcher.eligibility import Snapshot, read_snapshot
 from checks.dispatcher.inventory import Candidate
 from checks.explain.aftermath import Aftermath, follow
 from checks.models.orders import Rule
@@ -22,11 +22,13 @@ class Effect(NamedTuple):
     """What follows a change of rules.
 
     after: what passes would do. nodes: how many nodes get other labels or limits. rules: a hash of all rules and of the change.
+    fills: whether no node would have room for one more config, where one has it now.
     """
 
     after: Aftermath
     nodes: int
     rules: str
+    fills: bool
 
     @property
     def seen(self) -> str:
@@ -54,10 +56,20 @@ def effect_of(kind: type[AnyRule], *, saved: AnyRule | None = None, deleted: Col
     else:
         nodes = _obeying(nodes, _changed(list(NodeRule.objects.order_by("pk")), saved, deleted))
     later = replace(now, rules=rules, nodes=nodes)
+    fills = _has_room(now) and not _has_room(later)
     return Effect(
         follow(now, later),
         sum(old != new for old, new in zip(now.nodes, later.nodes, strict=True)),
         hashlib.sha256(repr((fingerprint, kind.__name__, _written(saved), sorted(deleted))).encode()).hexdigest(),
+        fills,
+    )
+
+
+def _has_room(snapshot: Snapshot) -> bool:
+    """Whether some node would take one more config, of whichever check."""
+    return any(
+        snapshot.node_refusal(node) is None and (node.limit is None or snapshot.held[node.id] < node.limit)
+        for node in snapshot.nodes
     )
 
 

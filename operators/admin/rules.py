@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 from django.contrib import admin, messages
@@ -10,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 
 from checks.explain import ruling
 from checks.explain.aftermath import Aftermath
+from checks.models import Config
 from checks.models.orders import Rule
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import grouped_count, listed
@@ -18,6 +20,8 @@ from operators import rules
 from operators.admin.base import NotedAdmin, WithoutTransaction, list_url
 from operators.admin.plans import load_change, worse
 from operators.admin.questions import Question, ShownDeletions, moving_table
+
+_FILLS = "No node would have room for one more config: nothing new is placed, and the checks of a node that dies run nowhere."
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class RuleQuestion(Question):
 
     def agreed(self, seen: str) -> str | None:
         lost = self.effect.agreed(seen)
-        return None if lost is None else _word(self.chosen, lost) if self.word else ""
+        return None if lost is None else (_word(self.chosen, lost) or self.word) if self.word else ""
 
 
 @admin.register(Rule)
@@ -102,11 +106,11 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
         tables = (("Would run nowhere", after.lost), ("Moves", after.moves))
         return RuleQuestion(
             f"{verb} {listed([f'{rule}' for rule in chosen])}",
-            [_sentence(effect), *_notes(after)],
-            worse(after.peak, len(after.lost)),
+            [_sentence(effect), *_notes(after), *_of_none(saved)],
+            [*worse(after.peak, len(after.lost)), *([_FILLS] if effect.fills else [])],
             [moving_table(title, rows) for title, rows in tables if rows],
             effect.seen,
-            _word(chosen, len(after.lost)),
+            _word(chosen, len(after.lost)) or (str(effect.nodes) if effect.fills else ""),
             effect=effect,
             chosen=chosen,
         )
@@ -124,6 +128,16 @@ class NodeRuleAdmin(RuleAdmin):
     search_fields = ("pattern",)
     fields = ("pattern", "network", "node_type", "labels", "weight", "max_configs", "note")
     typed_field = "pattern"
+
+
+def _of_none(rule: Any) -> list[str]:
+    """A sentence about a rule that no config is of now: its pattern may be misspelt."""
+    if not isinstance(rule, Rule):
+        return []
+    names = Config.objects.order_by().values_list("name", flat=True).distinct()
+    if any(fnmatchcase(name, rule.check_pattern) for name in names):
+        return []
+    return [f"No config is of the checks {rule.check_pattern} now."]
 
 
 def _word(chosen: Sequence[Any], lost: int) -> str:

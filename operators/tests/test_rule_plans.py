@@ -157,3 +157,28 @@ def test_what_moves_anyway_is_no_effect_of_a_rule(client: Client) -> None:
     assert "1 config would move." in page
     assert "About to move anyway: 2 configs." in page
     assert ruling.effect_of(Rule, deleted=[Rule.objects.get().pk]).after.staying == 2
+
+
+def test_a_node_rule_that_leaves_no_room_is_made_only_by_typing_how_many_nodes_it_changes(client: Client) -> None:
+    fields = {"pattern": "*", "max_configs": "0", "labels": "{}", "weight": "1"}
+    page = shown(client, f"{NODE_RULES}add/", **fields)
+    assert "No node would have room for one more config" in page
+    assert "Type <strong>2</strong>" in page
+    seen = client.post(f"{NODE_RULES}add/", fields).context["seen"]
+    assert "type 2 to confirm it" in shown(client, f"{NODE_RULES}add/", **fields, seen=seen)
+    assert not NodeRule.objects.exists()
+    confirmed(client, f"{NODE_RULES}add/", **fields)
+    assert set(Node.objects.values_list("max_configs", flat=True)) == {0}
+    # What has no room already is not left without it by a rule.
+    assert "No node would have room" not in shown(client, f"{NODE_RULES}add/", **fields | {"pattern": "ash"})
+
+
+def test_a_rule_of_no_check_says_so(client: Client) -> None:
+    page = shown(client, f"{RULES}add/", **EVERYWHERE | {"check_pattern": "htp_check"})
+    assert "No config is of the checks htp_check now." in page
+    assert "No config is of" not in shown(client, f"{RULES}add/", **EVERYWHERE)
+
+
+def test_what_a_deleted_rule_kept_away_is_said_to_be_free(client: Client) -> None:
+    rule = Rule.objects.create(name="zones", required={"zone": "a"})
+    assert "What it kept away may go there" in confirmed(client, f"{RULES}{rule.pk}/delete/", post="yes")
