@@ -192,6 +192,9 @@ class _Folding:
         self._lost: dict[int, tuple[datetime, Story]] = {}
         # The configs of strict moves that no node gets yet: the same.
         self._waiting: dict[int, tuple[datetime, Story]] = {}
+        # Nodes that one order drains have one cause: that of its first node.
+        self._orders: dict[tuple[datetime, str], Cause] = {}
+        self._drained: dict[str, Cause] = {}
         # When nodes that expired were last heard, if that was noted.
         self._heard: dict[str, datetime | None] = {}
 
@@ -202,7 +205,7 @@ class _Folding:
             story.gap = max(story.gap, step.time - since) if step.to else story.gap
         # A config that is placed again belongs to the story in which it lost its node.
         if story is None or step.reason != _MOVE.REDISPATCHED:
-            story = self._story(cause_of_move(step), step.time)
+            story = self._story(self._cause_of(step), step.time)
         story.end = max(story.end, step.time)
         story.steps.append(step)
         story.first_move = story.first_move or step.id
@@ -236,7 +239,7 @@ class _Folding:
         return self._heard.get(step.source) or step.time - conf.NODE_EXPIRATION_TIMEOUT
 
     def count(self, older: Older) -> None:
-        story = self._story(cause_of_move(older), older.time)
+        story = self._story(self._cause_of(older), older.time)
         story.end = max(story.end, older.last)
         story.more += older.number
         story.first_move = story.first_move or older.id
@@ -244,9 +247,16 @@ class _Folding:
     def happen(self, event: Event) -> None:
         if event.kind == _EVENT.EXPIRED:
             self._heard[event.node] = event.heard_at
-        story = self._story(cause_of_event(event), event.time)
+        cause = cause_of_event(event)
+        if event.kind == _EVENT.DRAINING:
+            cause = self._drained[event.node] = self._orders.setdefault((event.time, event.cause), cause)
+        story = self._story(cause, event.time)
         story.end = max(story.end, event.time)
         story.events.append(event)
+
+    def _cause_of(self, step: LedgerLine | Older) -> Cause:
+        cause = cause_of_move(step)
+        return self._drained.get(cause.about, cause) if cause.kind == "drain" else cause
 
     def _story(self, cause: Cause, time: datetime) -> Story:
         story = self._open.get(cause)

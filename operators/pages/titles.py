@@ -34,7 +34,8 @@ def title(story: Story) -> str:
             # Each new order replaces the one before.
             orders = [event for event in story.events if event.cause]
             last = max(orders, key=lambda event: event.time).cause if orders else ""
-            return f"Drain of {about}{f' by {last}' if last else ''}"
+            drained = listed(story.nodes(_EVENT.DRAINING)) or about
+            return f"Drain of {drained}{f' by {last}' if last else ''}"
         case "sent":
             return f"Changes of {listed(story.sources) or 'the sources'}{by}"
         case _EVENT.CORDONED | _EVENT.UNCORDONED:

@@ -95,6 +95,19 @@ def test_a_drain_that_was_ordered_twice_is_told_by_its_last_order(client: Client
     assert told(client)[0].startswith("Drain of birch by otto:")
 
 
+def test_an_order_that_drains_several_nodes_is_one_story(client: Client) -> None:
+    hand_over()
+    dispatcher.schedule([sent("two")])
+    hand_over()
+    report("cedar")
+    Node.objects.filter(name__in=["ash", "birch"]).cordon(draining=True, actor="olga")
+    dispatcher.move_misplaced()
+    moved = Move.objects.filter(reason="drained")
+    assert set(moved.values_list("source_node", flat=True)) == {"ash", "birch"}
+    assert told(client)[0] == "Drain of ash and birch by olga: 2 configs moved once"
+    assert not any("Drain" in story for story in told(client)[1:])
+
+
 def lose_birch(heard_ago: float) -> None:
     """birch, which was last heard so many seconds ago, is lost, and its config finds a node eight seconds later."""
     hand_over()
