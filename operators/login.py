@@ -1,7 +1,7 @@
 """Login by name and password, and how long a session lasts."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import structlog
 from django.contrib import admin, auth
@@ -63,6 +63,11 @@ class Backend(ModelBackend):
 
 class LoginForm(AuthenticationForm):  # type: ignore[misc]
     """The login form. It says why a password was not checked."""
+
+    # Django's speaks of staff accounts. Which of it is the case is told to nobody.
+    error_messages: ClassVar[Any] = AuthenticationForm.error_messages | {
+        "invalid_login": "The name or the password is wrong, or the user has no role. Capital letters count."
+    }
 
     def clean(self) -> Any:
         try:

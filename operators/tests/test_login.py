@@ -151,7 +151,7 @@ def test_names_that_there_are_cost_as_much_as_those_that_there_are_not(hashed: l
         hashed.clear()
         answer = enter(Client(), name=name)
         assert (len(hashed), answer.status_code) == (1, 200), name
-        assert "Please enter the correct username and password" in answer.content.decode()
+        assert "The name or the password is wrong" in answer.content.decode()
 
 
 def test_what_is_kept_of_a_flood_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,5 +19,5 @@ def test_a_wrong_password_opens_nothing(strangers_page: Page) -> None:
     strangers_page.get_by_label("Username").fill("admin")
     strangers_page.get_by_label("Password").fill("a guess")
     strangers_page.get_by_role("button", name="Log in").click()
-    expect(strangers_page.get_by_text("Please enter the correct username and password")).to_be_visible()
+    expect(strangers_page.get_by_text("The name or the password is wrong")).to_be_visible()
     expect(strangers_page.get_by_role("navigation")).to_have_count(0)
