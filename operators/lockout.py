@@ -31,8 +31,8 @@ MOST_OF_NAME = 100
 MOST_OF_DEVICE = 10
 # The tries that a name still has from each network while it is tried from everywhere.
 MOST_OF_ATTACKED_PAIR = 1
-# The failures of a user that each process puts on record in an hour.
-MOST_ON_RECORD = 10
+# The failures that each process puts on record in an hour.
+MOST_ON_RECORD = 100
 
 DEVICE = f"{settings.COOKIE_PREFIX}device"
 DEVICE_AGE = 90 * 86_400
@@ -41,8 +41,7 @@ _LONGEST_NAME = 64
 
 log = structlog.get_logger()
 _refusals = RateLimit(10)
-# Of failures on record: {a user's name, or one for all other names: limit}.
-_failures: dict[str, RateLimit] = {}
+_failures = RateLimit(MOST_ON_RECORD, seconds=3600)
 
 
 class LockedOut(Exception):
@@ -115,7 +114,8 @@ class Attempt:
         # What was typed may be a password in the wrong field.
         is_known = get_user_model().objects.filter(username=self.name).exists()
         who = self.name if is_known else "no user's name"
-        more = _failures.setdefault(who, RateLimit(MOST_ON_RECORD, seconds=3600)).take()
+        # One limit for all names: another for those of users would tell by the time it takes which there are.
+        more = _failures.take()
         if more is not None:
             record(Act.Verb.FAIL, who, after={"more": more} if more else None)
         names = {self._device: "browser", self._pair: "name from this address", self._of_network: "address"}

@@ -117,7 +117,8 @@ class SavedView(models.Model):
     # The most of a user, in one list.
     MOST = 50
 
-    owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    # No constraint, so that an older version that does not know the table can delete users during an upgrade.
+    owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+", db_constraint=False)
     # The label of the list's model, as `checks.config`.
     of = models.CharField(max_length=100)
     name = models.CharField(max_length=100)

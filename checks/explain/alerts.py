@@ -322,9 +322,10 @@ def _of_checks(now: datetime) -> Iterator[Alert]:
         if count:
             text = cause.format(_checks(troubles))
             if kind == Kind.FAILING:
-                longest = troubles.order_by("since", "pk")[0]
-                put_handles_back([longest])
-                text = f"{text} {error_line(longest.last_error)}".strip()
+                # None of them may be left by now.
+                longest = list(troubles.order_by("since", "pk")[:1])
+                put_handles_back(longest)
+                text = " ".join(filter(None, (text, *(error_line(one.last_error) for one in longest))))
             yield Alert(kind, count, text, _rows(Config, trouble=str(kind)), now, since)
 
 

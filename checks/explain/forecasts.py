@@ -38,7 +38,8 @@ class Forecast(NamedTuple):
 def uncordon(names: Collection[str]) -> Forecast:
     """Return what follows when these nodes are given work again. Raises UnknownNode."""
     now = read_snapshot()
-    chosen = {now.named(name).name for name in names}
+    lost = set(Node.objects.lost().filter(name__in=names).values_list("name", flat=True))
+    chosen = {name if name in lost else now.named(name).name for name in names}
     opened = [
         node._replace(intake="open") if node.name in chosen and node.intake in _CLOSED else node for node in now.nodes
     ]
@@ -50,6 +51,7 @@ def uncordon(names: Collection[str]) -> Forecast:
             "It gets new checks again, and keeps what it has.",
             "They get new checks again, and keep what they have.",
         ),
+        *([f"{listed(sorted(lost))}: lost now, so that holds once it reports."] if lost else []),
         *([f"{grouped_count(after.staying, 'config')} about to move away would stay."] if after.staying else []),
         *_passes(after),
         _balancing("more to it" if len(chosen) == 1 else "more to them"),
@@ -98,18 +100,21 @@ def thaw() -> Forecast:
     return Forecast("End the freeze", [f"Balancing goes on: {_rounds()}.", told + peak], moves)
 
 
-def redispatch() -> Forecast:
-    """Return what placing the dangling configs now does: where each would go, and why others would go on dangling."""
+def redispatch(*, force: bool = False) -> Forecast:
+    """Return what placing the dangling configs now does: where each would go, and why others would go on dangling.
+
+    force: without the warm-up, and the limit of configs that a node gets at once.
+    """
     waiting = Config.objects.dangling().filter(node_name="").order_by("dangling_since", "pk")
     rows = list(waiting.values_list("pk", "name", "former_node"))
-    snapshot = read_snapshot(ceiling=pile_up_ceiling(), cold=True)
+    snapshot = read_snapshot(ceiling=math.inf if force else pile_up_ceiling(), cold=True)
     entries = light_entries([(pk, name, None) for pk, name, _ in rows], snapshot)
     for entry, (_, _, former) in zip(entries, rows, strict=True):
         entry.near = former
     placed = [(entry, snapshot.choose(entry)) for entry in entries]
     moves = [Moving(one.id, one.name, "", snapshot.by_id[to].name) for one, to in placed if to is not None]
     sentences = [f"{grouped_count(len(moves), 'config')} would get a node." if moves else "None would get a node now."]
-    if Hearing.objects.filter(warmup=True).exists():
+    if not force and Hearing.objects.filter(warmup=True).exists():
         sentences.append("The warm-up is not over: until then none is placed, so that nothing moves twice.")
     if left := [entry for entry, to in placed if to is None]:
         sentences.append(f"{grouped_count(len(left), 'config')} would go on dangling.")

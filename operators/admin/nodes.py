@@ -264,7 +264,8 @@ class NodeAdmin(ReadOnlyAdmin):
         if lost:
             # Before: it takes several transactions.
             record(Act.Verb.FORGET, listed(lost), nodes=lost)
-        if forgotten := chosen.forget():
+        # Only those that were asked about: another may have been lost since.
+        if forgotten := Node.objects.filter(name__in=lost).forget():
             messages.success(request, f"{grouped_count(forgotten, 'node')} forgotten.")
         if kept:
             record(Act.Verb.REFUSE, f"forget {listed(kept)}", reason="not lost", nodes=kept)

@@ -25,6 +25,7 @@ from clusteragent.lib.words import listed, plain_count
 from operators import tokens
 from operators.admin.base import DeclaredAdmin, example
 from operators.admin.questions import Question, ShownDeletions
+from operators.models import SavedView
 from operators.roles import MEANINGS, Role
 
 # Remove what libraries registered. A Schedule of django-q2 would run any function that its author names.
@@ -119,7 +120,9 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
 
     def lost_with(self, obj: User) -> str:
         tokens = plain_count(AuthToken.objects.filter(user=obj).count(), "token")
-        return f"User {obj} is logged out and can't log in any more, and {tokens} of it can't call any more."
+        shared = SavedView.objects.filter(owner=obj, is_shared=True).count()
+        views = f" {plain_count(shared, 'view')} that others see, too, is deleted with it." if shared else ""
+        return f"User {obj} is logged out and can't log in any more, and {tokens} of it can't call any more.{views}"
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
         with transaction.atomic():

@@ -380,7 +380,8 @@ def _closing(order: dict[str, Any]) -> Sequence[str]:
 
 def left_over(closed: Collection[str]) -> Sequence[str]:
     """What it means, in words that are shown in red, if these nodes get nothing new; nothing if others take work."""
-    if Node.objects.accepting().exclude(name__in=closed).exists():
+    accepting = Node.objects.accepting()
+    if accepting.exclude(name__in=closed).exists() or not accepting.exists():
         return ()
     return ("No node would take work then: nothing new is placed, and the checks of a node that dies run nowhere.",)
 

@@ -20,7 +20,7 @@ from checks.explain.aftermath import Moving
 from checks.explain.forecasts import Forecast
 from checks.models import Config
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import plain_count
+from clusteragent.lib.words import grouped_count, plain_count
 from operators.admin.base import Table, first_of, link, list_url
 
 MOST_LISTED = 100
@@ -50,12 +50,16 @@ class Question:
         try:
             forecast = foresee()
         except REFUSALS as refusal:
-            record_refusal("an order", refusal)
+            record_refusal(button.lower(), refusal)
             raise
+        lost = sum(bool(one.source) and not one.to for one in forecast.moves)
+        nowhere = f"{grouped_count(lost, 'config')} would run nowhere."
         tables = [moving_table("What would move", forecast.moves)] if forecast.moves else []
-        seen = hashlib.sha256(repr(sorted(map(str, about))).encode()).hexdigest()
-        sentences = [scrub(one) for one in forecast.sentences]
-        return cls(scrub(forecast.what), sentences, tables=tables, seen=seen, button=button)
+        seen = hashlib.sha256(repr((sorted(map(str, about)), lost)).encode()).hexdigest()
+        # That is said in red.
+        sentences = [scrub(one) for one in forecast.sentences if one != nowhere]
+        worse, word = ([nowhere], str(lost)) if lost else ([], "")
+        return cls(scrub(forecast.what), sentences, worse, tables, seen, word, button)
 
     def agreed(self, seen: str) -> str | None:
         """Return the word that must be typed by somebody who has seen this; None if it is not what is asked now."""

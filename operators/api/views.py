@@ -509,6 +509,7 @@ class FreezeViewSet(mixins.CreateModelMixin, mixins.DestroyModelMixin, DetailVie
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """End the freeze; it stays listed. A dry run answers what would follow."""
         freeze = self.get_object()
+        self._require_in_force(freeze)
         told = self.forecast_or_act("detail", forecasts.thaw, lambda: self.perform_destroy(freeze))
         return told or Response(status=status.HTTP_204_NO_CONTENT)
 
@@ -518,11 +519,14 @@ class FreezeViewSet(mixins.CreateModelMixin, mixins.DestroyModelMixin, DetailVie
         serializer.instance = freezes.freeze(actor=actor, **serializer.validated_data)
 
     def perform_destroy(self, instance: Freeze) -> None:
-        """End the freeze; it stays listed. Raises Conflict when it is over already."""
+        """End the freeze; it stays listed."""
+        freezes.thaw(actor=self.request.user.get_username())
+
+    def _require_in_force(self, instance: Freeze) -> None:
+        """Raise Conflict when it is over already."""
         if not Freeze.objects.in_force().filter(pk=instance.pk).exists():
             record(Act.Verb.REFUSE, f"end {instance}", reason="it is over already")
             raise Conflict({"detail": "It is over already."})
-        freezes.thaw(actor=self.request.user.get_username())
 
 
 class PlanViewSet(DetailViewSet):

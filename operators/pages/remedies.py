@@ -135,6 +135,8 @@ def _quarantined() -> list[int]:
 
 def _about(kind: str) -> list[int]:
     """The rows that a remedy is about, if others of them are another question."""
+    if kind == Kind.FROZEN:
+        return list(freezes.Freeze.objects.in_force().values_list("pk", flat=True))
     return _quarantined() if kind == Kind.QUARANTINED else []
 
 

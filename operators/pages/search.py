@@ -114,7 +114,7 @@ def _filtered(query: str, exact: bool, refused: list[str]) -> Iterable[Group]:
         ("Configs", configs, CONFIG_WORDS, lambda rows, text: rows.containing(text, exact=exact)),
         ("Nodes", nodes.order_by("name"), NODE_WORDS, lambda rows, text: rows.filter(name__icontains=text)),
     )
-    errors = []
+    errors, asked = [], 0
     for title, rows, words, free in bars:
         try:
             if not any(term.word for term in parse(query, words)):
@@ -122,6 +122,7 @@ def _filtered(query: str, exact: bool, refused: list[str]) -> Iterable[Group]:
         except BadQuery:
             # It is text, or for the other bar.
             continue
+        asked += 1
         try:
             found = matching(rows, query, words, free)[: MOST + 1]
         except BadQuery as error:
@@ -129,7 +130,7 @@ def _filtered(query: str, exact: bool, refused: list[str]) -> Iterable[Group]:
             continue
         hits = [Hit(row_url(one), str(one), one.pk if isinstance(one, Config) else None) for one in found]
         yield Group(f"{title} that fit the filter", hits[:MOST], list_url(rows.model, q=query))
-    if len(errors) == len(bars):
+    if asked and len(errors) == asked:
         refused += errors
 
 

@@ -9,7 +9,7 @@ from checks.models import Move
 from clusteragent.lib import conf
 from clusteragent.lib.words import duration, grouped, grouped_count, listed
 from nodes.models import NodeEvent
-from operators.pages.stories import Story
+from operators.pages.stories import Event, Story
 
 _MOVE, _EVENT = Move.Reason, NodeEvent.Kind
 # What says where a node is after it.
@@ -89,7 +89,9 @@ class _Turnover(NamedTuple):
         joined = sorted(event.time for event in story.events if event.kind == _EVENT.REGISTERED and event.node in came)
         taken = min(len(gone - dead), len(joined))
         rest, revived = joined[taken:], 0
-        for silent in sorted((_silent_since(story, node) for node in dead), reverse=True):
+        # The last of each node: they come by time.
+        expired = {event.node: event for event in story.events if event.kind == _EVENT.EXPIRED}
+        for silent in sorted((_silent_since(event) for node, event in expired.items() if node in dead), reverse=True):
             if rest and rest[-1] >= silent:
                 rest.pop()
                 revived += 1
@@ -101,11 +103,8 @@ class _Turnover(NamedTuple):
         return bool(self.replaced) or len(self.restarted) > 1
 
 
-def _silent_since(story: Story, node: str) -> datetime:
+def _silent_since(event: Event) -> datetime:
     """Since when a node that expired is silent, as far as is known."""
-    event = max(
-        (one for one in story.events if (one.node, one.kind) == (node, _EVENT.EXPIRED)), key=lambda one: one.time
-    )
     return event.heard_at or event.time - conf.NODE_EXPIRATION_TIMEOUT
 
 

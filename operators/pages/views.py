@@ -73,7 +73,7 @@ def follow(request: HttpRequest, pk: int) -> HttpResponse:
 @transaction.atomic
 def delete(request: HttpRequest, pk: int) -> HttpResponse:
     """Delete a view, and show its list."""
-    view = get_object_or_404(SavedView.objects.seen_by(request.user), pk=pk)
+    view = get_object_or_404(SavedView.objects.seen_by(request.user).select_for_update(of=("self",)), pk=pk)
     if not view.is_deletable_by(request.user):
         raise PermissionDenied
     record(Act.Verb.DELETE, _called(view), before=_told(view))
@@ -90,6 +90,8 @@ def seen(request: HttpRequest) -> list[SavedView]:
 def _save(request: HttpRequest, site: DeclaredAdmin, form: ViewForm, query: dict[str, Any]) -> SavedView:
     if not form.is_valid():
         raise Refused("; ".join(f"{name}: {errors[0]}" for name, errors in form.errors.items()))
+    if any("\0" in text for text in query.values()):
+        raise Refused("there is a null character in it.")
     if unknown := site.unknown(request, query):
         raise Refused(f"{'; '.join(unknown)}.")
     if any(scrub(text) != text for text in (form.cleaned_data["name"], *query.values())):

@@ -143,6 +143,17 @@ def test_cordon_and_uncordon_say_who_did_it(operator: Client, trees: None) -> No
     assert list(events) == [NodeEvent.Kind.UNCORDONED, NodeEvent.Kind.CORDONED]
 
 
+def test_a_lost_node_among_others_is_uncordoned_too(operator: Client, trees: None) -> None:
+    report("oak")
+    Node.objects.filter(name__in=["ash", "birch"]).cordon()
+    Heartbeat.objects.filter(node__name="ash").delete()
+    keys = list(Node.objects.filter(name__in=["ash", "birch"]).values_list("pk", flat=True))
+    page = operator.post(LIST, {"action": "uncordon", "_selected_action": keys}).content.decode()
+    assert "ash: lost now, so that holds once it reports." in page
+    assert "uncordoned." in confirmed(operator, LIST, action="uncordon", _selected_action=keys)
+    assert set(Node.objects.filter(name__in=["ash", "birch"]).values_list("schedulable", flat=True)) == {True}
+
+
 def test_uncordoning_ends_a_drain(operator: Client, pair: None) -> None:
     Node.objects.filter(name="ash").cordon(draining=True)
     assert "1 node uncordoned." in uncordoned(operator, "ash")

@@ -10,12 +10,16 @@ from knox.models import AuthToken
 
 from acts.models import Act
 from checks import dispatcher
+from checks.explain import forecasts
+from checks.explain.aftermath import Moving
+from checks.explain.forecasts import Forecast
 from checks.models import Config, freezes
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pin, Rule
 from checks.tests.cast import owners, report, sent, silence
 from checks.tests.operators import CONFIGS, act_confirmed, config, confirmed, superuser
-from nodes.models import Node
+from nodes.models import Heartbeat, Node
+from operators.admin.questions import Question
 from operators.roles import Role
 from operators.tests.cast import having, user
 
@@ -205,3 +209,33 @@ def test_dispatching_has_a_dry_run_as_a_command(client: Client, capsys: Any) -> 
     out = capsys.readouterr().out
     assert "None would get a node now.\n2 configs would go on dangling.\n" in out
     assert not Act.objects.exists()
+
+
+def test_what_would_run_nowhere_is_red_and_its_number_must_be_typed(client: Client) -> None:
+    moves = [Moving(config(key).pk, "http_check", "ash", "") for key in ("shop", "mail")]
+    said = ["Others may come.", "2 configs would run nowhere."]
+    question = Question.of(lambda: Forecast("Release", said, moves), "Release", [1])
+    assert (question.worse, question.word, question.sentences) == (["2 configs would run nowhere."], "2", said[:1])
+    # One more than was seen is another question.
+    more = Question.of(lambda: Forecast("Release", said, [*moves, moves[0]]), "Release", [1])
+    assert more.agreed(question.seen) is None
+
+
+def test_a_node_that_was_lost_meanwhile_is_not_forgotten_unasked(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ash", "birch"):
+        silence(name)
+    dispatcher.expire_nodes(force=True)
+    report("birch")
+    keys = list(Node.objects.values_list("pk", flat=True))
+    foresee = forecasts.forget
+
+    def lose_birch(names: Any) -> Forecast:
+        Heartbeat.objects.filter(node__name="birch").delete()
+        return foresee(names)
+
+    seen = client.post(NODES, {"action": "forget", "_selected_action": keys}).context["seen"]
+    monkeypatch.setattr(forecasts, "forget", lose_birch)
+    client.post(NODES, {"action": "forget", "_selected_action": keys, "seen": seen})
+    assert set(Node.objects.values_list("name", flat=True)) == {"birch"}

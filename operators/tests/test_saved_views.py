@@ -133,6 +133,7 @@ def test_the_owner_or_an_administrator_deletes_a_view() -> None:
         ({"query": "owner=nobody"}, "there is no owner nobody."),
         ({"query": "o=-shape"}, "there is no column shape to sort by."),
         ({"query": "q=colour:red"}, "there is no filter colour:"),
+        ({"query": "check=%00"}, "there is a null character in it."),
         ({"query": "q=state:ill"}, "state: there is no ill"),
         ({"name": "postgres://u:hunter2@db"}, "there is what looks like a secret in it"),
         ({"query": "q=%22postgres://u:hunter2@db%22"}, "there is what looks like a secret in it"),

@@ -192,3 +192,8 @@ def test_what_fits_no_filter_is_text(client: Client) -> None:
     assert list(found(client, "db-07:5432")) == ["Text of a config"]
     page = client.get("/admin/search/", {"q": "state:ill"}).content.decode()
     assert "state: there is no ill" in page
+
+
+@pytest.mark.parametrize("query", ["type:bogus", "state:bogus tag:env:prod"])
+def test_a_bad_value_of_a_word_that_one_list_has_is_said(client: Client, query: str) -> None:
+    assert "As a filter it is not understood." in client.get("/admin/search/", {"q": query}).content.decode()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.contrib import admin
+from django.apps import apps
 from django.urls import URLPattern, URLResolver, get_resolver
 from playwright.sync_api import Page
 
@@ -23,6 +23,8 @@ NO_PAGES = {
     "nodes/node/<int:pk>/loss/": "a part of a node's page",
     "nodes/domain-loss/": "a part of Map",
     "completions/(?P<rows>configs|nodes)/$": "data",
+    "operators/savedview/save/": "takes forms",
+    "operators/savedview/<int:pk>/delete/": "takes forms",
     "checks/plan/<int:pk>/apply/": "takes forms",
     "checks/plan/<int:pk>/undo/": "takes forms",
     "checks/config/remarks/": "data",
@@ -71,13 +73,16 @@ _FURNITURE = """
         VALUES ('lab-*', '', '{"zone": "lab"}', 'admin', 'furniture');
     INSERT INTO knox_authtoken (digest, token_key, created, expiry, user_id)
         SELECT repeat('0', 128), 'furniture', now(), now() + interval '90 days', id FROM auth_user WHERE username = 'admin';
+    INSERT INTO operators_savedview (owner_id, of, name, query, is_shared)
+        SELECT id, 'checks.config', 'furniture', '{"gone": "1"}', false FROM auth_user WHERE username = 'admin';
     INSERT INTO nodes_node (name, labels, config_version) VALUES ('dove', '{}', 7)
 """
 _CLEARED = """
     DELETE FROM checks_pin WHERE note = 'furniture'; DELETE FROM checks_pause WHERE note = 'furniture';
     DELETE FROM checks_isolation WHERE note = 'furniture'; DELETE FROM checks_freeze WHERE note = 'furniture';
     DELETE FROM checks_rule WHERE note = 'furniture'; DELETE FROM nodes_noderule WHERE note = 'furniture';
-    DELETE FROM knox_authtoken WHERE token_key = 'furniture'; DELETE FROM nodes_node WHERE name = 'dove'
+    DELETE FROM knox_authtoken WHERE token_key = 'furniture';
+    DELETE FROM operators_savedview WHERE name = 'furniture'; DELETE FROM nodes_node WHERE name = 'dove'
 """
 
 
@@ -114,7 +119,7 @@ def page_of(cluster: Cluster, address: str) -> str:
     if not _ROW.search(address):
         return address
     label, name = address.split("/")[2:4]
-    [model] = [one for one in admin.site._registry if one._meta.app_label == label and one._meta.model_name == name]
+    model = apps.get_model(label, name)
     key = model._meta.pk.column
     rows = cluster.ask(f"SELECT {key} FROM {model._meta.db_table} ORDER BY {key} DESC LIMIT 1")
     assert rows, f"there is no {name}"

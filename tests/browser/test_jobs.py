@@ -127,6 +127,7 @@ def test_undo_the_last_rebalance(page: Page, cluster: Cluster) -> None:
     wait_for("it is empty", lambda: not cluster.runs("cedar"), PATIENCE)
     page.goto(f"/admin/nodes/node/{cluster.number_of_node('cedar')}/change/")
     page.get_by_role("button", name="Uncordon").click()
+    page.get_by_role("button", name="Uncordon", exact=True).click()
     _settle(cluster)
     before = _placed(cluster)
 

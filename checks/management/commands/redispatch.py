@@ -19,7 +19,9 @@ class Command(ActingCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["dry_run"]:
-            commandline.show_forecast(self, options | {"json": False}, forecasts.redispatch)
+            commandline.show_forecast(
+                self, options | {"json": False}, lambda: forecasts.redispatch(force=options["force"])
+            )
             return
         moves = dispatcher.redispatch(force=options["force"], actor=commandline.actor())
         for move in moves:
