@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -28,7 +28,8 @@ from unfold.views import ChangeList
 from checks.explain.alerts import Alert, Target
 from checks.models import Config
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import ago, moment
+from clusteragent.lib.database import bulk
+from clusteragent.lib.words import ago, grouped, moment
 from operators.models import SavedView
 from operators.queries import Word, matching
 from operators.terms import BadQuery, parse, written
@@ -37,6 +38,8 @@ TABLE_ROWS = 20
 # So much of an error is shown in lists.
 MOST_ERROR_WORDS = 12
 LAST_PAGE = 1_000_000
+# The milliseconds that a page spends on counting the rows of its list.
+MOST_COUNTING = 100
 
 
 def row_url(row: Model) -> str:
@@ -222,7 +225,7 @@ class DeclaredChangeList(ChangeList):
 
 
 class UncountedChangeList(DeclaredChangeList):
-    """A list that reads one row more than it shows, to know whether a page follows: a count would cost more than the page."""
+    """A list that reads one row more than it shows, to know whether a page follows: a count may cost more than the page."""
 
     def get_results(self, request: HttpRequest) -> None:
         if not 1 <= self.page_num <= LAST_PAGE:
@@ -241,6 +244,24 @@ class UncountedChangeList(DeclaredChangeList):
         self.full_result_count = self.result_count  # so that no page shows a total
         self.show_full_result_count = self.can_show_all = self.multi_page = False
         self.show_admin_actions = True
+
+    @cached_property
+    def total(self) -> str:
+        """How many rows fit, and of a filtered list how many there are: `26, 548 in all`. Empty where counting takes too long."""
+        fitting = _counted(self.queryset)
+        if fitting is None:
+            return ""
+        whole = _counted(self.root_queryset) if self.chips else None
+        return grouped(fitting) if whole is None else f"{grouped(fitting)}, {grouped(whole)} in all"
+
+
+def _counted(rows: QuerySet[Any]) -> int | None:
+    """How many rows there are; None if counting takes too long."""
+    try:
+        with bulk.within(MOST_COUNTING):
+            return rows.count()
+    except bulk.TooSlow:
+        return None
 
 
 # The most characters and words of a search that are used.

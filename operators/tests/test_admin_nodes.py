@@ -275,11 +275,10 @@ def test_events_are_found_by_node_and_by_day(operator: Client, trees: None) -> N
     assert operator.get(events + "add/").status_code == 403
 
 
-def test_a_later_page_is_reached_without_counting(operator: Client) -> None:
+def test_a_later_page_is_reached_by_its_number(operator: Client) -> None:
     Node.objects.bulk_create(Node(name=f"n{number:03}") for number in range(201))
     first, last = operator.get(LIST), operator.get(LIST + "?p=3")
-    assert "1 to 100" in first.content.decode()
-    assert "of 201" not in first.content.decode()
+    assert "1 to 100 of 201" in first.content.decode()
     assert [node.name for node in last.context["cl"].result_list] == ["n200"]
     assert "201 to 201 of 201" in last.content.decode()
 
@@ -296,11 +295,11 @@ def test_a_list_takes_as_many_queries_for_many_rows_as_for_few(
     for number in range(5):
         note_heartbeat(f"n{number}", last_change=0)
     operator.get(LIST)
-    with django_assert_num_queries(19):
+    with django_assert_num_queries(24):
         operator.get(LIST)
     Node.objects.bulk_create(Node(name=f"m{number}") for number in range(200))
     Heartbeat.objects.bulk_create(Heartbeat(node=node) for node in Node.objects.lost())
-    with django_assert_num_queries(19):
+    with django_assert_num_queries(24):
         operator.get(LIST)
 
 

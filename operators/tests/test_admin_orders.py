@@ -605,7 +605,7 @@ def test_a_list_takes_as_many_queries_for_many_rows_as_for_few(
 
     order(range(4))
     client.get(url)
-    with django_assert_max_num_queries(20) as few:
+    with django_assert_max_num_queries(27) as few:
         client.get(url)
     number = len(few)
     order(range(4, 40))

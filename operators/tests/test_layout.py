@@ -5,8 +5,11 @@ from html import unescape
 
 import pytest
 from django.contrib import admin
+from django.db.models import FloatField, Func, Value
 
+from checks.tests.cast import report
 from checks.tests.operators import superuser
+from operators.admin import base
 from operators.admin.base import list_url
 
 pytestmark = pytest.mark.django_db
@@ -58,3 +61,20 @@ def test_icons_are_hidden_from_screen_readers_without_a_script(page: str) -> Non
     assert icons
     # What a script fills in has one of these, too; `after:` is no element of its own.
     assert [icon for icon in icons if "aria-hidden" not in icon and "after:material" not in icon] == []
+
+
+def test_a_list_says_how_many_of_how_many_fit(warm: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    report(*(f"runner-{number}" for number in range(120)), "ash")
+    client = superuser()
+
+    def foot(query: str = "") -> str:
+        text = client.get(f"/admin/nodes/node/{query}").content.decode()
+        return " ".join(re.findall(r"<span>(\d+ to \d+.*?)</span>", text))
+
+    assert foot() == "1 to 100 of 121"
+    assert foot("?p=2") == "101 to 121 of 121"
+    assert foot("?q=ash") == "1 to 1 of 1, 121 in all"
+    counted, slow = base._counted, Func(Value(0.1), function="pg_sleep", output_field=FloatField())
+    monkeypatch.setattr(base, "MOST_COUNTING", 1)
+    monkeypatch.setattr(base, "_counted", lambda rows: counted(rows.annotate(slow=slow).filter(slow=None)))
+    assert foot() == "1 to 100"

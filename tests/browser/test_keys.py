@@ -74,3 +74,17 @@ def test_icons_are_not_read_aloud(page: Page) -> None:
     page.goto("/admin/checks/config/")
     expect(page.get_by_role("link", name="Now", exact=True)).to_be_visible()
     expect(page.locator(".material-symbols-outlined:not([aria-hidden=true])")).to_have_count(0)
+
+
+def test_r_loads_the_page_anew_but_not_while_one_writes(page: Page, cluster: Cluster) -> None:
+    page.goto("/admin/nodes/node/")
+    expect(page.get_by_text(re.compile(r"As of \d\d:\d\d:\d\d UTC"))).to_be_visible()
+    page.evaluate("window.before = true")
+    page.get_by_role("searchbox").first.fill("bir")
+    page.keyboard.press("r")
+    assert page.evaluate("window.before")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("r")
+    page.wait_for_function("window.before === undefined")
+    expect(page).to_have_url(re.compile(r"/admin/nodes/node/$"))
+    expect(page.get_by_role("link", name="birch").first).to_be_visible()

@@ -1,4 +1,4 @@
-// Keys that lead somewhere: / searches, ? lists them, g and a letter open a page. They do nothing while somebody writes.
+// Keys that lead somewhere: / searches, r loads the page anew, ? lists them, g and a letter open a page. They do nothing while somebody writes.
 "use strict";
 
 // Milliseconds that g waits for its letter.
@@ -24,6 +24,9 @@ document.addEventListener("keydown", (event) => {
     } else if (event.key === "?" && !dialog.open) {
         event.preventDefault();
         dialog.showModal();
+    } else if (event.key === "r" && !dialog.open) {
+        event.preventDefault();
+        document.getElementById("page-refresh").click();
     } else if (event.key === "/" && !dialog.open) {
         const box = document.querySelector("form[role=search] input");
         if (box) {
