@@ -186,6 +186,7 @@ UNFOLD = {
         lambda _: static("clusteragent/stale.js"),
         lambda _: static("clusteragent/copy.js"),
         lambda _: static("clusteragent/keys.js"),
+        lambda _: static("clusteragent/times.js"),
         lambda _: static("clusteragent/hints.js"),
     ],
     "STYLES": [lambda _: static("clusteragent/colors.css"), lambda _: static("clusteragent/admin.css")],

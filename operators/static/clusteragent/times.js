@@ -1,0 +1,108 @@
+// Shows times in the browser's zone instead of UTC, where somebody wants that. What one types, and what is quoted, stays as it is.
+"use strict";
+
+const ZONE = "clusteragent.zone";
+// What the head of the sidebar says.
+const IN_UTC = "all times are UTC";
+const CLOCK = /\d\d:\d\d(:\d\d)?/;
+const MOMENT = /^(\d{4}-\d\d-\d\d) (\d\d:\d\d(?::\d\d)?)$/;
+const TOLD = /(?:(\d{4}-\d\d-\d\d) )?\b(\d\d:\d\d(?::\d\d)?) UTC\b/g;
+// The words of others: errors, configs, what was recorded.
+const QUOTED = "pre, code, textarea, input, select, script, style, blockquote, .ace_editor, .field-last_error";
+
+function part(time, options) {
+    return new Intl.DateTimeFormat("en-GB", options).format(time);
+}
+
+function zone(time) {
+    const parts = new Intl.DateTimeFormat("en-GB", {timeZoneName: "short"}).formatToParts(time);
+    return parts.find((one) => one.type === "timeZoneName").value;
+}
+
+function clock(time, shape) {
+    const seconds = shape.length > 5 ? {second: "2-digit"} : {};
+    return part(time, {hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...seconds});
+}
+
+function day(time) {
+    return ["getFullYear", "getMonth", "getDate"]
+        .map((name) => String(time[name]() + (name === "getMonth")).padStart(2, "0")).join("-");
+}
+
+// A time without its date is of today, by the clock of the browser.
+function told(text) {
+    return text.replace(TOLD, (_, date, shape) => {
+        const time = new Date(`${date || new Date().toISOString().slice(0, 10)}T${shape}Z`);
+        return `${date ? `${day(time)} ` : ""}${clock(time, shape)} ${zone(time)}`;
+    });
+}
+
+function moment(text) {
+    const found = MOMENT.exec(text.trim());
+    if (!found) {
+        return told(text);
+    }
+    const time = new Date(`${found[1]}T${found[2]}Z`);
+    return `${day(time)} ${clock(time, found[2])} ${zone(time)}`;
+}
+
+function marked(element) {
+    const time = new Date(element.dateTime);
+    const shape = CLOCK.exec(element.textContent);
+    if (shape && !Number.isNaN(time.getTime())) {
+        const date = /^\d+ \S+ /.test(element.textContent) ? `${part(time, {day: "numeric", month: "short"})} ` : "";
+        element.textContent = `${date}${clock(time, shape[0])}`;
+    }
+    element.title = moment(element.title || element.dateTime.slice(0, 19).replace("T", " "));
+}
+
+function localise(root) {
+    const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+    const texts = [];
+    while (walker.nextNode()) {
+        const parent = walker.currentNode.parentElement;
+        if (parent && !parent.closest(`${QUOTED}, time`) && CLOCK.test(walker.currentNode.data)) {
+            texts.push(walker.currentNode);
+        }
+    }
+    for (const text of texts) {
+        text.data = moment(text.data);
+    }
+    for (const element of root.querySelectorAll("time[datetime]")) {
+        marked(element);
+    }
+}
+
+function isLocal() {
+    return localStorage.getItem(ZONE) === "local";
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+    const main = document.getElementById("page-main");
+    const button = document.getElementById("page-zone");
+    if (!main || !button) {
+        return;
+    }
+    const own = zone(new Date());
+    button.hidden = false;
+    button.textContent = isLocal() ? own : "UTC";
+    button.title = isLocal() ? `Times are of your zone, ${own}. Show UTC` : `All times are UTC. Show those of your zone, ${own}`;
+    button.addEventListener("click", () => {
+        localStorage.setItem(ZONE, isLocal() ? "utc" : "local");
+        location.assign(location.href);
+    });
+    if (isLocal()) {
+        localise(main);
+        for (const element of document.querySelectorAll("nav *, aside *")) {
+            if (!element.childElementCount && element.textContent.includes(IN_UTC)) {
+                element.textContent = element.textContent.replace(IN_UTC, `times are ${own}`);
+            }
+        }
+    }
+});
+
+document.addEventListener("htmx:afterSettle", ({detail}) => {
+    if (isLocal()) {
+        localise(detail.elt);
+    }
+});
