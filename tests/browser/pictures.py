@@ -15,8 +15,13 @@ STORED = Path(__file__).parents[1] / "data" / "pictures"
 IS_RENEWING = os.environ.get("PICTURES") == "renew"
 # A stored picture is so many times smaller than the page.
 SCALE = 4
-# What differs by more than so much of 255 in one colour differs, and so much of a picture may.
-CONTRAST, TOLERANCE = 40, 0.005
+# Letters as they were drawn where the pictures were made. Another browser, other fonts or other settings of them draw others.
+LETTERS = STORED.parent / "letters.png"
+WORDS = (
+    "<p style='font: 16px sans-serif'>Hamburgefonstiv 0123</p><p style='font: 13px monospace'>Hamburgefonstiv 0123</p>"
+)
+# What differs by more than so much of 255 in one colour differs, and so much of a picture may: more where letters are others.
+CONTRAST, TOLERANCE, TOLERANCE_OF_OTHERS = 40, 0.005, 0.04
 
 # What is another at each visit looks the same: numbers, times, names of nodes, and whatever is drawn from numbers.
 STILL = """async () => {
@@ -33,9 +38,10 @@ STILL = """async () => {
         node.data = node.data.replace(/\\b(ash|birch|cedar)\\b/g, 'birch').replace(/[0-9][0-9.:\\u202f-]*/g, '0')
             .replace(/\\b0\\s(ms|s|min|h|d)\\b/g, '0 s').replace(months, 'May');
     }
-    for (const drawn of document.querySelectorAll('canvas, svg, progress, figcaption, .pages-bar, .strip, input[type^=date]')) {
-        drawn.style.visibility = 'hidden';
-    }
+    const drawn = 'canvas, svg, progress, figcaption, .pages-bar, .strip, input[type^=date]';
+    // All letters but these are of fonts that pages bring along.
+    const ofTheSystem = 'pre, code, kbd, .font-mono, .ace_editor';
+    for (const element of document.querySelectorAll(`${drawn}, ${ofTheSystem}`)) element.style.visibility = 'hidden';
     // Loads become known one by one.
     for (const cell of document.querySelectorAll('.field-load, .field-run_time')) cell.replaceChildren();
     await document.fonts.ready;
@@ -72,6 +78,12 @@ class Gallery:
 
     def __init__(self, desk: Page) -> None:
         self._desk = desk
+        desk.set_content(WORDS)
+        letters = desk.screenshot(clip={"x": 0, "y": 0, "width": 300, "height": 100})
+        if IS_RENEWING:
+            LETTERS.write_bytes(letters)
+        are_alike = self._desk.evaluate(DIFFERENCE, [_url(letters), _url(LETTERS.read_bytes()), CONTRAST]) == 0
+        self.tolerance = TOLERANCE if are_alike else TOLERANCE_OF_OTHERS
 
     def taken(self, page: Page) -> bytes:
         """A small picture of what the page shows, once it is at rest."""

@@ -113,7 +113,7 @@ def test_a_page_looks_as_its_picture_does(page: Page, gallery: Gallery, addresse
         return
     share = gallery.difference(picture, name)
     measured(f"{name}: {share:.2%}")
-    if share > TOLERANCE:
+    if share > gallery.tolerance:
         now = Path(tempfile.gettempdir()) / f"{name}-now.png"
         now.write_bytes(picture)
         raise AssertionError(
