@@ -299,7 +299,7 @@ def test_a_reassignment_to_a_node_that_expires_meanwhile_is_refused():
     with held(lambda: (silence("ash"), dispatcher.expire_nodes(force=True))):
         steering = Session(lambda: dispatcher.reassign(ids, "ash", actor="eve"))
         steering.waits()
-    with pytest.raises(LookupError, match="node ash is unknown"):
+    with pytest.raises(LookupError, match="node ash is lost"):
         steering.finish()
 
 

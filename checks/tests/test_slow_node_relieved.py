@@ -68,7 +68,7 @@ def test_a_slow_node_is_relieved_until_it_recovers_although_its_longest_checks_l
     assert all(after <= before for before, after in pairwise(shares))
     assert shares[-1] == LEAST
     assert work[-1] < usual / 2
-    assert len(set(work[-8:])) == 1
+    assert max(work[-8:]) == pytest.approx(min(work[-8:]))
     # At first it was found as 3.9, by checks that differ. What left it tells better.
     assert Slowness.objects.get().factor == pytest.approx(6, rel=0.2)
     levels, shares, work = zip(*rounds(30, lengths, ash=1), strict=True)
