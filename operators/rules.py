@@ -23,7 +23,9 @@ def save(rule: Rule | NodeRule, store: Callable[[], object]) -> str:
         store()
         verb, before = (Act.Verb.CHANGE, _told(old)) if old else (Act.Verb.MAKE, None)
         record(verb, _named(rule), before=before, after=_told(rule), reason=rule.note)
-    return _apply(type(rule))
+    return _apply(
+        type(rule), "It holds for all placements from now on. Configs on forbidden nodes move within seconds."
+    )
 
 
 def delete(rules: Iterable[Rule | NodeRule]) -> str:
@@ -33,10 +35,7 @@ def delete(rules: Iterable[Rule | NodeRule]) -> str:
         for rule in rules:
             record(Act.Verb.DELETE, _named(rule), before=_told(rule))
             rule.delete()
-    if not rules:
-        return ""
-    kind = type(rules[0])
-    return _apply(kind) if kind is NodeRule else "What it kept away may go there from the next pass on."
+    return _apply(type(rules[0]), "What it kept away may go there from the next pass on.") if rules else ""
 
 
 def _named(rule: Rule | NodeRule) -> str:
@@ -47,11 +46,11 @@ def _told(rule: Rule | NodeRule) -> dict[str, Any]:
     return model_to_dict(rule)
 
 
-def _apply(kind: type[Rule | NodeRule]) -> str:
-    """Let changed rules of this kind take effect, outside of a transaction.
+def _apply(kind: type[Rule | NodeRule], of_configs: str) -> str:
+    """Let changed rules of this kind take effect, outside of a transaction. Returns what to say of it.
 
-    Those about configs need nothing here: saving one has called the leader.
+    Those about configs need nothing here, as storing one has called the leader: `of_configs` is said of them.
     """
     if kind is NodeRule:
         return f"It changes {plain_count(NodeRule.objects.apply(), 'node')}."
-    return "It holds for all placements from now on. Configs on forbidden nodes move within seconds."
+    return of_configs

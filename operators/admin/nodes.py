@@ -1,6 +1,5 @@
 """Nodes and node events in the admin."""
 
-import hashlib
 from typing import Any
 
 from django.contrib import admin, messages
@@ -40,7 +39,7 @@ from operators.admin.filters import (
     TypeFilter,
 )  # fmt: skip
 from operators.admin.plans import left_over, show_plan
-from operators.admin.questions import Question
+from operators.admin.questions import Question, seen_of
 from operators.queries import NODE_WORDS
 
 
@@ -226,8 +225,7 @@ class NodeAdmin(ReadOnlyAdmin):
         names = sorted(node.name for node in queryset)
         if closing := left_over(names):
             what = f"Cordon {plain_count(len(names), 'node')}"
-            seen = hashlib.sha256(repr(names).encode()).hexdigest()
-            question = Question(what, worse=closing, seen=seen, word=str(len(names)), button="Cordon")
+            question = Question(what, worse=closing, seen=seen_of(names), word=str(len(names)), button="Cordon")
             if page := question.unanswered(request, list_url(Node)):
                 return page
         self._cordon(request, queryset, "cordoned")

@@ -28,6 +28,11 @@ MOST_LISTED = 100
 _OWN_FIELDS = {"csrfmiddlewaretoken", "seen", "typed", "post"}
 
 
+def seen_of(about: Iterable[object], lost: int = 0) -> str:
+    """What stands for the rows that an act is done to, and for how many configs would run nowhere."""
+    return hashlib.sha256(repr((sorted(map(str, about)), lost)).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class Question:
     """What an act would do, for a page that asks whether it is meant.
@@ -55,11 +60,10 @@ class Question:
         lost = sum(bool(one.source) and not one.to for one in forecast.moves)
         nowhere = f"{grouped_count(lost, 'config')} would run nowhere."
         tables = [moving_table("What would move", forecast.moves)] if forecast.moves else []
-        seen = hashlib.sha256(repr((sorted(map(str, about)), lost)).encode()).hexdigest()
         # That is said in red.
         sentences = [scrub(one) for one in forecast.sentences if one != nowhere]
         worse, word = ([nowhere], str(lost)) if lost else ([], "")
-        return cls(scrub(forecast.what), sentences, worse, tables, seen, word, button)
+        return cls(scrub(forecast.what), sentences, worse, tables, seen_of(about, lost), word, button)
 
     def agreed(self, seen: str) -> str | None:
         """Return the word that must be typed by somebody who has seen this; None if it is not what is asked now."""

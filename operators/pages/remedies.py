@@ -32,12 +32,14 @@ class Remedy:
     """A button. act(subject, actor): carries it out and returns a sentence that says what it did, or a plan to look at.
 
     forecast(): what that does, to be shown first. Without one it changes nothing that people must see before, or makes a plan.
+    about(): the rows that it is about, if others of them are another question.
     """
 
     label: str
     permission: str
     act: Callable[[str, str], str | Plan]
     forecast: Callable[[], Forecast] | None = None
+    about: Callable[[], list[int]] = list
 
 
 class Line(NamedTuple):
@@ -99,7 +101,7 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
     if not request.user.has_perm(chosen.permission):
         raise PermissionDenied
     if chosen.forecast:
-        question = Question.of(chosen.forecast, chosen.label.rstrip("…"), _about(kind))
+        question = Question.of(chosen.forecast, chosen.label.rstrip("…"), chosen.about())
         if page := question.unanswered(request, reverse("admin:index")):
             return page
     try:
@@ -133,11 +135,8 @@ def _quarantined() -> list[int]:
     return list(alone.values_list("config", flat=True))
 
 
-def _about(kind: str) -> list[int]:
-    """The rows that a remedy is about, if others of them are another question."""
-    if kind == Kind.FROZEN:
-        return list(freezes.Freeze.objects.in_force().values_list("pk", flat=True))
-    return _quarantined() if kind == Kind.QUARANTINED else []
+def _frozen() -> list[int]:
+    return list(freezes.Freeze.objects.in_force().values_list("pk", flat=True))
 
 
 def _release(subject: str, actor: str) -> str:
@@ -162,8 +161,8 @@ REMEDIES = {
     Kind.DANGLING: Remedy("Dispatch now…", "checks.change_assignment", _dispatch, forecasts.redispatch),
     Kind.PAUSE_OVERDUE: Remedy("Resume…", "checks.delete_pause", _resume),
     Kind.QUARANTINED: Remedy(
-        "Release…", "checks.change_assignment", _release, lambda: forecasts.release(_quarantined())
+        "Release…", "checks.change_assignment", _release, lambda: forecasts.release(_quarantined()), _quarantined
     ),
     Kind.SOURCE_ERROR: Remedy("Scan again", "checks.change_source", lambda name, _: scan({name})),
-    Kind.FROZEN: Remedy("End the freeze…", "checks.delete_freeze", _thaw, forecasts.thaw),
+    Kind.FROZEN: Remedy("End the freeze…", "checks.delete_freeze", _thaw, forecasts.thaw, _frozen),
 }
