@@ -41,9 +41,13 @@ def shared(
 
 @pytest.fixture
 def cluster(shared: Cluster) -> Cluster:
-    """The cluster, with nodes that have just reported and get nothing back. Replicas of the test before may still run."""
+    """The cluster, with nodes that have just reported and get nothing back. Replicas of the test before may still run.
+
+    No hand-over is left either: nobody acknowledges here, so its deadline would change a node's version within the next test.
+    """
     shared.store.run("UPDATE nodes_heartbeat SET seen_at = clock_timestamp()")
     shared.store.run("UPDATE checks_config SET former_node_id = NULL")
+    shared.store.run("DELETE FROM checks_handover")
     return shared
 
 
