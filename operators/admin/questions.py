@@ -38,7 +38,8 @@ class Question:
     """What an act would do, for a page that asks whether it is meant.
 
     what: the act. sentences: what it does and what follows. worse: what is bad about it, in red. seen: stands for what people
-    decide on; if that is another when they answer, nothing is done. word: what must be typed; empty for nothing.
+    decide on; if that is another when they answer, nothing is done. word: what must be typed; empty for nothing. is_dangerous:
+    whether the button is red, as it is where something must be typed.
     """
 
     what: str
@@ -48,6 +49,7 @@ class Question:
     seen: str = "yes"
     word: str = ""
     button: str = "Apply"
+    is_dangerous: bool = False
 
     @classmethod
     def of(cls, foresee: Callable[[], Forecast], button: str, about: Iterable[object] = ()) -> Self:

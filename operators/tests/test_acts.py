@@ -257,7 +257,7 @@ ADMIN: dict[str, Callable[[World], object]] = {
         w.plan("checks/config/", action="resume", _selected_action=config("shop").pk),
     ),
     "config:release": lambda w: (w.order("isolate"), act_confirmed(w.client, "release", ["shop"])),
-    "config:unschedule": lambda w: act(w.client, "unschedule", ["hand"], confirmed="yes"),
+    "config:unschedule": lambda w: act_confirmed(w.client, "unschedule", ["hand"]),
     "config:add": lambda w: w.post("checks/config/add/", key="new", check="http_check", yaml="instances: [{url: u}]"),
     "config:change": lambda w: w.post(
         f"checks/config/{config('hand').pk}/change/", check="http_check", yaml="instances: [{url: other}]"

@@ -10,6 +10,7 @@ from checks import dispatcher
 from checks.models import Config, Origin, Plan
 from checks.tests.cast import owners, report, sent
 from nodes.models import Node
+from operators.admin.questions import seen_of
 from operators.roles import Role
 from operators.tests.cast import user
 
@@ -98,7 +99,7 @@ def test_each_role_does_just_what_is_its(role: Role) -> None:
     assert owners() == {"hand": "birch" if role == O else "ash"}
     form = {"key": "hand", "check": "http_check", "yaml": "instances: [{url: other}]"}
     assert client.post(f"/admin/checks/config/{pk}/change/", form).status_code == (302 if role == W else 403)
-    act(client, "/admin/checks/config/", "unschedule", pk, confirmed="yes")
+    act(client, "/admin/checks/config/", "unschedule", pk, seen=seen_of([pk]))
     assert Origin.objects.filter(key="hand").exists() is (role != W)
 
 
