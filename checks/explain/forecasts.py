@@ -123,7 +123,15 @@ def redispatch(*, force: bool = False) -> Forecast:
         else:
             sentences += [f"Why: {why}." for why in homeless_reasons(snapshot, left[:ASKED_WHY])]
     sentences.append("The leader tries the same in each pass, within seconds.")
-    return Forecast("Dispatch what runs nowhere", sentences, moves)
+    return Forecast("Dispatch what runs nowhere", sentences, [*found, *moves])
+
+
+def closing(names: Collection[str]) -> str:
+    """Return what it means if these nodes get nothing new; empty if others take work, or none of these does now."""
+    accepting = Node.objects.accepting()
+    if accepting.exclude(name__in=names).exists() or not accepting.exists():
+        return ""
+    return "No node would take work then: nothing new is placed, and the checks of a node that dies run nowhere."
 
 
 def forget(names: Collection[str]) -> Forecast:

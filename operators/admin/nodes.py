@@ -223,10 +223,10 @@ class NodeAdmin(ReadOnlyAdmin):
         Asked is only where no node would be left that takes work.
         """
         names = sorted(node.name for node in queryset)
-        if closing := left_over(names):
+        if closing := forecasts.closing(names):
             what = f"Cordon {plain_count(len(names), 'node')}"
-            question = Question(what, worse=closing, seen=seen_of(names), word=str(len(names)), button="Cordon")
-            if page := question.unanswered(request, list_url(Node)):
+            question = Question(what, worse=[closing], seen=seen_of(names), word=str(len(names)), button="Cordon")
+            if page := question.unanswered(request, list_url(Node), only(queryset, Node)):
                 return page
         self._cordon(request, queryset, "cordoned")
         return None

@@ -374,16 +374,8 @@ def _word(plan: Plan) -> str:
 
 
 def _closing(order: dict[str, Any]) -> Sequence[str]:
-    """What a drain means that leaves no node which takes work."""
-    return left_over(order["nodes"]) if order.get("verb") == "drain" else ()
-
-
-def left_over(closed: Collection[str]) -> Sequence[str]:
-    """What it means, in words that are shown in red, if these nodes get nothing new; nothing if others take work."""
-    accepting = Node.objects.accepting()
-    if accepting.exclude(name__in=closed).exists() or not accepting.exists():
-        return ()
-    return ("No node would take work then: nothing new is placed, and the checks of a node that dies run nowhere.",)
+    """What a drain means that leaves no node which takes work, in red."""
+    return list(filter(None, [forecasts.closing(order["nodes"])])) if order.get("verb") == "drain" else ()
 
 
 def nowhere(plan: Plan) -> int:
