@@ -130,7 +130,7 @@ class PlanAdmin(ReadOnlyAdmin):
             "notes": notes(plan),
             "done": done(plan, plan.moved),
             "may_apply": plan.applied_at is None and plans.may_apply(request.user, plan),
-            "undo": _undoing(plan) if plans.may_undo(request.user, plan) else None,
+            "undo": [(way, _undoing(plan, way)) for way in plans.ways_back(request.user, plan)],
             "undo_url": reverse("admin:checks_plan_undo", args=[plan.pk]),
             "form": DrainForm() if plan.order.get("verb") == "drain" else None,
             "apply_url": reverse("admin:checks_plan_apply", args=[plan.pk]),
@@ -189,10 +189,13 @@ class PlanAdmin(ReadOnlyAdmin):
     def undo(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Take an applied plan back: its pins after asking, its pauses and moves by a plan."""
         plan = get_object_or_404(Plan, pk=pk)
-        if not plans.may_undo(request.user, plan):
+        ways = plans.ways_back(request.user, plan)
+        if not ways:
             raise PermissionDenied
-        if pinned := plans.pinned_by(plan):
-            return unpin(request, pinned, row_url(plan)) or redirect(row_url(plan))
+        # Each shows what it does first, so that a button which does not hold any more may lead to the other one.
+        way = request.POST.get("way")
+        if (way if way in ways else ways[0]) == "unpin":
+            return unpin(request, plans.pinned_by(plan), row_url(plan)) or redirect(row_url(plan))
         return show_plan(request, lambda: plans.decide_undo(plan), "Nothing to undo") or redirect(row_url(plan))
 
     def rebalance(self, request: HttpRequest) -> HttpResponse:
@@ -248,9 +251,9 @@ def unpin(request: HttpRequest, ids: Collection[int], back: str) -> HttpResponse
     return None
 
 
-def _undoing(plan: Plan) -> str | None:
-    """The words of the button that takes an applied plan back."""
-    return "Unpin what it pinned…" if plans.pinned_by(plan) else UNDOES.get(plan.order.get("verb", ""))
+def _undoing(plan: Plan, way: str) -> str:
+    """The words of the button that takes an applied plan back this way."""
+    return "Unpin what it pinned…" if way == "unpin" else UNDOES[plan.order.get("verb", "")]
 
 
 def title(plan: Any) -> str:
