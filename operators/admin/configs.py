@@ -60,7 +60,7 @@ from operators.admin.filters import (
     SourceFilter,
     TroubleFilter,
 )
-from operators.admin.questions import Question, seen_of
+from operators.admin.questions import Question, only, seen_of
 from operators.queries import CONFIG_WORDS, WIDE_COLUMNS, state_of, tags_in
 from operators.roles import sees_digests
 from operators.terms import Term, written
@@ -335,7 +335,7 @@ class ConfigAdmin(SteeringAdmin):
                 configs=[config.pk for config, _ in refused],
             )
             return None
-        if chosen and (page := self._unscheduling(chosen).unanswered(request, list_url(Config))):
+        if chosen and (page := self._unscheduling(chosen).unanswered(request, list_url(Config), only(chosen, Config))):
             return page
         keys = [(origin.source, origin.key) for config in chosen for origin in config.origins.all()]
         origins.take_back(keys, actor=request.user.get_username())

@@ -38,8 +38,8 @@ from operators.admin.filters import (
     StateFilter,
     TypeFilter,
 )  # fmt: skip
-from operators.admin.plans import left_over, show_plan
-from operators.admin.questions import Question, seen_of
+from operators.admin.plans import show_plan
+from operators.admin.questions import Question, only, seen_of
 from operators.queries import NODE_WORDS
 
 
@@ -240,7 +240,7 @@ class NodeAdmin(ReadOnlyAdmin):
         except REFUSALS as refusal:
             messages.error(request, f"Not uncordoned: {scrub(str(refusal))}.")
             return None
-        if page := question.unanswered(request, list_url(Node)):
+        if page := question.unanswered(request, list_url(Node), only(queryset, Node)):
             return page
         self._cordon(request, queryset, "uncordoned", schedulable=True)
         return None
@@ -256,7 +256,9 @@ class NodeAdmin(ReadOnlyAdmin):
         chosen = Node.objects.filter(pk__in=[node.pk for node in queryset])
         lost, kept = (sorted(some.values_list("name", flat=True)) for some in (chosen.lost(), chosen.known()))
         if lost and (
-            page := Question.of(lambda: forecasts.forget(lost), "Forget", lost).unanswered(request, list_url(Node))
+            page := Question.of(lambda: forecasts.forget(lost), "Forget", lost).unanswered(
+                request, list_url(Node), only(queryset, Node)
+            )
         ):
             return page
         if lost:

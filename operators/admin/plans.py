@@ -8,7 +8,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import OperationalError
-from django.db.models import F, Func, IntegerField, QuerySet
+from django.db.models import F, Func, IntegerField, Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
@@ -225,7 +225,7 @@ def show_plan(request: HttpRequest, decide: Callable[[], Decision], failed: str)
     try:
         decision = decide()
     except REFUSALS as refusal:
-        record_refusal("an order", refusal)
+        record_refusal("order", refusal)
         messages.error(request, f"{failed}: {scrub(described(refusal))}.")
         return None
     if decision.is_empty:
@@ -235,13 +235,15 @@ def show_plan(request: HttpRequest, decide: Callable[[], Decision], failed: str)
     return redirect(row_url(plans.store(decision, author=request.user.get_username())))
 
 
-def unpin(request: HttpRequest, ids: Collection[int], back: str) -> HttpResponse | None:
+def unpin(
+    request: HttpRequest, ids: Collection[int], back: str, row: Model | type[Model] = Config
+) -> HttpResponse | None:
     """Show what follows without the pins of these configs until that is confirmed, then delete them. None once nothing is to be
-    asked: a message says what was done. back: where *Cancel* leads.
+    asked: a message says what was done. back, row: see `Question.unanswered`.
     """
     try:
         question = Question.of(lambda: forecasts.unpin(ids), "Unpin", ids)
-        if page := question.unanswered(request, back):
+        if page := question.unanswered(request, back, row):
             return page
         unpinned = dispatcher.unpin(ids)
     except REFUSALS as refusal:

@@ -16,7 +16,7 @@ from checks.dispatcher import deciding
 from checks.explain import forecasts
 from checks.explain.alerts import WORDS, Alert, Kind, Word
 from checks.explain.forecasts import Forecast
-from checks.models import Plan, freezes
+from checks.models import Config, Plan, freezes
 from checks.models.orders import Isolation, Pause
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import duration, grouped_count
@@ -104,7 +104,9 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
         raise PermissionDenied
     if chosen.forecast and not (chosen.takes_nothing and request.POST.get("seen") == seen_of(chosen.about())):
         question = Question.of(chosen.forecast, chosen.label.rstrip("…"), chosen.about())
-        if page := question.unanswered(request, reverse("admin:index")):
+        if page := question.unanswered(
+            request, reverse("admin:index"), freezes.Freeze if kind == Kind.FROZEN else Config
+        ):
             return page
     try:
         done = chosen.act(request.POST.get("subject", ""), request.user.get_username())
@@ -157,9 +159,9 @@ def _relieve(subject: str, actor: str) -> str | Plan:
     return plan
 
 
+_DISPATCH_NOW = Remedy("Dispatch now…", "checks.change_assignment", _dispatch, forecasts.redispatch, takes_nothing=True)
 REMEDIES = {
     Kind.OVERLOADED: Remedy("Plan a relief", "checks.add_plan", _relieve),
-_DISPATCH_NOW = Remedy("Dispatch now…", "checks.change_assignment", _dispatch, forecasts.redispatch, takes_nothing=True)
     Kind.UNSCHEDULED: _DISPATCH_NOW,
     Kind.DANGLING: _DISPATCH_NOW,
     Kind.PAUSE_OVERDUE: Remedy("Resume…", "checks.delete_pause", _resume),
