@@ -72,7 +72,9 @@ def save(source: str, admitted: Admitted) -> Effect:
     sentences = [*_sentences(fates), *_twins(todo, source, admitted.key)]
     if lost:
         why = homeless_reasons(snapshot, [one for one in lost if not one.endpoint][:ASKED_WHY])
-        sentences += [f"Why it would run nowhere: {one}." for one in why]
+        ends = sorted({one.sent.patched.node_name for one in lost if one.endpoint and one.sent})
+        told = [*why, *(f"it checks an endpoint of {name}, and no node of this name reports" for name in ends)]
+        sentences += [f"Why it would run nowhere: {one}." for one in told]
     if sentences and Hearing.objects.filter(warmup=True).exists():
         sentences.append("The warm-up is not over: until then nothing new is placed.")
     sent = (one.patched.fingerprint for one in admitted.sent)

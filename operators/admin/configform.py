@@ -63,7 +63,7 @@ class YAMLEditor(AceWidget):
                 "class": " ".join([*UnfoldAdminTextareaWidget().attrs["class"].split(), "font-mono"]),
                 "hx-trigger": "input changed delay:500ms, change from:[name=check], change from:[name=key]",
                 "hx-target": "#yaml-remarks",
-                "hx-sync": "this:replace",
+                "hx-sync": "this:queue last",
             },
         )
 

@@ -10,6 +10,7 @@ from acts.models import Act
 from checks import dispatcher
 from checks.models import Config, Origin, Plan
 from checks.tests.cast import owners, report, sent
+from checks.tests.operators import superuser
 from nodes.models import Node
 from operators.admin.questions import seen_of
 from operators.roles import Role
@@ -131,7 +132,7 @@ def test_what_a_user_may_do_from_now_on_is_said_when_it_is_saved() -> None:
 
 
 def test_what_a_group_gives_and_takes_is_said_with_how_many_users_have_it() -> None:
-    client, viewer = staff(A), Group.objects.get(name=V)
+    client, viewer = superuser(), Group.objects.get(name=V)
     user("eve", V)
     kept = [one.pk for one in viewer.permissions.all()]
     first = viewer.permissions.order_by("pk").first()

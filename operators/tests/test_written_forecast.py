@@ -194,7 +194,9 @@ def test_an_endpoint_check_runs_on_its_node_alone() -> None:
     report("ash", "birch")
     client = superuser()
     assert "1 config added, on birch." in live(client, yaml=YAML + "node_name: birch\n")
-    assert "1 config would run nowhere." in live(client, yaml=YAML + "node_name: oak\n")
+    told = live(client, yaml=YAML + "node_name: oak\n")
+    assert "1 config would run nowhere." in told
+    assert "Why it would run nowhere: it checks an endpoint of oak, and no node of this name reports." in told
 
 
 def test_the_warm_up_is_named() -> None:
