@@ -67,6 +67,7 @@ def run(report: Report) -> None:
         for name, page in PAGES.items():
             report.add(f"admin at 100 000 configs: {name}", _took(client, page), "s", most=0.3)
             report.add("  queries, against those at 1 000 configs", many[name], "queries", floor=few[name], most=1)
+        report.add("  what saving a config does, while it is written", _foreseeing(client), "s", most=1)
         dispatcher.pin([_first()], "node-*", kind="pattern", actor="bench")
         Isolation.objects.create(config_id=_first(), source="bench", key="bench")
         Node.objects.filter(name="node-00042").cordon()
@@ -80,6 +81,16 @@ def _asking(client: Client, where: str, action: str, row: str) -> float:
     def ask() -> None:
         if b'name="seen"' not in client.post(url, chosen, secure=True).content:
             raise RuntimeError(f"{action}: nothing is asked")
+
+    return sorted(timed(ask) for _ in range(3))[1]
+
+
+def _foreseeing(client: Client) -> float:
+    written = {"key": "bench", "check": "http_check", "yaml": "instances:\n  - url: http://bench\n"}
+
+    def ask() -> None:
+        if b"1 config added" not in client.post("/admin/checks/config/remarks/", written, secure=True).content:
+            raise RuntimeError("nothing is foreseen")
 
     return sorted(timed(ask) for _ in range(3))[1]
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import structlog
+from django.apps import apps
 from django.contrib.admindocs.views import simplify_regex
 from django.core.exceptions import DisallowedHost, MiddlewareNotUsed
 from django.http import HttpRequest
@@ -33,6 +34,14 @@ HEADERS = {
 MOST_REFUSED = 10
 # What begins like this is the operators' API.
 API = "/api/"
+
+# What is wanted of the admin's pages of rows: by sending a form, and by looking.
+_PAGES = {
+    "add": ("add to the {}", "see the form that adds to the {}"),
+    "change": ("change one of the {}", "see one of the {}"),
+    "delete": ("delete one of the {}", "see what deleting one of the {} does"),
+    "changelist": ("act on the list of {}", "see the list of {}"),
+}
 
 log = structlog.get_logger()
 Answer = Callable[[HttpRequest], HttpResponseBase]
@@ -113,12 +122,21 @@ class Entrances:
             if response.status_code == 403 and (name := named(request)):
                 more = self._refused.setdefault(name, RateLimit(MOST_REFUSED, seconds=3600)).take()
                 if more is not None:
-                    page = simplify_regex(request.resolver_match.route) if request.resolver_match else "an unknown page"
                     why = "the form was out of date" if hasattr(request, "csrf_failed") else "no permission"
-                    record(
-                        Act.Verb.REFUSE, f"{request.method} {page}", after={"more": more} if more else None, reason=why
-                    )
+                    record(Act.Verb.REFUSE, _wanted(request), after={"more": more} if more else None, reason=why)
             return response
+
+
+def _wanted(request: HttpRequest) -> str:
+    """What a call wanted, in words where it is a form or list of the admin; else its method and its route."""
+    if not request.resolver_match:
+        return f"{request.method} an unknown page"
+    name, is_looking = request.resolver_match.url_name or "", request.method in ("GET", "HEAD")
+    for model in apps.get_models():
+        kind, _, page = name.partition(f"{model._meta.app_label}_{model._meta.model_name}_")
+        if not kind and page in _PAGES:
+            return _PAGES[page][is_looking].format(model._meta.verbose_name_plural)
+    return f"{request.method} {simplify_regex(request.resolver_match.route)}"
 
 
 def named(request: HttpRequest) -> str:

@@ -1,7 +1,7 @@
 """What is recorded of the orders that people give and end."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 from acts.models import Act
 from acts.recording import record as record_act
@@ -22,15 +22,32 @@ MOST_BEFORE = 100
 _UNTOLD = {"verb", "alone", "also", "refused", "note", "origin"}
 
 
+class Asked(NamedTuple):
+    """What a person asked for, and of which configs or nodes. A refusal has it as `asked`, where its verb knows it."""
+
+    verb: str
+    configs: Collection[int] = ()
+    nodes: Collection[str] = ()
+
+    def __str__(self) -> str:
+        return f"{self.verb} {shown(self.configs) if self.configs else listed(sorted(self.nodes))}"
+
+
+def asking(refusal: Exception, asked: Asked) -> None:
+    """Let the refusal know what was asked for."""
+    refusal.__dict__.setdefault("asked", asked)
+
+
 def record(decision: Decision, plan: Plan | None) -> None:
     """Record that a person carries out this decision. A plan that was not stored is not named."""
     if not someone_acts():
         return
     ids = {one.config for one in decision.placements}
     to = decision.order.get("node") or decision.order.get("aim")
+    held = ", pinned there" if decision.order.get("hold") else ""
     record_act(
         decision.verb or Act.Verb.REBALANCE,
-        _named(decision.placements) + (f" to {to}" if to else ""),
+        _named(decision.placements) + (f" to {to}{held}" if to else ""),
         before=_orders(_REPLACED[decision.verb], ids) if decision.verb in _REPLACED else None,
         after={name: value for name, value in decision.order.items() if name not in _UNTOLD} or None,
         plan=plan.pk if plan else None,
@@ -52,8 +69,15 @@ def record_end(verb: Act.Verb, model: type[Order], config_ids: Collection[int]) 
 
 
 def record_refusal(what: str, why: Exception, *, plan: int | None = None) -> None:
-    """Record that something was refused to a person, and nothing was done. Call it after the transaction that was rolled back."""
-    record_act(Act.Verb.REFUSE, what, plan=plan, reason=str(why))
+    """Record that something was refused to a person, and nothing was done. Call it after the transaction that was rolled back.
+
+    what: what it was, where the refusal does not know what was asked for.
+    """
+    asked: Asked | None = None if plan else why.__dict__.get("asked")
+    if asked is None:
+        record_act(Act.Verb.REFUSE, what, plan=plan, reason=str(why))
+    elif someone_acts():
+        record_act(Act.Verb.REFUSE, str(asked), reason=str(why), configs=asked.configs, nodes=asked.nodes)
 
 
 def shown(config_ids: Collection[int]) -> str:

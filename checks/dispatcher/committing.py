@@ -11,6 +11,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from checks.dispatcher import acting, transaction
+from checks.dispatcher.acting import Asked
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.deciding import REFUSALS
 from checks.dispatcher.decision import Decision, Placement
@@ -98,7 +99,7 @@ def decide_and_commit(decide: Callable[[], Decision], do: Callable[[Decision], T
     except (StalePlan, *REFUSALS) as refusal:
         # What was done in part is on record already.
         if not getattr(refusal, "done", 0):
-            acting.record_refusal("an order", refusal)
+            acting.record_refusal("order", refusal)
         raise
 
 
@@ -108,6 +109,7 @@ def _decide_and_commit(decide: Callable[[], Decision], do: Callable[[Decision], 
         try:
             return do(decision)
         except StalePlan as stale:
+            acting.asking(stale, Asked(decision.verb or "rebalance", [one.config for one in decision.placements]))
             if stale.done or (attempt == ATTEMPTS and _takes_several(decision)):
                 raise
             log.info("decided_anew", verb=decision.verb, reason=str(stale))

@@ -1,11 +1,13 @@
 """Deciding orders of people: each function reads without a lock, changes nothing, and returns a Decision to commit."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from checks.dispatcher.acting import Asked, asking
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.decision import Decision, make_decision
 from checks.dispatcher.eligibility import Snapshot, read_snapshot
@@ -17,6 +19,9 @@ from checks.models import Assignment, Move, Source
 from checks.models.orders import Isolation, Pause, Pin
 from checks.wire.sharding import parent_of
 from nodes.models import Node, UnknownNode
+
+A = TypeVar("A")
+P = ParamSpec("P")
 
 # A config that leaves an isolated one may be isolated itself, and have others move away from its new node: in so many rounds.
 MOST_ROUNDS = 3
@@ -38,6 +43,30 @@ class NotTheirs(ValueError):
 REFUSALS = (UnknownNode, NotAccepting, NotDispatchable, NotTheirs)
 # What orders of objects are called there.
 _FIELDS: dict[type[Pin] | type[Pause], str] = {Pin: "pin", Pause: "paused"}
+# What ends orders.
+_ENDS: dict[type[Pin] | type[Pause], str] = {Pin: "unpin", Pause: "resume"}
+
+
+def _asks(
+    verb: str, of: str = "configs"
+) -> Callable[[Callable[Concatenate[Collection[A], P], Decision]], Callable[Concatenate[Collection[A], P], Decision]]:
+    """Let what a function refuses know what was asked for: its first argument is ids of configs, or names of nodes."""
+
+    def decorate(
+        decide: Callable[Concatenate[Collection[A], P], Decision],
+    ) -> Callable[Concatenate[Collection[A], P], Decision]:
+        @wraps(decide)
+        def asked(about: Collection[A], /, *args: P.args, **how: P.kwargs) -> Decision:
+            try:
+                return decide(about, *args, **how)
+            except REFUSALS as refusal:
+                given: Any = {of: list(about)}
+                asking(refusal, Asked(verb, **given))
+                raise
+
+        return asked
+
+    return decorate
 
 
 def require_theirs(model: type[Pin] | type[Pause], config_ids: Collection[int]) -> None:
@@ -51,9 +80,12 @@ def require_theirs(model: type[Pin] | type[Pause], config_ids: Collection[int]) 
     off = set(sources.off().values_list("name", flat=True))
     for order in found:
         if order.source not in off and (order.source, parent_of(order.key)) not in held:
-            raise NotTheirs(f"ordered by {order.author}: change its spec.{_FIELDS[model]}")
+            refusal = NotTheirs(f"ordered by {order.author}: change its spec.{_FIELDS[model]}")
+            asking(refusal, Asked(_ENDS[model], list(config_ids)))
+            raise refusal
 
 
+@_asks("reassign")
 def reassign(
     config_ids: Collection[int], node: str, *, hold: bool = False, until: datetime | None = None, note: str = ""
 ) -> Decision:
@@ -79,6 +111,7 @@ def reassign(
     )
 
 
+@_asks("pin")
 def pin(
     config_ids: Collection[int], aim: str, *, kind: str = Pin.Kind.NODE, waits: bool = False,
     until: datetime | None = None, note: str = "", origin: tuple[str, str] | None = None,
@@ -106,6 +139,7 @@ def pin(
     return _decide_misplaced(entries, Judge(read_snapshot()), Move.Reason.PINNED, order)
 
 
+@_asks("pause")
 def pause(
     config_ids: Collection[int], *, until: datetime | None = None, note: str = "", origin: tuple[str, str] | None = None
 ) -> Decision:
@@ -136,6 +170,7 @@ def resume(config_ids: Collection[int], *, by_source: bool = False) -> Decision:
     return make_decision(Move.Reason.RESUMED, {"verb": "resume", "by_source": by_source}, chosen)
 
 
+@_asks("isolate")
 def isolate(config_ids: Collection[int], *, note: str = "", reason: str = Isolation.Reason.ISOLATED) -> Decision:
     """Decide that each config is alone on a node until it is released; of several on one node the first isolated stays there.
 
@@ -153,6 +188,7 @@ def isolate(config_ids: Collection[int], *, note: str = "", reason: str = Isolat
     return make_decision(reason, order, isolation_choices(alone, reason))
 
 
+@_asks("drain", of="nodes")
 def drain(nodes: Collection[str], *, by: datetime | None = None) -> Decision:
     """Decide to cordon nodes and move their configs. The moves are a forecast: the next passes make them, all of them until `by`.
     Raises UnknownNode.

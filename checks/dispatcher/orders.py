@@ -45,7 +45,7 @@ def unpin(config_ids: Collection[int], *, by_source: bool = False, term: int | N
         try:
             deciding.require_theirs(Pin, config_ids)
         except deciding.NotTheirs as refusal:
-            acting.record_refusal("an order", refusal)
+            acting.record_refusal("unpin", refusal)
             raise
         return _end(Act.Verb.UNPIN, Pin, config_ids)
     with single_transaction():

@@ -5,6 +5,8 @@ from collections.abc import Collection, Sequence
 from django.db.models import Exists, OuterRef, Q
 
 from checks.dispatcher import handover
+from checks.dispatcher.changes import Entry
+from checks.dispatcher.eligibility import Snapshot
 from checks.dispatcher.transaction import Choice, MapWriter, SnapshotCache, entries_of, in_chunks, own_transaction
 from checks.models import Assignment, Config, Move
 from checks.models.handovers import Promise
@@ -25,23 +27,35 @@ def give_back(term: int | None, actor: str) -> list[Move]:
         writer = MapWriter(term, actor)
         due = _due(chunk)
         entries = [entry for entry in entries_of([pk for pk, returns in due.items() if returns]) if not entry.handing]
-        choices = []
-        if entries:
-            snapshot, promises = cache.at(writer.store.revision), handover.promises(entries)
-            snapshot.read_origins(entries)
-            for entry in entries:
-                node = snapshot.by_id.get(entry.near or 0)
-                if node and promises[entry.id] != Promise.STRICT and not snapshot.refusal(entry, node):
-                    snapshot.give_up(entry)
-                    snapshot.take(entry, node.id)
-                    choices.append(Choice(entry, node.id, Move.Reason.RETURNED))
-            if not choices:
-                cache.keep()
+        choices = _choices(entries, cache.at(writer.store.revision)) if entries else []
+        if entries and not choices:
+            cache.keep()
         writer.apply(choices)
         Config.objects.settle(due)
         return writer.finish() if choices else []
 
     return in_chunks(sorted(_due()), step, cache)
+
+
+def going_back(snapshot: Snapshot, most: int) -> list[tuple[Entry, int]]:
+    """Return the first configs that `give_back` would move, each with the id of its former node; at most `most` are looked at."""
+    ids = sorted(pk for pk, returns in _due().items() if returns)[:most]
+    entries = [entry for entry in entries_of(ids) if not entry.handing] if ids else []
+    return [(entry, to) for entry, to, _ in _choices(entries, snapshot) if to is not None]
+
+
+def _choices(entries: Sequence[Entry], snapshot: Snapshot) -> list[Choice]:
+    """A choice for each of these configs that may go back to its former node."""
+    promises = handover.promises(entries)
+    snapshot.read_origins(entries)
+    found = []
+    for entry in entries:
+        node = snapshot.by_id.get(entry.near or 0)
+        if node and promises[entry.id] != Promise.STRICT and not snapshot.refusal(entry, node):
+            snapshot.give_up(entry)
+            snapshot.take(entry, node.id)
+            found.append(Choice(entry, node.id, Move.Reason.RETURNED))
+    return found
 
 
 def _due(ids: Collection[int] | None = None) -> dict[int, bool]:

@@ -5,21 +5,26 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from django.db.models.functions import Now
+
 from checks import dispatcher, plans
 from checks.dispatcher import deciding
 from checks.dispatcher.acting import shown
 from checks.dispatcher.eligibility import read_snapshot
 from checks.dispatcher.inventory import read_reserved
 from checks.dispatcher.placing import pile_up_ceiling
+from checks.dispatcher.returning import going_back
 from checks.dispatcher.transaction import light_entries
 from checks.explain.aftermath import ASKED_WHY, Aftermath, Moving, follow
 from checks.explain.loss import homeless_reasons
 from checks.models import Config, freezes
 from checks.models.orders import Isolation, Pin
 from clusteragent.lib import conf
-from clusteragent.lib.words import duration, grouped_count, listed, percent
+from clusteragent.lib.words import duration, grouped, grouped_count, listed, percent
 from nodes.models import Hearing, Node
 
+# Of so many dangling configs it is worked out at most where each would go: a person waits for it.
+MOST_FORESEEN = 10_000
 # What uncordoning ends.
 _CLOSED = ("cordoned", "draining", "leaving", "restarting")
 
@@ -103,27 +108,59 @@ def thaw() -> Forecast:
 def redispatch(*, force: bool = False) -> Forecast:
     """Return what placing the dangling configs now does: where each would go, and why others would go on dangling.
 
-    force: without the warm-up, and the limit of configs that a node gets at once.
+    force: without the warm-up, and the limit of configs that a node gets at once. Of many configs the first MOST_FORESEEN are
+    looked at.
     """
+    hearing = Hearing.objects.annotate(now=Now()).get()
+    ends_warmup = hearing.warmup and hearing.warm_until is not None and hearing.warm_until <= hearing.now
     waiting = Config.objects.dangling().filter(node_name="").order_by("dangling_since", "pk")
-    rows = list(waiting.values_list("pk", "name", "former_node"))
+    rows = list(waiting.values_list("pk", "name", "former_node")[:MOST_FORESEEN])
+    number = waiting.count()
     snapshot = read_snapshot(ceiling=math.inf if force else pile_up_ceiling(), cold=True)
+    # What nobody may have at any time waits for no ceiling.
+    without_ceiling = replace(snapshot, ceiling=math.inf)
+    returning = [] if hearing.warmup else going_back(snapshot, MOST_FORESEEN)
+    moves = [
+        Moving(one.id, one.name, snapshot.by_id[one.owner].name, snapshot.by_id[to].name)
+        for one, to in returning
+        if one.owner in snapshot.by_id
+    ]
     entries = light_entries([(pk, name, None) for pk, name, _ in rows], snapshot)
     for entry, (_, _, former) in zip(entries, rows, strict=True):
         entry.near = former
     placed = [(entry, snapshot.choose(entry)) for entry in entries]
-    moves = [Moving(one.id, one.name, "", snapshot.by_id[to].name) for one, to in placed if to is not None]
-    sentences = [f"{grouped_count(len(moves), 'config')} would get a node." if moves else "None would get a node now."]
-    if not force and Hearing.objects.filter(warmup=True).exists():
+    found = [Moving(one.id, one.name, "", snapshot.by_id[to].name) for one, to in placed if to is not None]
+    sentences = []
+    if hearing.warmup and not (ends_warmup or force):
         sentences.append("The warm-up is not over: until then none is placed, so that nothing moves twice.")
+    if number > len(rows):
+        sentences.append(f"Of the first {grouped(len(rows))} of {grouped_count(number, 'config')} that dangle:")
+    sentences.append(
+        f"{grouped_count(len(found), 'config')} would get a node." if found else "None would get a node now."
+    )
     if left := [entry for entry, to in placed if to is None]:
         sentences.append(f"{grouped_count(len(left), 'config')} would go on dangling.")
-        if snapshot.ceiling < math.inf:
+        homeless = [entry for entry in left if not without_ceiling.has_place(entry)]
+        if len(homeless) < len(left):
             sentences.append("For a minute no node gets too many of lost nodes at once.")
-        else:
-            sentences += [f"Why: {why}." for why in homeless_reasons(snapshot, left[:ASKED_WHY])]
+        sentences += [f"Why: {why}." for why in homeless_reasons(without_ceiling, homeless[:ASKED_WHY])]
+    if moves:
+        back = _agreeing(len(moves), "its former node, which reports", "their former nodes, which report")
+        sentences.append(
+            f"{grouped_count(len(moves), 'config')} would go back to {back} again, since no other has fetched it."
+        )
+    if ends_warmup:
+        sentences.append("It ends the warm-up.")
     sentences.append("The leader tries the same in each pass, within seconds.")
-    return Forecast("Dispatch what runs nowhere", sentences, moves)
+    return Forecast("Dispatch what runs nowhere", sentences, [*found, *moves])
+
+
+def closing(names: Collection[str]) -> str:
+    """Return what it means if these nodes get nothing new; empty if others take work, or none of these does now."""
+    accepting = Node.objects.accepting()
+    if accepting.exclude(name__in=names).exists() or not accepting.exists():
+        return ""
+    return "No node would take work then: nothing new is placed, and the checks of a node that dies run nowhere."
 
 
 def forget(names: Collection[str]) -> Forecast:

@@ -18,6 +18,9 @@ AnyRule = Rule | NodeRule
 R = TypeVar("R", Rule, NodeRule)
 
 
+FILLS = "No node would have room for one more config: nothing new is placed, and the checks of a node that dies run nowhere."
+
+
 class Effect(NamedTuple):
     """What follows a change of rules.
 

@@ -7,17 +7,16 @@ from checks.plans.store import (
     apply,
     decide_undo,
     may_apply,
-    may_undo,
     order,
     pinned_by,
     set_deadline,
     store,
     to_plan,
+    ways_back,
 )
 from checks.plans.whatif import Outlook, what_if
 
 __all__ = [
-    "MOVE_FIELDS", "Outlook", "StalePlan", "apply", "decide_undo", "draft", "make", "may_apply", "may_undo", "order", "pinned_by",
-    "rebalance",
-    "set_deadline", "store", "to_plan", "what_if",
+    "MOVE_FIELDS", "Outlook", "StalePlan", "apply", "decide_undo", "draft", "make", "may_apply", "order", "pinned_by",
+    "rebalance", "set_deadline", "store", "to_plan", "ways_back", "what_if",
 ]  # fmt: skip

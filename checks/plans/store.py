@@ -140,14 +140,18 @@ def pinned_by(plan: Plan) -> list[int]:
     return list(Pin.objects.filter(plan=plan.pk, config__isnull=False).values_list("config_id", flat=True))
 
 
-def may_undo(user: Any, plan: Plan) -> bool:
-    """Whether the plan was applied, placed, pinned or paused something at once, and the user may take that back."""
-    verb = plan.order.get("verb", "")
-    if plan.applied_at is not None and pinned_by(plan):
-        return bool(user.has_perm("checks.delete_pin"))
-    if plan.applied_at is None or verb in ("drain", "resume") or not (plan.moved or verb == "pause"):
-        return False
-    return bool(user.has_perm(_PERMISSIONS["resume" if verb == "pause" else "undo"]))
+def ways_back(user: Any, plan: Plan) -> list[str]:
+    """Return how the user may take an applied plan back: `unpin` what it pinned, `undo` its pauses, or the moves of what is not
+    pinned by it any more.
+    """
+    if plan.applied_at is None:
+        return []
+    verb, pinned = plan.order.get("verb", ""), set(pinned_by(plan))
+    ways = ["unpin"] if pinned and user.has_perm("checks.delete_pin") else []
+    moved = plan.moved and verb not in ("drain", "resume") and {move["config"] for move in plan.moves} - pinned
+    if (moved or verb == "pause") and user.has_perm(_PERMISSIONS["resume" if verb == "pause" else "undo"]):
+        ways.append("undo")
+    return ways
 
 
 def may_apply(user: Any, plan: Plan) -> bool:

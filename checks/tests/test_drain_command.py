@@ -11,6 +11,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError
 from django.db.models import F
 
+from acts.models import Act
 from checks import dispatcher
 from checks.management.commands import drain as command
 from checks.models import Config
@@ -50,7 +51,7 @@ def draining() -> list[str]:
 
 
 def test_nodes_are_drained_and_uncordoned() -> None:
-    assert drain("ash", "birch") == "2 nodes drained"
+    assert drain("ash", "birch", "--accept-no-node") == "2 nodes drained"
     assert draining() == ["ash", "birch"]
     assert drain("ash", "--undo") == "1 node uncordoned"
     assert draining() == ["birch"]
@@ -59,6 +60,21 @@ def test_nodes_are_drained_and_uncordoned() -> None:
 def test_programs_get_json() -> None:
     assert json.loads(drain("ash", "--json")) == {"nodes": ["ash"], "changed": 1, "stay": 0}
     assert json.loads(drain("ash", "--json")) == {"nodes": ["ash"], "changed": 0, "stay": 0}
+
+
+def test_what_leaves_no_node_that_takes_work_must_be_meant() -> None:
+    refused = r"No node would take work then: .* --accept-no-node does it all the same"
+    for words in (("ash", "birch"), ("ash", "birch", "--wait")):
+        with pytest.raises(CommandError, match=refused):
+            drain(*words)
+    assert draining() == []
+    assert {(act.verb, act.object) for act in Act.objects.all()} == {("refuse", "drain ash and birch")}
+    assert "2 nodes would be drained" in drain("ash", "birch", "--dry-run")
+    Node.objects.filter(name="birch").cordon()
+    # It took no work before.
+    assert drain("birch") == "1 node drained"
+    with pytest.raises(CommandError, match="No node would take work then"):
+        drain("ash")
 
 
 def test_an_unknown_node_is_named_and_nothing_is_done() -> None:
@@ -123,7 +139,7 @@ class TestCheck:
     def test_what_can_not_go_is_told_with_the_reason(self) -> None:
         place(2)
         Node.objects.filter(name="birch").cordon()
-        drain("ash")
+        drain("ash", "--accept-no-node")
         lines = ["node ash: 2 of 2 left", "2 configs can't go to another node: every other node is cordoned"]
         assert code("ash", "--check") == (1, lines)
 
@@ -195,7 +211,7 @@ class TestWait:
     def test_without_a_deadline_what_drains_already_keeps_its_own(self) -> None:
         drain("ash", "--by", "2h")
         by = Node.objects.get(name="ash").drain_by
-        assert code("ash", "birch", "--wait")[0] == 0
+        assert code("ash", "birch", "--wait", "--accept-no-node")[0] == 0
         assert draining() == ["ash", "birch"]
         assert Node.objects.get(name="ash").drain_by == by
 
@@ -208,7 +224,7 @@ def test_what_can_go_nowhere_is_said_before_and_when_it_is_ordered() -> None:
     dispatcher.schedule([sent("one"), sent("two")])
     said = "2 configs can't go to another node as it is now; --check says why"
     assert drain("ash", "birch", "--dry-run").splitlines()[-1] == said
-    assert drain("ash", "birch").splitlines() == ["2 nodes drained", said]
+    assert drain("ash", "birch", "--accept-no-node").splitlines() == ["2 nodes drained", said]
     assert drain("ash", "--undo") == "1 node uncordoned"
     assert said not in drain("birch")
 

@@ -78,7 +78,7 @@ class SteeringAdmin(ReadOnlyAdmin):
     def unpin(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
         """Show what follows, then delete the pins of these configs. None of them moves at once."""
         ids = self.ids(request, queryset)
-        return unpin(request, ids, list_url(Config)) if ids else None
+        return unpin(request, ids, list_url(Config), self.only(queryset, ids)) if ids else None
 
     @admin.action(description="Resume…", permissions=["resume"])
     def resume(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
@@ -101,7 +101,9 @@ class SteeringAdmin(ReadOnlyAdmin):
         ids = self.ids(request, queryset)
         if not ids:
             return None
-        if page := Question.of(lambda: forecasts.release(ids), "Release", ids).unanswered(request, list_url(Config)):
+        if page := Question.of(lambda: forecasts.release(ids), "Release", ids).unanswered(
+            request, list_url(Config), self.only(queryset, ids)
+        ):
             return page
         messages.success(request, f"{plain_count(dispatcher.release(ids), 'config')} released.")
         return None
@@ -113,6 +115,10 @@ class SteeringAdmin(ReadOnlyAdmin):
             return ids
         messages.error(request, f"More than {MOST_SELECTED} configs match. Narrow the filter.")
         return []
+
+    def only(self, queryset: QuerySet[Config], ids: Sequence[int]) -> Config | type[Config]:
+        """The only chosen config; of several, which may be very many, their model."""
+        return queryset.get(pk=ids[0]) if len(ids) == 1 else Config
 
     def _plan(
         self, request: HttpRequest, queryset: QuerySet[Config], action: str, form_class: type[DecidingForm]

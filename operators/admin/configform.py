@@ -1,7 +1,7 @@
 """The form of a config that is written by hand: an editor for its YAML, which says what is wrong while it is written."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -15,13 +15,18 @@ from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from checks import dispatcher
 from checks.dispatcher import Sent
+from checks.explain import writing
 from checks.models import Config, Source
 from checks.sources import authored, origins
 from checks.sources.authored import ADMIN, by_hand
 from checks.wire import integrations, sharding
 from checks.wire.lint import Notice
 from checks.wire.patching import UnpatchableConfig
+from checks.wire.scrub import scrub
 from checks.wire.yamlnodes import InvalidYAML
+from clusteragent.lib.words import grouped_count
+from operators.admin.base import Table, first_of
+from operators.admin.questions import MOST_LISTED, Question, seen_of
 
 
 class CheckInput(UnfoldAdminTextInputWidget):
@@ -56,9 +61,9 @@ class YAMLEditor(AceWidget):
                 "rows": 16,
                 "spellcheck": "false",
                 "class": " ".join([*UnfoldAdminTextareaWidget().attrs["class"].split(), "font-mono"]),
-                "hx-trigger": "input changed delay:500ms, change from:[name=check]",
+                "hx-trigger": "input changed delay:500ms, change from:[name=check], change from:[name=key]",
                 "hx-target": "#yaml-remarks",
-                "hx-sync": "this:replace",
+                "hx-sync": "this:queue last",
             },
         )
 
@@ -149,12 +154,54 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
         return found
 
 
-def remarks_on(fields: Mapping[str, Any], config: Config | None) -> list[authored.Remark]:
-    """What is wrong or odd in the text of a form that is being written. config: the one that is edited, if it exists."""
+class Foreseen(NamedTuple):
+    """What saving a text would do. is_at_stake: whether it is asked for."""
+
+    question: Question
+    is_at_stake: bool
+
+    @property
+    def shown(self) -> str:
+        """What the form sends of it once it was shown beside the text; empty for what must be typed on a page of its own."""
+        return "" if self.question.word else self.question.seen
+
+
+def foresee(sent: Sent) -> Foreseen:
+    """Return what saving this config would do. Raises Refused or UnpatchableConfig."""
+    effect = writing.save(ADMIN, origins.admit(ADMIN, sent.key, sent.original, text=sent.written))
+    nowhere = f"{grouped_count(effect.lost, 'config')} would run nowhere."
+    rows = [(scrub(one.entry.shown), one.before or "not there", one.after or "gone") for one in effect.fates]
+    title = first_of("What would change", min(len(rows), MOST_LISTED), len(rows))
+    question = Question(
+        f"Save {scrub(sent.key)}",
+        [scrub(one) for one in effect.sentences if one != nowhere],
+        [nowhere] if effect.lost else [],
+        [Table(title, ("config", "now", "then"), rows[:MOST_LISTED])],
+        seen_of(effect.about, effect.lost),
+        str(effect.lost or ""),
+        "Save",
+    )
+    return Foreseen(question, effect.is_at_stake)
+
+
+def remarks_on(fields: Mapping[str, Any], config: Config | None) -> dict[str, Any]:
+    """What is wrong or odd in the text of a form that is being written, and what saving it would do.
+
+    config: the one that is edited, if it exists.
+    """
     origin = by_hand(config) if config else None
     key = sharding.parent_of(origin.key) if origin else ""
-    yaml = str(fields.get("yaml", "")).replace("\r\n", "\n")
-    return authored.remarks(str(fields.get("check", "")).strip(), yaml, _others(key))
+    check, yaml = str(fields.get("check", "")).strip(), str(fields.get("yaml", "")).replace("\r\n", "\n")
+    found: dict[str, Any] = {"remarks": authored.remarks(check, yaml, _others(key))}
+    named = key or str(fields.get("key", "")).strip()
+    # A name that is taken already is the form's to refuse.
+    if not named or any(one.is_error for one in found["remarks"]) or (not key and origins.origins(ADMIN, named)):
+        return found
+    try:
+        authored.validate_name(named)
+    except ValidationError:
+        return found
+    return found | {"foreseen": foresee(authored.written(named, check, yaml))}
 
 
 def _others(key: str) -> QuerySet[Config]:

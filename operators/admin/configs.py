@@ -38,16 +38,18 @@ from operators.admin import acts, configpage
 from operators.admin.actions import SteeringAdmin
 from operators.admin.base import (
     TABLE_ROWS,
+    Table,
     UncountedChangeList,
     aged,
     anchor,
     example,
+    first_of,
     link,
     list_url,
     row_url,
     shortened,
 )
-from operators.admin.configform import ConfigForm, remarks_on
+from operators.admin.configform import ConfigForm, foresee, remarks_on
 from operators.admin.filters import (
     CheckFilter,
     ClusterCheckFilter,
@@ -58,6 +60,7 @@ from operators.admin.filters import (
     SourceFilter,
     TroubleFilter,
 )
+from operators.admin.questions import Question, only, seen_of
 from operators.queries import CONFIG_WORDS, WIDE_COLUMNS, state_of, tags_in
 from operators.roles import sees_digests
 from operators.terms import Term, written
@@ -130,11 +133,11 @@ class ConfigAdmin(SteeringAdmin):
 
     @method_decorator(require_POST)
     def remarks(self, request: HttpRequest) -> HttpResponse:
-        """What is wrong or odd in the text of a form, while it is being written. Nothing is stored."""
+        """What is wrong or odd in the text of a form while it is written, and what saving it would do. Nothing is stored."""
         found = self.get_object(request, request.GET.get("config", "")) if "config" in request.GET else None
         if not (self.has_change_permission(request, found) if found else self.has_add_permission(request)):
             raise PermissionDenied
-        return TemplateResponse(request, "admin/checks/remarks.html", {"remarks": remarks_on(request.POST, found)})
+        return TemplateResponse(request, "admin/checks/remarks.html", remarks_on(request.POST, found))
 
     def template(self, request: HttpRequest) -> HttpResponse:
         """A text that a config of `?check=` can begin with."""
@@ -176,6 +179,19 @@ class ConfigAdmin(SteeringAdmin):
         if not sees_digests(request.user):
             shown.remove("digest")
         return ["key", "check", "yaml", *shown[1:]] if self.has_change_permission(request, obj) else shown
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """Where a node would lose a config, or a config run nowhere, ask first, unless the form itself has shown that."""
+        if form := self.sent_form(request, object_id):
+            foreseen = foresee(form.sent)
+            is_shown = bool(foreseen.shown) and request.POST.get("shown") == foreseen.shown
+            if foreseen.is_at_stake and not is_shown:
+                back = row_url(form.instance) if form.instance.pk else list_url(Config)
+                if page := foreseen.question.unanswered(request, back, form.instance):
+                    return page
+        return super().changeform_view(request, object_id, form_url, extra_context)
 
     def save_model(self, request: HttpRequest, obj: Config, form: ConfigForm, change: bool) -> None:
         assert form.sent is not None
@@ -319,14 +335,26 @@ class ConfigAdmin(SteeringAdmin):
                 configs=[config.pk for config, _ in refused],
             )
             return None
-        if "confirmed" not in request.POST:
-            pks = [config.pk for config in chosen]
-            return self.ask(request, "Unschedule configs", "unschedule", pks, chosen[:TABLE_ROWS])
+        if chosen and (page := self._unscheduling(chosen).unanswered(request, list_url(Config), only(chosen, Config))):
+            return page
         keys = [(origin.source, origin.key) for config in chosen for origin in config.origins.all()]
         origins.take_back(keys, actor=request.user.get_username())
         Source.objects.replace_warnings(ADMIN, {sharding.parent_of(key) for _, key in keys}, [])
         messages.success(request, f"{plain_count(len(chosen), 'config')} unscheduled.")
         return None
+
+    def _unscheduling(self, chosen: Sequence[Config]) -> Question:
+        """The question whether these configs shall go."""
+        first = chosen[:TABLE_ROWS]
+        rows = [(link(config), self.owner(config), self.origins(config)) for config in first]
+        return Question(
+            f"Unschedule {plain_count(len(chosen), 'config')}",
+            ["Written by hand. Unscheduled, they stop running and their YAML is gone; the ledger keeps their moves."],
+            tables=[Table(first_of("Configs", len(first), len(chosen)), ("config", "owner now", "origins"), rows)],
+            seen=seen_of(config.pk for config in chosen),
+            button="Unschedule",
+            is_dangerous=True,
+        )
 
     def _with_their_shards(self, request: HttpRequest, chosen: list[Config]) -> list[Config]:
         """The chosen configs and all shards of those written by hand. A single part can only be removed by editing the config."""

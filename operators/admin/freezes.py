@@ -75,7 +75,9 @@ class FreezeAdmin(NotedAdmin, ReadOnlyAdmin):
     def thaw(self, request: HttpRequest, queryset: QuerySet[Freeze]) -> HttpResponse | None:
         """Show what follows, then end the freeze that is in force, whichever was chosen: there is at most one."""
         in_force = Freeze.objects.in_force().values_list("pk", flat=True)
-        if page := Question.of(forecasts.thaw, "End the freeze", in_force).unanswered(request, list_url(Freeze)):
+        if page := Question.of(forecasts.thaw, "End the freeze", in_force).unanswered(
+            request, list_url(Freeze), Freeze
+        ):
             return page
         if freezes.thaw(actor=request.user.get_username()):
             messages.success(request, "The freeze is over.")

@@ -38,8 +38,8 @@ from operators.admin.filters import (
     StateFilter,
     TypeFilter,
 )  # fmt: skip
-from operators.admin.plans import left_over, show_plan
-from operators.admin.questions import Question, seen_of
+from operators.admin.plans import show_plan
+from operators.admin.questions import Question, only, seen_of
 from operators.queries import NODE_WORDS
 
 
@@ -223,10 +223,10 @@ class NodeAdmin(ReadOnlyAdmin):
         Asked is only where no node would be left that takes work.
         """
         names = sorted(node.name for node in queryset)
-        if closing := left_over(names):
+        if closing := forecasts.closing(names):
             what = f"Cordon {plain_count(len(names), 'node')}"
-            question = Question(what, worse=closing, seen=seen_of(names), word=str(len(names)), button="Cordon")
-            if page := question.unanswered(request, list_url(Node)):
+            question = Question(what, worse=[closing], seen=seen_of(names), word=str(len(names)), button="Cordon")
+            if page := question.unanswered(request, list_url(Node), only(queryset, Node)):
                 return page
         self._cordon(request, queryset, "cordoned")
         return None
@@ -240,7 +240,7 @@ class NodeAdmin(ReadOnlyAdmin):
         except REFUSALS as refusal:
             messages.error(request, f"Not uncordoned: {scrub(str(refusal))}.")
             return None
-        if page := question.unanswered(request, list_url(Node)):
+        if page := question.unanswered(request, list_url(Node), only(queryset, Node)):
             return page
         self._cordon(request, queryset, "uncordoned", schedulable=True)
         return None
@@ -256,7 +256,9 @@ class NodeAdmin(ReadOnlyAdmin):
         chosen = Node.objects.filter(pk__in=[node.pk for node in queryset])
         lost, kept = (sorted(some.values_list("name", flat=True)) for some in (chosen.lost(), chosen.known()))
         if lost and (
-            page := Question.of(lambda: forecasts.forget(lost), "Forget", lost).unanswered(request, list_url(Node))
+            page := Question.of(lambda: forecasts.forget(lost), "Forget", lost).unanswered(
+                request, list_url(Node), only(queryset, Node)
+            )
         ):
             return page
         if lost:

@@ -67,7 +67,7 @@ class DecidingForm(forms.BaseForm):
         try:
             return plans.store(self.decide(config_ids), author=actor)
         except REFUSALS as error:
-            record_refusal("an order", error)
+            record_refusal("order", error)
             self.add_error(self.refusing_field or None, str(error))
         return None
 

@@ -1,10 +1,10 @@
 """Users, groups and operators' tokens in the admin."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from django.apps import apps
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.db import transaction
@@ -57,6 +57,10 @@ class RecordedAdmin(ShownDeletions, DeclaredAdmin):
         """What a row says, as JSON data. What is secret, of all of it nothing but that it is there."""
         raise NotImplementedError
 
+    def granted(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+        """What people may do now, or no more, since the row was saved, one sentence each. before, now: see `told`."""
+        return iter(())
+
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         # Before anything is saved: what belongs to the row is saved after it.
         obj.told_before = self.told(self.model._default_manager.get(pk=obj.pk)) if change else None
@@ -69,6 +73,8 @@ class RecordedAdmin(ShownDeletions, DeclaredAdmin):
         # Read again: what was read before may be cached.
         now = self.told(self.model._default_manager.get(pk=obj.pk))
         record(verb, named(obj), before=obj.told_before, after=now)
+        for told in self.granted(obj.told_before or {}, now):
+            messages.info(request, told)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         self.delete_queryset(request, self.model._default_manager.filter(pk=obj.pk))
@@ -118,6 +124,17 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
             "permissions": codes(obj.user_permissions),
         }
 
+    def granted(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+        who, had, has = f"User {now['username']}", set(before.get("groups", ())), set(now["groups"])
+        for name in sorted(has - had):
+            yield f"{who} gets the role {name}: {MEANINGS.get(name, 'may do what the group allows')}."
+        for name in sorted(had - has):
+            yield f"{who} has the role {name} no more."
+        if bool(before.get("is_superuser")) != now["is_superuser"]:
+            yield f"{who} may do {'everything' if now['is_superuser'] else 'no more than the roles allow'}."
+        if before and before["is_active"] != now["is_active"]:
+            yield f"{who} may {'log in and call again' if now['is_active'] else 'not log in or call any more'}."
+
     def lost_with(self, obj: User) -> str:
         tokens = plain_count(AuthToken.objects.filter(user=obj).count(), "token")
         shared = SavedView.objects.filter(owner=obj, is_shared=True).count()
@@ -143,6 +160,13 @@ class OperatorGroupAdmin(GroupAdmin, RecordedAdmin):
         """Who loses what it allows."""
         users = plain_count(obj.user_set.count(), "user")
         return f"{users} in group {obj} can't do any more what only it allows."
+
+    def granted(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+        users = plain_count(User.objects.filter(groups__name=now["name"]).count(), "user")
+        had, has = set(before.get("permissions", ())), set(now["permissions"])
+        for verb, codenames in (("gives", has - had), ("takes from", had - has)):
+            if codenames:
+                yield f"Group {now['name']} {verb} {users} {listed(sorted(codenames))}."
 
     def told(self, obj: Group) -> dict[str, Any]:
         return {"name": obj.name, "permissions": codes(obj.permissions)}

@@ -8,7 +8,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import OperationalError
-from django.db.models import F, Func, IntegerField, QuerySet
+from django.db.models import F, Func, IntegerField, Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
@@ -130,7 +130,7 @@ class PlanAdmin(ReadOnlyAdmin):
             "notes": notes(plan),
             "done": done(plan, plan.moved),
             "may_apply": plan.applied_at is None and plans.may_apply(request.user, plan),
-            "undo": _undoing(plan) if plans.may_undo(request.user, plan) else None,
+            "undo": [(way, _undoing(plan, way)) for way in plans.ways_back(request.user, plan)],
             "undo_url": reverse("admin:checks_plan_undo", args=[plan.pk]),
             "form": DrainForm() if plan.order.get("verb") == "drain" else None,
             "apply_url": reverse("admin:checks_plan_apply", args=[plan.pk]),
@@ -189,10 +189,13 @@ class PlanAdmin(ReadOnlyAdmin):
     def undo(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Take an applied plan back: its pins after asking, its pauses and moves by a plan."""
         plan = get_object_or_404(Plan, pk=pk)
-        if not plans.may_undo(request.user, plan):
+        ways = plans.ways_back(request.user, plan)
+        if not ways:
             raise PermissionDenied
-        if pinned := plans.pinned_by(plan):
-            return unpin(request, pinned, row_url(plan)) or redirect(row_url(plan))
+        # Each shows what it does first, so that a button which does not hold any more may lead to the other one.
+        way = request.POST.get("way")
+        if (way if way in ways else ways[0]) == "unpin":
+            return unpin(request, plans.pinned_by(plan), row_url(plan)) or redirect(row_url(plan))
         return show_plan(request, lambda: plans.decide_undo(plan), "Nothing to undo") or redirect(row_url(plan))
 
     def rebalance(self, request: HttpRequest) -> HttpResponse:
@@ -222,7 +225,7 @@ def show_plan(request: HttpRequest, decide: Callable[[], Decision], failed: str)
     try:
         decision = decide()
     except REFUSALS as refusal:
-        record_refusal("an order", refusal)
+        record_refusal("order", refusal)
         messages.error(request, f"{failed}: {scrub(described(refusal))}.")
         return None
     if decision.is_empty:
@@ -232,13 +235,15 @@ def show_plan(request: HttpRequest, decide: Callable[[], Decision], failed: str)
     return redirect(row_url(plans.store(decision, author=request.user.get_username())))
 
 
-def unpin(request: HttpRequest, ids: Collection[int], back: str) -> HttpResponse | None:
+def unpin(
+    request: HttpRequest, ids: Collection[int], back: str, row: Model | type[Model] = Config
+) -> HttpResponse | None:
     """Show what follows without the pins of these configs until that is confirmed, then delete them. None once nothing is to be
-    asked: a message says what was done. back: where *Cancel* leads.
+    asked: a message says what was done. back, row: see `Question.unanswered`.
     """
     try:
         question = Question.of(lambda: forecasts.unpin(ids), "Unpin", ids)
-        if page := question.unanswered(request, back):
+        if page := question.unanswered(request, back, row):
             return page
         unpinned = dispatcher.unpin(ids)
     except REFUSALS as refusal:
@@ -248,9 +253,9 @@ def unpin(request: HttpRequest, ids: Collection[int], back: str) -> HttpResponse
     return None
 
 
-def _undoing(plan: Plan) -> str | None:
-    """The words of the button that takes an applied plan back."""
-    return "Unpin what it pinned…" if plans.pinned_by(plan) else UNDOES.get(plan.order.get("verb", ""))
+def _undoing(plan: Plan, way: str) -> str:
+    """The words of the button that takes an applied plan back this way."""
+    return "Unpin what it pinned…" if way == "unpin" else UNDOES[plan.order.get("verb", "")]
 
 
 def title(plan: Any) -> str:
@@ -374,16 +379,8 @@ def _word(plan: Plan) -> str:
 
 
 def _closing(order: dict[str, Any]) -> Sequence[str]:
-    """What a drain means that leaves no node which takes work."""
-    return left_over(order["nodes"]) if order.get("verb") == "drain" else ()
-
-
-def left_over(closed: Collection[str]) -> Sequence[str]:
-    """What it means, in words that are shown in red, if these nodes get nothing new; nothing if others take work."""
-    accepting = Node.objects.accepting()
-    if accepting.exclude(name__in=closed).exists() or not accepting.exists():
-        return ()
-    return ("No node would take work then: nothing new is placed, and the checks of a node that dies run nowhere.",)
+    """What a drain means that leaves no node which takes work, in red."""
+    return list(filter(None, [forecasts.closing(order["nodes"])])) if order.get("verb") == "drain" else ()
 
 
 def nowhere(plan: Plan) -> int:

@@ -33,12 +33,18 @@ def seen_of(about: Iterable[object], lost: int = 0) -> str:
     return hashlib.sha256(repr((sorted(map(str, about)), lost)).encode()).hexdigest()
 
 
+def only(rows: Sequence[Model] | QuerySet[Any], model: type[Model]) -> Model | type[Model]:
+    """The only one of these rows; of several their model."""
+    return rows[0] if len(rows) == 1 else model
+
+
 @dataclass(frozen=True)
 class Question:
     """What an act would do, for a page that asks whether it is meant.
 
     what: the act. sentences: what it does and what follows. worse: what is bad about it, in red. seen: stands for what people
-    decide on; if that is another when they answer, nothing is done. word: what must be typed; empty for nothing.
+    decide on; if that is another when they answer, nothing is done. word: what must be typed; empty for nothing. is_dangerous:
+    whether the button is red, as it is where something must be typed.
     """
 
     what: str
@@ -48,6 +54,7 @@ class Question:
     seen: str = "yes"
     word: str = ""
     button: str = "Apply"
+    is_dangerous: bool = False
 
     @classmethod
     def of(cls, foresee: Callable[[], Forecast], button: str, about: Iterable[object] = ()) -> Self:
@@ -69,10 +76,13 @@ class Question:
         """Return the word that must be typed by somebody who has seen this; None if it is not what is asked now."""
         return self.word if seen == self.seen else None
 
-    def unanswered(self, request: HttpRequest, back: str, row: Model | None = None) -> HttpResponse | None:
+    def unanswered(
+        self, request: HttpRequest, back: str, row: Model | type[Model] | None = None
+    ) -> HttpResponse | None:
         """Return the page that asks; None if the user has answered it. Answers that come too late are on record.
 
-        back: where *Cancel* leads. row: the one stored row that it is about, which the heading names.
+        back: where *Cancel* leads. row: the one row that it is about, which the heading names if it is stored; of
+        several rows their model.
         """
         problem = ""
         if request.method == "POST" and (seen := request.POST.get("seen", "")):
@@ -96,9 +106,11 @@ class Question:
             "hidden": [(name, value) for name, value in fields if name not in _OWN_FIELDS],
             "back": back,
         }
-        if row is not None and row.pk:
+        if row is not None:
+            context["opts"] = row._meta
+        if isinstance(row, Model) and row.pk:
             # A phone has room for no more of the heading than the row's name.
-            context |= {"opts": row._meta, "original": row}
+            context["original"] = row
         return TemplateResponse(request, "admin/question.html", context)
 
 
@@ -132,9 +144,7 @@ class ShownDeletions(_DjangoModelAdmin):
         _, _, needed, protected = self.get_deleted_objects(chosen, request)
         if needed or protected:
             raise PermissionDenied
-        if page := self.question(chosen).unanswered(
-            request, list_url(self.model), chosen[0] if len(chosen) == 1 else None
-        ):
+        if page := self.question(chosen).unanswered(request, list_url(self.model), only(chosen, self.model)):
             return page
         self.log_deletions(request, queryset)
         self.delete_queryset(request, queryset)

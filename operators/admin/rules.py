@@ -21,8 +21,6 @@ from operators.admin.base import NotedAdmin, WithoutTransaction, list_url
 from operators.admin.plans import load_change, worse
 from operators.admin.questions import Question, ShownDeletions, moving_table
 
-_FILLS = "No node would have room for one more config: nothing new is placed, and the checks of a node that dies run nowhere."
-
 
 @dataclass(frozen=True)
 class RuleQuestion(Question):
@@ -107,7 +105,7 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
         return RuleQuestion(
             f"{verb} {listed([f'{rule}' for rule in chosen])}",
             [_sentence(effect), *_notes(after), *_of_none(saved)],
-            [*worse(after.peak, len(after.lost)), *([_FILLS] if effect.fills else [])],
+            [*worse(after.peak, len(after.lost)), *([ruling.FILLS] if effect.fills else [])],
             [moving_table(title, rows) for title, rows in tables if rows],
             effect.seen,
             _word(chosen, len(after.lost)) or (str(effect.nodes) if effect.fills else ""),

@@ -156,7 +156,7 @@ class SourceAdmin(ReadOnlyAdmin):
             messages.error(request, f"{source.name}: not scanned, since people or pipelines write it.")
             return None
         removal = _Removal.of_source(source)
-        if page := removal.question(source).unanswered(request, list_url(Source)):
+        if page := removal.question(source).unanswered(request, list_url(Source), source):
             return page
         try:
             messages.success(request, accept(source, actor=request.user.get_username()))

@@ -1,6 +1,6 @@
 """What all resources of the operators' API share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -81,7 +81,7 @@ class OperatorViewSet(GenericViewSet[Any]):
     """A resource of the operators' API.
 
     detail_serializer_class: used for a single row, where that shows more. most_bytes: the largest body. write_options: the
-    query parameters that calls which change something may have. dry_runs: the names of the actions that also take `dry_run`.
+    query parameters that calls which change something may have. own_options: {action: those that only it may have}.
     """
 
     most_bytes = 1024 * 1024
@@ -98,13 +98,13 @@ class OperatorViewSet(GenericViewSet[Any]):
     ordering = "id"
     detail_serializer_class: type[BaseSerializer[Any]] | None = None
     write_options: tuple[str, ...] = ()
-    dry_runs: tuple[str, ...] = ()
+    own_options: Mapping[str, Sequence[str]] = {}
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         if request.method not in SAFE_METHODS:
             # Where no dry run exists, `dry_run` must be refused: else the call would change something.
-            options = (*self.write_options, *(("dry_run",) if self.action in self.dry_runs else ()))
+            options = (*self.write_options, *self.own_options.get(self.action, ()))
             refuse_unknown(request.query_params, {*options, "format"}, options)
 
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:

@@ -611,6 +611,9 @@ class PlanSerializer(serializers.ModelSerializer[Plan]):
         read_only_fields = fields
 
 
+ACCEPT_NO_NODE = "Send it with ?accept_no_node=1 if that is meant."
+
+
 class DryRun(serializers.Serializer[Any]):
     """The query parameter dry_run."""
 
@@ -619,7 +622,19 @@ class DryRun(serializers.Serializer[Any]):
     )
 
 
-class RuleOptions(DryRun):
+class NoNodeOptions(serializers.Serializer[Any]):
+    """The query parameter of a call after which no node may be left that takes work."""
+
+    accept_no_node = serializers.BooleanField(
+        default=False, help_text="Do it even if no node would take new work then: else the answer is 409."
+    )
+
+
+class DrainOptions(DryRun, NoNodeOptions):
+    """The query parameters of a call that drains a node."""
+
+
+class RuleOptions(DryRun, NoNodeOptions):
     """The query parameters of a call that changes a rule."""
 
     accept_dangling = serializers.BooleanField(
@@ -667,6 +682,7 @@ class EffectSerializer(serializers.Serializer[Any]):
     staying = serializers.IntegerField(source="after.staying", help_text="How many that are about to move would stay.")
     anyway = serializers.IntegerField(source="after.anyway", help_text="How many more are about to move anyway.")
     nodes = serializers.IntegerField(help_text="How many nodes would get other labels or limits.")
+    fills = serializers.BooleanField(help_text="Whether no node would have room for one more config.")
     peak = serializers.ListField(
         source="after.peak", child=serializers.FloatField(), help_text="The highest load before and after."
     )

@@ -1,7 +1,7 @@
 """The resources of the operators' API."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import BoundedSemaphore
 from typing import Any
@@ -86,7 +86,7 @@ class HistoryViewSet(OperatorViewSet):
 class ConfigViewSet(DetailViewSet):
     """Configs, and the nodes that run them."""
 
-    dry_runs = ("reassign",)
+    own_options = {"reassign": ("dry_run",)}
 
     queryset = Config.objects.select_related(
         "assignment__node", "former_node", "handover__source", "handover__between", "pin", "pause", "isolation", "cost"
@@ -131,7 +131,11 @@ class ConfigViewSet(DetailViewSet):
 class NodeViewSet(DetailViewSet):
     """Node agents. Lost ones stay listed for a while."""
 
-    dry_runs = ("drain", "uncordon")
+    own_options = {
+        "cordon": ("accept_no_node",),
+        "drain": ("dry_run", "accept_no_node"),
+        "uncordon": ("dry_run",),
+    }
 
     queryset = Node.objects.select_related("heartbeat", "slowness")
     serializer_class = serializers.NodeSerializer
@@ -148,10 +152,11 @@ class NodeViewSet(DetailViewSet):
         nodes: Any = super().get_queryset()
         return nodes.with_state().annotate(configs=number_of(Assignment.objects.all(), "node"))
 
-    @extend_schema(request=None)
+    @extend_schema(request=None, parameters=[serializers.NoNodeOptions])
     @action(detail=True, methods=["post"], permission_classes=[requires("nodes.change_node")])
     def cordon(self, request: Request, name: str) -> Response:
-        """Cordon the node: it gets nothing new, and keeps what it has."""
+        """Cordon the node: it gets nothing new, and keeps what it has. 409 if no node would take work then."""
+        self._require_others()
         self._cordon(schedulable=False)
         return self.retrieve(request)
 
@@ -164,15 +169,19 @@ class NodeViewSet(DetailViewSet):
         return told or self.retrieve(request)
 
     @extend_schema(
-        request=serializers.DrainWish, responses=serializers.NodePageSerializer, parameters=[serializers.DryRun]
+        request=serializers.DrainWish, responses=serializers.NodePageSerializer, parameters=[serializers.DrainOptions]
     )
     @action(detail=True, methods=["post"], permission_classes=[requires("nodes.change_node")])
     def drain(self, request: Request, name: str) -> Response:
-        """Drain the node: it gets nothing new, and its configs move to other nodes bit by bit, all of them until `by`."""
+        """Drain the node: it gets nothing new, and its configs move to other nodes bit by bit, all of them until `by`.
+
+        409 if no node would take work then.
+        """
         node = self.get_object()
         body = serializers.DrainWish(data=request.data)
         body.is_valid(raise_exception=True)
         by = body.validated_data.get("by")
+        self._require_others()
         return self.apply_or_preview("name", lambda: deciding.drain([node.name], by=by)) or self.retrieve(request)
 
     @extend_schema(request=None, responses=serializers.DrainSerializer)
@@ -198,6 +207,17 @@ class NodeViewSet(DetailViewSet):
         """The last hour by minutes, or the last day or week by hours. What nobody noted, and when it was lost, is left out."""
         points: Any = history.of_node(self.get_object(), _span(request), clock.now())
         return Response(serializers.NodePointSerializer(points, many=True).data)
+
+    def _require_others(self) -> None:
+        """Raise Conflict, on record, if no node would take work once this one is closed, unless the call accepts that."""
+        options = serializers.DrainOptions(data=self.request.query_params)
+        options.is_valid(raise_exception=True)
+        if options.validated_data["dry_run"] or options.validated_data["accept_no_node"]:
+            return
+        name = self.get_object().name
+        if closing := forecasts.closing([name]):
+            record(Act.Verb.REFUSE, f"{self.action} {name}", reason=closing, nodes=[name])
+            raise Conflict(f"{closing} {serializers.ACCEPT_NO_NODE}")
 
     def _cordon(self, *, schedulable: bool) -> None:
         node = Node.objects.filter(pk=self.get_object().pk)
@@ -356,7 +376,7 @@ class OrderViewSet(DetailViewSet):
     """
 
     filterset_class = filters.OrderFilter
-    dry_runs: tuple[str, ...] = ("create", "destroy")
+    own_options: Mapping[str, Sequence[str]] = {"create": ("dry_run",), "destroy": ("dry_run",)}
     give: Callable[..., Decision]
 
     def take(self, ids: Sequence[int]) -> Response | None:
@@ -432,11 +452,11 @@ class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.Destr
     queryset: Any = Rule.objects.all()
     serializer_class: Any = serializers.RuleSerializer
     filterset_class = filters.AuthorFilter
-    write_options = ("dry_run", "accept_dangling")
+    write_options = ("dry_run", "accept_dangling", "accept_no_node")
 
     @extend_schema(parameters=[serializers.RuleOptions])
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Write a new rule. A dry run answers what would move and dangle; so does 409, if configs that run would dangle."""
+        """Write a new rule. A dry run answers what follows; so does 409, if configs that run would dangle or no node has room."""
         body = self.get_serializer(data=request.data)
         body.is_valid(raise_exception=True)
         rule = self.queryset.model(**body.validated_data)
@@ -444,7 +464,7 @@ class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.Destr
 
     @extend_schema(parameters=[serializers.RuleOptions])
     def update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Replace a rule. A dry run answers what would move and dangle; so does 409, if configs that run would dangle."""
+        """Replace a rule. A dry run answers what follows; so does 409, if configs that run would dangle or no node has room."""
         rule = self.get_object()
         body = self.get_serializer(rule, data=request.data)
         body.is_valid(raise_exception=True)
@@ -454,7 +474,7 @@ class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.Destr
 
     @extend_schema(parameters=[serializers.RuleOptions])
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Delete a rule. A dry run answers what would move and dangle; so does 409, if configs that run would dangle."""
+        """Delete a rule. A dry run answers what follows; so does 409, if configs that run would dangle or no node has room."""
         rule = self.get_object()
         return self._previewed(rule, deleted=[rule.pk]) or super().destroy(request, *args, **kwargs)
 
@@ -474,18 +494,26 @@ class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.Destr
         """
         options = serializers.RuleOptions(data=self.request.query_params)
         options.is_valid(raise_exception=True)
-        is_dry, accepts = options.validated_data["dry_run"], options.validated_data["accept_dangling"]
-        if accepts and not is_dry:
+        is_dry = options.validated_data["dry_run"]
+        accepts_lost, accepts_full = (options.validated_data[name] for name in ("accept_dangling", "accept_no_node"))
+        if not is_dry and accepts_lost and (accepts_full or self.queryset.model is Rule):
             return None
         effect = ruling.effect_of(self.queryset.model, **change)
         told = serializers.EffectSerializer(effect).data
         if is_dry:
             return Response(told)
-        if not effect.after.lost:
+        problems = []
+        if effect.after.lost and not accepts_lost:
+            many = plain_count(len(effect.after.lost), "config")
+            problems.append((f"{many} would run nowhere", "Send it with ?accept_dangling=1 if that is meant."))
+        if effect.fills and not accepts_full:
+            problems.append((ruling.FILLS.rstrip("."), serializers.ACCEPT_NO_NODE))
+        if not problems:
             return None
-        many = plain_count(len(effect.after.lost), "config")
-        record(Act.Verb.REFUSE, f"{rule._meta.verbose_name} {rule}", reason=f"{many} would run nowhere")
-        detail = f"{many} would run nowhere. Send it with ?accept_dangling=1 if that is meant."
+        record(
+            Act.Verb.REFUSE, f"{rule._meta.verbose_name} {rule}", reason=". ".join(problem for problem, _ in problems)
+        )
+        detail = " ".join(f"{problem}. {way_out}" for problem, way_out in problems)
         return Response({"detail": detail, **told}, status=status.HTTP_409_CONFLICT)
 
 
@@ -503,7 +531,7 @@ class FreezeViewSet(mixins.CreateModelMixin, mixins.DestroyModelMixin, DetailVie
     serializer_class = serializers.FreezeSerializer
     filterset_class = filters.FreezeFilter
     ordering = "-id"
-    dry_runs = ("destroy",)
+    own_options = {"destroy": ("dry_run",)}
 
     @extend_schema(parameters=[serializers.ForecastWish])
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:

@@ -16,13 +16,13 @@ from checks.dispatcher import deciding
 from checks.explain import forecasts
 from checks.explain.alerts import WORDS, Alert, Kind, Word
 from checks.explain.forecasts import Forecast
-from checks.models import Plan, freezes
+from checks.models import Config, Plan, freezes
 from checks.models.orders import Isolation, Pause
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import duration, grouped_count
 from operators import documentation
 from operators.admin.base import address, row_url
-from operators.admin.questions import Question
+from operators.admin.questions import Question, seen_of
 from operators.admin.sources import UNDER_WAY, scan, scanned_names
 from operators.pages import base
 
@@ -32,7 +32,8 @@ class Remedy:
     """A button. act(subject, actor): carries it out and returns a sentence that says what it did, or a plan to look at.
 
     forecast(): what that does, to be shown first. Without one it changes nothing that people must see before, or makes a plan.
-    about(): the rows that it is about, if others of them are another question.
+    about(): the rows that it is about, if others of them are another question. takes_nothing: no config can lose its node by it,
+    so an answer needs no second forecast.
     """
 
     label: str
@@ -40,6 +41,7 @@ class Remedy:
     act: Callable[[str, str], str | Plan]
     forecast: Callable[[], Forecast] | None = None
     about: Callable[[], list[int]] = list
+    takes_nothing: bool = False
 
 
 class Line(NamedTuple):
@@ -100,9 +102,11 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
     chosen = REMEDIES[Kind(kind)]
     if not request.user.has_perm(chosen.permission):
         raise PermissionDenied
-    if chosen.forecast:
+    if chosen.forecast and not (chosen.takes_nothing and request.POST.get("seen") == seen_of(chosen.about())):
         question = Question.of(chosen.forecast, chosen.label.rstrip("…"), chosen.about())
-        if page := question.unanswered(request, reverse("admin:index")):
+        if page := question.unanswered(
+            request, reverse("admin:index"), freezes.Freeze if kind == Kind.FROZEN else Config
+        ):
             return page
     try:
         done = chosen.act(request.POST.get("subject", ""), request.user.get_username())
@@ -155,14 +159,15 @@ def _relieve(subject: str, actor: str) -> str | Plan:
     return plan
 
 
+_DISPATCH_NOW = Remedy("Dispatch now…", "checks.change_assignment", _dispatch, forecasts.redispatch, takes_nothing=True)
 REMEDIES = {
     Kind.OVERLOADED: Remedy("Plan a relief", "checks.add_plan", _relieve),
-    Kind.UNSCHEDULED: Remedy("Dispatch now…", "checks.change_assignment", _dispatch, forecasts.redispatch),
-    Kind.DANGLING: Remedy("Dispatch now…", "checks.change_assignment", _dispatch, forecasts.redispatch),
+    Kind.UNSCHEDULED: _DISPATCH_NOW,
+    Kind.DANGLING: _DISPATCH_NOW,
     Kind.PAUSE_OVERDUE: Remedy("Resume…", "checks.delete_pause", _resume),
     Kind.QUARANTINED: Remedy(
         "Release…", "checks.change_assignment", _release, lambda: forecasts.release(_quarantined()), _quarantined
     ),
     Kind.SOURCE_ERROR: Remedy("Scan again", "checks.change_source", lambda name, _: scan({name})),
-    Kind.FROZEN: Remedy("End the freeze…", "checks.delete_freeze", _thaw, forecasts.thaw, _frozen),
+    Kind.FROZEN: Remedy("End the freeze…", "checks.delete_freeze", _thaw, forecasts.thaw, _frozen, takes_nothing=True),
 }

@@ -257,7 +257,7 @@ ADMIN: dict[str, Callable[[World], object]] = {
         w.plan("checks/config/", action="resume", _selected_action=config("shop").pk),
     ),
     "config:release": lambda w: (w.order("isolate"), act_confirmed(w.client, "release", ["shop"])),
-    "config:unschedule": lambda w: act(w.client, "unschedule", ["hand"], confirmed="yes"),
+    "config:unschedule": lambda w: act_confirmed(w.client, "unschedule", ["hand"]),
     "config:add": lambda w: w.post("checks/config/add/", key="new", check="http_check", yaml="instances: [{url: u}]"),
     "config:change": lambda w: w.post(
         f"checks/config/{config('hand').pk}/change/", check="http_check", yaml="instances: [{url: other}]"
@@ -582,7 +582,7 @@ def test_what_a_user_may_not_do_is_on_record_but_not_for_ever(world: World) -> N
     for _ in range(12):
         assert viewer.post("/admin/checks/pin/add/").status_code == 403
     found = Act.objects.filter(verb=Act.Verb.REFUSE)
-    assert {(act.person, act.object) for act in found} == {("vera", "POST /admin/checks/pin/add/")}
+    assert {(act.person, act.object) for act in found} == {("vera", "add to the pins")}
     assert found.count() == middleware.MOST_REFUSED
     token = bearer(AuthToken.objects.create(user("otto", Role.VIEWER))[1])
     assert token.call("POST", "nodes/ash/cordon").status_code == 403
@@ -595,7 +595,7 @@ def test_an_address_that_somebody_made_up_is_not_put_in_a_users_mouth(world: Wor
     viewer = Client()
     viewer.force_login(user("vera", Role.VIEWER))
     assert viewer.get(f"/admin/auth/user/{made_up}/change/").status_code == 403
-    assert Act.objects.latest("pk").object == "GET /admin/auth/user/<path:object_id>/change/"
+    assert Act.objects.latest("pk").object == "see one of the users"
 
 
 def test_a_form_that_is_out_of_date_is_no_lack_of_permission(world: World) -> None:
@@ -629,8 +629,14 @@ def test_a_plan_that_was_stale_and_a_refused_order_are_on_record(world: World) -
     assert (found.verb, found.plan, found.object) == ("refuse", plan.pk, f"plan {plan.pk}: 1 move, paused")
     assert found.reason == f"{config('shop')} is now on birch"
     found = acted(world, lambda w: w.caller.call("POST", f"configs/{config('shop').pk}/reassign", {"node": "oak"}))
-    assert (found.verb, found.how) == ("refuse", "API")
+    assert (found.verb, found.how, found.object) == ("refuse", "API", f"reassign {config('shop')}")
     assert "oak" in found.reason
+
+
+def test_a_reassignment_that_also_pins_says_so(world: World) -> None:
+    dispatched = planned(world.client, "reassign", ["shop"], node="birch", hold="pinned")
+    found = acted(world, lambda w: apply(w.client, dispatched))
+    assert found.object == f"{config('shop')} to birch, pinned there"
 
 
 def test_a_change_of_more_than_a_chunk_is_recorded_before_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,10 @@ from django.db.models.functions import Now
 from checks import dispatcher
 from checks.models import Config, Move, Origin, Plan
 from checks.tests.cast import owners, report, sent, silence
-from checks.tests.operators import CONFIGS, act, apply, config, operator, page_of, planned, superuser
+from checks.tests.operators import CONFIGS, act, act_confirmed, apply, config, operator, page_of, planned, superuser
 from nodes.models import Heartbeat, Node, Runner, Slowness
 from operators.admin import actions
+from operators.admin.questions import seen_of
 
 pytestmark = pytest.mark.django_db
 
@@ -80,14 +81,14 @@ def test_unschedule_asks_first() -> None:
 
 def test_unschedule_removes_what_was_written_by_hand() -> None:
     client, pk = superuser(), config("hand").pk
-    page = act(client, "unschedule", ["hand"], confirmed="yes")
+    page = act_confirmed(client, "unschedule", ["hand"])
     assert "1 config unscheduled." in page
     assert not Config.objects.filter(pk=pk).exists()
     assert Move.objects.get(config_id=pk, reason=Move.Reason.UNSCHEDULED).actor == "olga"
 
 
 def test_unschedule_refuses_what_a_source_sends_and_names_it() -> None:
-    page = act(superuser(), "unschedule", ["hand", "shop"], confirmed="yes")
+    page = act(superuser(), "unschedule", ["hand", "shop"])
     assert "is sent by file:shop. Remove it there." in page
     assert {"hand", "shop"} <= owners().keys()
 
@@ -95,7 +96,7 @@ def test_unschedule_refuses_what_a_source_sends_and_names_it() -> None:
 def test_unschedule_refuses_what_another_source_sends_as_well() -> None:
     dispatcher.schedule([sent("twin", url="http://hand")])
     assert Origin.objects.filter(config__origins__key="hand").count() == 2
-    assert "is sent by file:twin" in act(superuser(), "unschedule", ["hand"], confirmed="yes")
+    assert "is sent by file:twin" in act(superuser(), "unschedule", ["hand"])
     assert config("hand") == config("twin")
 
 
@@ -110,7 +111,7 @@ def test_who_may_only_look_can_do_nothing() -> None:
     client = operator("view_config")
     assert 'value="reassign"' not in client.get(page_of("shop")).content.decode()
     act(client, "reassign", ["shop"], node="birch", asked="yes")
-    act(client, "unschedule", ["hand"], confirmed="yes")
+    act(client, "unschedule", ["hand"], seen=seen_of([config("hand").pk]))
     assert owners() == {"shop": "ash", "mail": "ash", "hand": "ash"}
     assert not Plan.objects.exists()
 
@@ -121,7 +122,7 @@ def test_reassigning_needs_the_permission_to_change_assignments_and_unscheduling
     assert not Plan.objects.exists()
     client = operator("view_config", "view_plan", "change_assignment", name="oona")
     apply(client, planned(client, "reassign", ["shop"], node="birch"))
-    act(client, "unschedule", ["hand"], confirmed="yes")
+    act(client, "unschedule", ["hand"], seen=seen_of([config("hand").pk]))
     assert owners() == {"shop": "birch", "mail": "ash", "hand": "ash"}
 
 

@@ -11,7 +11,7 @@ from checks import dispatcher
 from checks.models import Config, Move, Origin, Source
 from checks.sources.authored import text_of
 from checks.tests.cast import owners, report, sent
-from checks.tests.operators import CONFIGS, config, operator, page_of, superuser
+from checks.tests.operators import CONFIGS, act_confirmed, config, operator, page_of, superuser
 from checks.wire.patching import IntegrationConfig
 from clusteragent.lib import conf
 
@@ -219,7 +219,7 @@ def test_warnings_go_with_what_was_odd_and_with_the_config() -> None:
     add(client, key="mail", yaml=ODD.replace("http://shop", "http://mail"))
     save(client, page_of("shop"))
     assert warned() == [("mail", 1), ("mail", 4)]
-    client.post(CONFIGS, {"action": "unschedule", "_selected_action": [config("mail").pk], "confirmed": "yes"})
+    act_confirmed(client, "unschedule", ["mail"])
     assert (warned(), set(owners())) == ([], {"shop"})
 
 

@@ -407,6 +407,39 @@ def test_what_a_plan_pinned_is_unpinned_on_its_page() -> None:
     assert shown(client, undo).moves
 
 
+def test_a_move_that_was_held_is_taken_back_by_who_may_unpin_or_undo_as_far_as_that_holds() -> None:
+    client = superuser()
+    plan = planned(client, "reassign", ["shop", "mail"], node="birch", hold="pinned")
+    apply(client, plan)
+    url, page = f"{PLANS}{plan.pk}/undo/", row_url(plan)
+    undoer = operator("view_config", "view_plan", "change_assignment")
+    unpinner = operator("view_config", "view_plan", "delete_pin", name="una")
+    # What is pinned there would not stay anywhere else.
+    assert "Undo…" not in undoer.get(page).content.decode()
+    assert undoer.post(url).status_code == 403
+    assert "Unpin what it pinned…" in unpinner.get(page).content.decode()
+    dispatcher.unpin([config("shop").pk])
+    assert "Undo…" in undoer.get(page).content.decode()
+    assert [move["config"] for move in shown(undoer, url).moves] == [config("shop").pk]
+    both = client.get(page).content.decode()
+    assert "Undo…" in both
+    assert "Unpin what it pinned…" in both
+    assert shown(client, url, way="undo").moves
+    assert "1 config unpinned" in confirmed(unpinner, url, way="unpin")
+    assert not Pin.objects.exists()
+
+
+def test_a_refused_order_is_on_record_with_its_button_and_its_rows() -> None:
+    Node.objects.filter(name="birch").cordon()
+    act(superuser(), "reassign", ["shop", "mail"], node="birch", asked="yes")
+    refused = Act.objects.get(verb=Act.Verb.REFUSE)
+    assert (refused.object, refused.reason) == (
+        "reassign http_check shop and http_check mail",
+        "node birch is cordoned",
+    )
+    assert refused.about == {"configs": sorted([config("shop").pk, config("mail").pk])}
+
+
 def test_draining_all_nodes_says_that_none_would_take_work() -> None:
     client = superuser()
     nodes = {"action": "drain", "_selected_action": Node.objects.values_list("pk", flat=True)}

@@ -3,13 +3,16 @@
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, User
 from django.test import Client
 
+from acts.models import Act
 from checks import dispatcher
 from checks.models import Config, Origin, Plan
 from checks.tests.cast import owners, report, sent
+from checks.tests.operators import superuser
 from nodes.models import Node
+from operators.admin.questions import seen_of
 from operators.roles import Role
 from operators.tests.cast import user
 
@@ -98,8 +101,50 @@ def test_each_role_does_just_what_is_its(role: Role) -> None:
     assert owners() == {"hand": "birch" if role == O else "ash"}
     form = {"key": "hand", "check": "http_check", "yaml": "instances: [{url: other}]"}
     assert client.post(f"/admin/checks/config/{pk}/change/", form).status_code == (302 if role == W else 403)
-    act(client, "/admin/checks/config/", "unschedule", pk, confirmed="yes")
+    act(client, "/admin/checks/config/", "unschedule", pk, seen=seen_of([pk]))
     assert Origin.objects.filter(key="hand").exists() is (role != W)
+
+
+def told(client: Client, url: str, **fields: Any) -> set[str]:
+    """What is said after a form is saved."""
+    response = client.post(url, fields, follow=True)
+    assert response.status_code == 200
+    assert not response.context.get("errors"), response.context["errors"]
+    return {str(message) for message in response.context["messages"]}
+
+
+def test_what_a_user_may_do_from_now_on_is_said_when_it_is_saved() -> None:
+    client = staff(A)
+    roles = {role: Group.objects.get(name=role).pk for role in Role}
+    given = {"username": "eve", "usable_password": "true", "password1": PASSWORD, "password2": PASSWORD}
+    said = told(client, "/admin/auth/user/add/", **given, groups=[roles[V]])
+    assert "User eve gets the role viewer: sees everything but secrets and acts, and changes nothing." in said
+    eve = User.objects.get(username="eve")
+    joined = {"date_joined_0": "2026-01-01", "date_joined_1": "00:00"}
+    said = told(client, f"/admin/auth/user/{eve.pk}/change/", username="eve", groups=[roles[W]], **joined)
+    assert {
+        "User eve gets the role author: writes and removes configs, which node agents run, but does not steer them.",
+        "User eve has the role viewer no more.",
+        "User eve may not log in or call any more.",
+    } <= said
+    act = Act.objects.filter(verb=Act.Verb.CHANGE, object="user eve").get()
+    assert (act.before["groups"], act.after["groups"]) == (["viewer"], ["author"])
+
+
+def test_what_a_group_gives_and_takes_is_said_with_how_many_users_have_it() -> None:
+    client, viewer = superuser(), Group.objects.get(name=V)
+    user("eve", V)
+    kept = [one.pk for one in viewer.permissions.all()]
+    first = viewer.permissions.order_by("pk").first()
+    assert first is not None
+    name = f"{first.content_type.app_label}.{first.codename}"
+    said = told(
+        client, f"/admin/auth/group/{viewer.pk}/change/", name=V, permissions=[pk for pk in kept if pk != first.pk]
+    )
+    assert f"Group viewer takes from 1 user {name}." in said
+    act = Act.objects.get(verb=Act.Verb.CHANGE, object="group viewer")
+    assert name in act.before["permissions"]
+    assert name not in act.after["permissions"]
 
 
 def test_a_colleague_gets_name_role_and_password_in_one_form() -> None:

@@ -8,7 +8,7 @@ from django.test import Client
 
 from checks.models import Config, Move, Origin, Source
 from checks.tests.cast import owners, report
-from checks.tests.operators import CONFIGS, act, config, page_of, superuser
+from checks.tests.operators import CONFIGS, act, act_confirmed, config, confirmed, page_of, superuser
 from checks.wire.sharding import KSM
 from clusteragent.lib import conf
 
@@ -53,7 +53,7 @@ def test_the_page_of_any_shard_edits_the_whole() -> None:
     assert keys() == ["shop#0", "shop#1", "shop#2"]
     assert "timeout: 9\n" in config("shop#1").text
     assert (owners().items() >= before.items(), config("shop#0").pk) == (True, pk)
-    save(client, page_of("shop#1"), yaml="instances:\n- url: http://one\n")
+    confirmed(client, page_of("shop#1"), key="shop", check="http_check", yaml="instances:\n- url: http://one\n")
     assert keys() == ["shop"]
 
 
@@ -86,7 +86,7 @@ def test_unscheduling_one_shard_says_that_it_takes_all_and_does() -> None:
     page = act(client, "unschedule", ["shop#1"])
     assert "1 config more: a config goes with all its shards." in page
     assert ("admin:shop#0" in page, len(owners())) == (True, 2)
-    assert "2 configs unscheduled." in act(client, "unschedule", ["shop#1"], confirmed="yes")
+    assert "2 configs unscheduled." in act_confirmed(client, "unschedule", ["shop#1"])
     assert not Config.objects.exists()
     assert {move.actor for move in Move.objects.filter(reason=Move.Reason.UNSCHEDULED)} == {"olga"}
 

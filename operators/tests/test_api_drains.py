@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from acts.models import Act
 from checks import dispatcher
 from checks.tests.cast import hand_over, settled_on_ash
 from clusteragent.lib import clock
@@ -54,6 +55,29 @@ def test_what_can_not_be_a_deadline_is_told_at_its_field(operator: Caller, body:
     assert not Node.objects.filter(draining=True).exists()
 
 
+@pytest.mark.parametrize("act", ["cordon", "drain"])
+def test_what_leaves_no_node_that_takes_work_must_be_meant(operator: Caller, act: str) -> None:
+    assert operator.call("POST", f"nodes/birch/{act}", {}).status_code == 200
+    answer = operator.call("POST", f"nodes/ash/{act}", {})
+    assert answer.status_code == 409
+    assert answer.json()["detail"].startswith("No node would take work then: nothing new is placed")
+    assert answer.json()["detail"].endswith("Send it with ?accept_no_node=1 if that is meant.")
+    assert Node.objects.get(name="ash").schedulable
+    refused = Act.objects.get(verb=Act.Verb.REFUSE)
+    assert (refused.object, refused.about) == (f"{act} ash", {"nodes": ["ash"]})
+    # It takes no work already.
+    assert operator.call("POST", f"nodes/birch/{act}", {}).status_code == 200
+    assert operator.call("POST", f"nodes/ash/{act}?accept_no_node=1", {}).status_code == 200
+    assert not Node.objects.get(name="ash").schedulable
+
+
+def test_a_dry_run_of_a_drain_needs_no_such_word_and_other_calls_take_none(operator: Caller) -> None:
+    operator.call("POST", "nodes/birch/cordon")
+    assert operator.call("POST", "nodes/ash/drain?dry_run=1", {}).status_code == 200
+    assert operator.call("POST", "nodes/birch/uncordon?accept_no_node=1").status_code == 400
+    assert operator.call("POST", "nodes/ash/cordon?dry_run=1").status_code == 400
+
+
 def test_a_dry_run_sets_no_deadline(operator: Caller) -> None:
     answer = operator.call("POST", "nodes/ash/drain?dry_run=1", {"by": "2100-12-24T08:00:00Z"})
     assert len(answer.json()["moves"]) == 3
@@ -83,7 +107,7 @@ def test_how_far_it_is_is_told_until_the_node_may_be_stopped(operator: Caller) -
 
 def test_what_can_not_go_is_told_with_the_reason(operator: Caller) -> None:
     Node.objects.filter(name="birch").cordon()
-    drain(operator)
+    assert operator.call("POST", "nodes/ash/drain?accept_no_node=1", {}).status_code == 200
     assert operator.get("nodes/ash/drain")["stuck"] == [{"reason": "every other node is cordoned", "configs": 3}]
 
 

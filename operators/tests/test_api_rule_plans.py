@@ -44,6 +44,19 @@ def test_what_would_leave_configs_without_a_node_is_refused_unless_that_is_meant
     assert operator.call("POST", "rules?accept_dangling=1", NOWHERE).status_code == 201
 
 
+def test_a_limit_that_leaves_no_room_is_refused_unless_that_is_meant(operator: Caller) -> None:
+    full = {"pattern": "*", "max_configs": 0}
+    assert operator.call("POST", "node-rules?dry_run=1", full).json()["fills"] is True
+    answer = operator.call("POST", "node-rules?accept_dangling=1", full)
+    assert answer.status_code == 409
+    told = "No node would have room for one more config"
+    assert answer.json()["detail"].startswith(told)
+    assert answer.json()["detail"].endswith("Send it with ?accept_no_node=1 if that is meant.")
+    assert Act.objects.get().reason.startswith(told)
+    assert not NodeRule.objects.exists()
+    assert operator.call("POST", "node-rules?accept_dangling=1&accept_no_node=1", full).status_code == 201
+
+
 def test_so_are_changes_and_deletions(operator: Caller) -> None:
     labels = NodeRule.objects.create(pattern="ash", labels={"gpu": "yes"})
     NodeRule.objects.apply()

@@ -1,10 +1,12 @@
 """Acts that move nothing by themselves are shown first, with what follows, in the same words by each entrance."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.db.models.functions import Now
 from django.test import Client
 from knox.models import AuthToken
 
@@ -18,7 +20,7 @@ from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pin, Rule
 from checks.tests.cast import owners, report, sent, silence
 from checks.tests.operators import CONFIGS, act_confirmed, config, confirmed, superuser
-from nodes.models import Heartbeat, Node
+from nodes.models import Hearing, Heartbeat, Node
 from operators.admin.questions import Question
 from operators.roles import Role
 from operators.tests.cast import having, user
@@ -209,6 +211,74 @@ def test_dispatching_has_a_dry_run_as_a_command(client: Client, capsys: Any) -> 
     out = capsys.readouterr().out
     assert "None would get a node now.\n2 configs would go on dangling.\n" in out
     assert not Act.objects.exists()
+
+
+def test_the_heading_names_the_only_row_or_their_kind(client: Client) -> None:
+    for name in ("ash", "birch"):
+        cordoned(name)
+    both = list(Node.objects.values_list("pk", flat=True))
+    for chosen, original in (([both[0]], Node.objects.get(pk=both[0])), (both, None)):
+        page = client.post(NODES, {"action": "uncordon", "_selected_action": chosen})
+        assert (page.context["opts"], page.context.get("original")) == (Node._meta, original)
+        assert "Welcome" not in page.content.decode()
+    assert "Welcome" not in client.post("/admin/now/remedy/dangling/").content.decode()
+
+
+DISPATCH = "/admin/now/remedy/dangling/"
+
+
+def test_dispatching_looks_at_the_first_of_very_many(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    cordoned("birch")
+    dangle()
+    monkeypatch.setattr(forecasts, "MOST_FORESEEN", 1)
+    told = words(client, DISPATCH)
+    assert "Of the first 1 of 2 configs that dangle: None would get a node now. 1 config would go on dangling." in told
+
+
+def test_an_answer_to_dispatching_is_not_foreseen_again(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    cordoned("birch")
+    dangle()
+    seen = client.post(DISPATCH).context["seen"]
+    monkeypatch.setattr(Question, "of", lambda *_: pytest.fail("it was foreseen"))
+    assert client.post(DISPATCH, {"seen": seen}).status_code == 302
+    assert Act.objects.filter(verb=Act.Verb.DISPATCH).exists()
+
+
+def test_dispatching_says_what_goes_back_to_a_node_that_reports_again(client: Client) -> None:
+    silence("ash")
+    dispatcher.expire_nodes(force=True)
+    dispatcher.redispatch(force=True)
+    assert set(owners().values()) == {"birch"}
+    report("ash")
+    told = words(client, DISPATCH)
+    assert "2 configs would go back to their former nodes, which report again, since no other has fetched it." in told
+    assert {move.to for move in forecasts.redispatch().moves} == {"ash"}
+    dispatcher.redispatch()
+    assert set(owners().values()) == {"ash"}
+
+
+def test_under_a_ceiling_what_nobody_may_ever_have_is_explained_by_that(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cordoned("birch")
+    dangle()
+    monkeypatch.setattr(forecasts, "pile_up_ceiling", lambda: 2)
+    told = words(client, DISPATCH)
+    assert "Why: no node can have it: " in told
+    assert "too many of lost nodes" not in told
+    Rule.objects.all().delete()
+    assert "For a minute no node gets too many of lost nodes at once." in words(client, DISPATCH)
+
+
+def test_dispatching_says_that_the_warm_up_ends_or_is_not_over(client: Client) -> None:
+    Hearing.objects.update(warmup=True, warm_until=Now() + timedelta(minutes=1))
+    assert "The warm-up is not over" in words(client, DISPATCH)
+    Hearing.objects.update(warm_until=Now())
+    told = words(client, DISPATCH)
+    assert "It ends the warm-up." in told
+    assert "not over" not in told
+    dispatcher.redispatch()
+    assert not Hearing.objects.get().warmup
 
 
 def test_what_would_run_nowhere_is_red_and_its_number_must_be_typed(client: Client) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import DatabaseError
 
+from acts.models import Act
+from acts.recording import record
 from checks.dispatcher import deciding
 from checks.explain import drains, forecasts
 from checks.explain.drains import Drain
@@ -14,7 +16,7 @@ from checks.management import commandline
 from checks.management.commandline import ActingCommand
 from checks.models import Assignment
 from clusteragent.lib.database import unusable
-from clusteragent.lib.words import escape_controls, plain_count
+from clusteragent.lib.words import escape_controls, listed, plain_count
 from nodes.models import Node, UnknownNode
 
 EMPTY, NOT_EMPTY, UNKNOWN = range(3)
@@ -41,6 +43,7 @@ class Command(ActingCommand):
         commandline.add(
             parser, "--dry-run", help="only show what would move, and where to; with --undo what would follow"
         )
+        parser.add_argument("--accept-no-node", action="store_true", help="also if no node would take work then")
         commandline.add(parser, "--by", "--json")
         super().add_arguments(parser)
 
@@ -79,7 +82,13 @@ class Command(ActingCommand):
         return document, lines
 
     def drain(self, names: list[str], by: datetime | None, options: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
-        """Drain nodes. Return how many of them change, and the moves that it makes, or in a dry run would make."""
+        """Drain nodes. Return how many of them change, and the moves that it makes, or in a dry run would make.
+
+        Raises CommandError, on record, if no node would take work then and that is not accepted.
+        """
+        if not (options["dry_run"] or options["accept_no_node"]) and (closing := forecasts.closing(names)):
+            record(Act.Verb.REFUSE, f"drain {listed(names)}", reason=closing, nodes=names)
+            raise CommandError(f"{closing} --accept-no-node does it all the same")
         same = Node.objects.filter(name__in=names, draining=True, schedulable=False, drain_by=by).count()
         plan = commandline.plan_of(options, lambda: deciding.drain(names, by=by))
         return len(names) - same, plan.moves

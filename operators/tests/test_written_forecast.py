@@ -1,0 +1,217 @@
+"""Saving a config by hand says what that does: beside the text, and on a page of its own where something is at stake."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from acts.models import Act
+from checks import dispatcher
+from checks.models import Config
+from checks.models.orders import Rule
+from checks.sources import authored
+from checks.tests.cast import owners, report
+from checks.tests.operators import CONFIGS, config, confirmed, page_of, superuser
+from clusteragent.lib import conf
+from nodes.models import Hearing, Node
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
+
+YAML = "instances:\n  - url: http://shop\n"
+ADD, REMARKS = CONFIGS + "add/", CONFIGS + "remarks/"
+
+
+def fields(**given: str) -> dict[str, str]:
+    return {"key": "shop", "check": "http_check", "yaml": YAML} | given
+
+
+def live(client: Client, url: str = REMARKS, **given: str) -> str:
+    """What the form says beside the text."""
+    response = client.post(url, fields(**given))
+    assert response.status_code == 200
+    return " ".join(response.content.decode().split())
+
+
+def seen_live(client: Client, url: str, **given: str) -> str:
+    """What the form sends of what it showed."""
+    return client.post(url, fields(**given)).context["foreseen"].shown
+
+
+def words(response: Any) -> str:
+    """What the page says that asks."""
+    assert response.status_code == 200
+    question = response.context["question"]
+    return " ".join([*question.worse, *question.sentences])
+
+
+def stored(client: Client, **given: str) -> Config:
+    assert client.post(ADD, fields(**given)).status_code == 302
+    return config(given.get("key", "shop"))
+
+
+def only_zone_b_runs(check: str) -> None:
+    Rule.objects.create(name="b", check_pattern=check, required={"zone": "b"})
+
+
+def test_a_new_config_is_told_its_node_beside_the_text_and_saved_at_once() -> None:
+    report("ash")
+    client = superuser()
+    assert "1 config added, on ash." in live(client)
+    assert not Config.objects.exists()
+    stored(client)
+    assert owners() == {"shop": "ash"}
+
+
+def test_nothing_is_foreseen_before_the_name_and_the_text_are_whole() -> None:
+    report("ash")
+    client = superuser()
+    for given in ({"key": ""}, {"key": "shop#1"}, {"check": ""}, {"yaml": "instances: ["}):
+        assert "added" not in live(client, **given)
+    stored(client)
+    assert "changed" not in live(client), "the name is taken"
+
+
+def test_what_would_run_nowhere_wants_its_number() -> None:
+    report("ash")
+    only_zone_b_runs("http_check")
+    client = superuser()
+    assert "1 config would run nowhere." in live(client)
+    page = client.post(ADD, fields())
+    told = words(page)
+    assert "1 config would run nowhere. " in told
+    assert "Why it would run nowhere: no node can have it: " in told
+    assert page.context["word"] == "1"
+    assert page.context["tables"][0].rows == [("http_check shop", "not there", "nobody")]
+    assert not Config.objects.exists()
+    assert "type 1 to confirm it" in client.post(ADD, fields(seen=page.context["seen"], typed="2")).content.decode()
+    assert Act.objects.get().verb == Act.Verb.REFUSE
+    confirmed(client, ADD, **fields())
+    assert config("shop").dangling_since
+
+
+def test_a_text_that_changed_since_it_was_shown_is_asked_for_again() -> None:
+    report("ash")
+    only_zone_b_runs("http_check")
+    client = superuser()
+    seen = client.post(ADD, fields()).context["seen"]
+    page = client.post(ADD, fields(seen=seen, typed="1", yaml=YAML + "    timeout: 5\n"))
+    assert "something changed" in page.content.decode()
+    assert not Config.objects.exists()
+
+
+def test_an_edit_that_stays_on_its_node_restarts_it_there() -> None:
+    report("ash")
+    client = superuser()
+    shop = stored(client)
+    url = f"{REMARKS}?config={shop.pk}"
+    edited = YAML + "    timeout: 5\n"
+    assert "1 config changed: ash would stop the old one and start the new one." in live(client, url, yaml=edited)
+    assert client.post(page_of("shop"), fields(yaml=edited)).status_code == 302
+    assert config("shop").digest != shop.digest
+
+
+def test_a_text_that_means_the_same_changes_nothing() -> None:
+    report("ash")
+    client = superuser()
+    shop = stored(client)
+    told = live(client, f"{REMARKS}?config={shop.pk}", yaml="# of the shop\n" + YAML)
+    assert "Nothing that runs would change." in told
+
+
+def test_an_edit_that_its_node_may_not_run_moves_and_is_asked_for_unless_the_form_showed_it() -> None:
+    report("ash", "birch")
+    Node.objects.filter(name="birch").update(labels={"zone": "b"})
+    only_zone_b_runs("tcp_check")
+    client = superuser()
+    stored(client, key="mail", yaml=YAML.replace("shop", "mail"))
+    shop = stored(client)
+    stays = owners()["shop"]
+    if stays == "birch":
+        dispatcher.reassign([shop.pk], "ash", actor="eve")
+    told = words(client.post(page_of("shop"), fields(check="tcp_check")))
+    assert "1 config changed, which would move from ash to birch." in told
+    assert config("shop").name == "http_check"
+    shown = seen_live(client, f"{REMARKS}?config={shop.pk}", check="tcp_check")
+    # Another text was shown.
+    assert (
+        client.post(page_of("shop"), fields(check="tcp_check", yaml=YAML + "    a: b\n", shown=shown)).status_code
+        == 200
+    )
+    assert client.post(page_of("shop"), fields(check="tcp_check", shown=shown)).status_code == 302
+    dispatcher.move_misplaced()
+    assert owners()["shop"] == "birch"
+
+
+def test_a_form_does_not_send_what_must_be_typed() -> None:
+    report("ash")
+    only_zone_b_runs("http_check")
+    client = superuser()
+    assert seen_live(client, REMARKS) == ""
+    assert client.post(ADD, fields(shown="")).status_code == 200
+    assert not Config.objects.exists()
+
+
+def test_what_another_source_gives_already_is_named() -> None:
+    report("ash")
+    dispatcher.schedule([authored.written("web-1.yaml", "http_check", YAML, source="file")])
+    told = live(superuser())
+    assert "file:web-1.yaml gives the same already, http_check shop: it runs once, for both." in told
+    assert "added" not in told
+
+
+def test_an_edit_that_becomes_what_another_source_gives_takes_its_config_away() -> None:
+    report("ash")
+    client = superuser()
+    stored(client, key="mail", yaml=YAML.replace("shop", "mail"))
+    stored(client)
+    told = words(client.post(page_of("mail"), fields(key="mail")))
+    assert "1 config taken away, on ash." in told
+    assert "admin:shop gives the same already" in told
+    confirmed(client, page_of("mail"), **fields(key="mail"))
+    assert Config.objects.count() == 1
+
+
+def test_a_config_that_runs_nowhere_as_now_is_said_and_not_asked_for() -> None:
+    report("ash")
+    only_zone_b_runs("http_check")
+    client = superuser()
+    confirmed(client, ADD, **fields())
+    url = f"{REMARKS}?config={config('shop').pk}"
+    assert "1 config would run nowhere, as now." in live(client, url, yaml=YAML + "    timeout: 5\n")
+    assert client.post(page_of("shop"), fields(yaml=YAML + "    timeout: 5\n")).status_code == 302
+
+
+def test_a_paused_config_is_said_to_stay_so() -> None:
+    report("ash")
+    client = superuser()
+    dispatcher.pause([stored(client).pk], actor="eve")
+    told = live(client, f"{REMARKS}?config={config('shop').pk}", yaml=YAML + "    timeout: 5\n")
+    assert "1 config paused: nobody runs it until it is resumed." in told
+    assert "nowhere" not in told
+
+
+def test_an_endpoint_check_runs_on_its_node_alone() -> None:
+    report("ash", "birch")
+    client = superuser()
+    assert "1 config added, on birch." in live(client, yaml=YAML + "node_name: birch\n")
+    told = live(client, yaml=YAML + "node_name: oak\n")
+    assert "1 config would run nowhere." in told
+    assert "Why it would run nowhere: it checks an endpoint of oak, and no node of this name reports." in told
+
+
+def test_the_warm_up_is_named() -> None:
+    report("ash")
+    Hearing.objects.update(warmup=True)
+    told = live(superuser())
+    assert "The warm-up is not over: until then nothing new is placed." in told
+
+
+def test_a_config_that_is_cut_otherwise_says_what_comes_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    report("ash")
+    client = superuser()
+    two = YAML + "  - url: http://mail\n"
+    shop = stored(client, yaml=two)
+    monkeypatch.setattr(conf, "INSTANCE_SHARDING_ENABLED", True)
+    told = live(client, f"{REMARKS}?config={shop.pk}", yaml=two)
+    assert "2 configs added, on ash." in told
+    assert "1 config taken away, on ash." in told
