@@ -86,8 +86,11 @@ def story(request: HttpRequest) -> HttpResponse:
     ]
     events = NodeEvent.objects.filter(pk__in=[event.id for event in found.events[-MOST_LINES:]]).order_by("-id")
     context = {
+    deeds = Act.objects.filter(pk__in=[deed.id for deed in found.deeds[-MOST_LINES:]]).order_by("-id")
+    may_read = request.user.has_perm("acts.view_act")
         "lines": lines,
         "events": events,
+        "deeds": [(deed, row_url(deed) if may_read else "") for deed in deeds],
         "undoable": [line.move.pk for line in lines if line.why_not == ""],
         "left": max(len(found.steps) - MOST_LINES, 0) + found.more,
         "events_left": max(len(found.events) - MOST_LINES, 0),
