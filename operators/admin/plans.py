@@ -26,7 +26,6 @@ from checks.dispatcher.acting import record_refusal
 from checks.explain import forecasts
 from checks.models import Config, Plan, freezes
 from checks.models.orders import Pin
-from checks.models.titles import called
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import grouped_count, listed, moment, percent, plain_count, utc
 from nodes.models import Node
@@ -140,14 +139,19 @@ class PlanAdmin(ReadOnlyAdmin):
         loads = sorted(plan.nodes.items(), key=lambda node: -abs(node[1]["after"] - node[1]["before"]))
         nodes = [(name, percent(load["before"]), percent(load["after"])) for name, load in loads[:MOST_NODES]]
         left = plan.order.get("also", ()) if plan.order.get("verb") == "resume" else ()
-        dangling = [(link(Config(pk=pk), called(title, name, digest)),) for pk, digest, _, name, title in left]
+        shown = Config.objects.told_apart([(pk, title, name, digest) for pk, digest, _, name, title in left])
+        dangling = [(link(Config(pk=pk), name),) for (pk, *_), name in zip(left, shown, strict=True)]
+        moves = plan.moves[:MOST_MOVES]
+        configs = Config.objects.told_apart(
+            [(move["config"], move.get("title", ""), move["name"], move["digest"]) for move in moves]
+        )
         return [
             *([Table.of("Would run nowhere", ("config",), dangling)] if dangling else []),
             Table(first_of("Nodes", len(nodes), len(loads)), ("node", "load before", "load after"), nodes),
             Table(
                 first_of("Moves", min(MOST_MOVES, len(plan.moves)), len(plan.moves)),
                 ("config", "from", "to"),
-                [_route(move) for move in plan.moves[:MOST_MOVES]],
+                [_route(move, config) for move, config in zip(moves, configs, strict=True)],
             ),
         ]
 
@@ -398,7 +402,9 @@ def load_change(values: Sequence[float]) -> str:
     return f"{percent(values[0])} → {percent(values[1])}"
 
 
-def _route(move: dict[str, Any]) -> list[SafeString | str]:
-    config = link(Config(pk=move["config"]), called(move.get("title", ""), move["name"], move["digest"]))
+def _route(move: dict[str, Any], config: str) -> list[SafeString | str]:
     ends = ((move["source"], move["from_node"]), (move["to"], move["to_node"]))
-    return [config, *(link(Node(pk=pk), name) if pk else "nobody" for pk, name in ends)]
+    return [
+        link(Config(pk=move["config"]), config),
+        *(link(Node(pk=pk), name) if pk else "nobody" for pk, name in ends),
+    ]

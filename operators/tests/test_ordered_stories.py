@@ -8,7 +8,8 @@ from django.test import Client
 from acts.models import Act
 from acts.recording import entered
 from checks import dispatcher
-from checks.models import Move, freezes
+from checks.explain.why import explain
+from checks.models import Config, Move, freezes
 from checks.models.orders import Rule
 from checks.tests.cast import dangling, report, sent
 from checks.tests.operators import config
@@ -56,6 +57,10 @@ def gold_only() -> Rule:
 def test_a_saved_rule_is_a_story_with_its_author_and_what_it_moved() -> None:
     saved(gold_only())
     assert told()[0] == "Rule gold-only by otto: 1 config moved once"
+    moved = Config.objects.get(pk=Move.objects.get(reason="ineligible").config_id)
+    assert explain(moved).sentence.startswith(
+        "It moved to birch, since ash was no longer allowed to run it by rule gold-only"
+    )
     assert Move.objects.get(reason="ineligible").why["forbidden_by"] == "gold-only"
 
 
@@ -145,6 +150,7 @@ def test_an_unfolded_story_shows_its_acts(role: Role, links: bool) -> None:
     story = page.context["stories"][0][0]
     text = client.get(f"{CHANGES}story/?{page.context['span'].query}&story={story.key}").content.decode()
     assert "make rule gold-only" in text
+    assert "Ineligible: rule gold-only" in text
     assert ("/acts/act/" in text) == links
 
 
