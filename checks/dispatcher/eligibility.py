@@ -394,6 +394,8 @@ class Snapshot:
         bar, near = self._neighbours.bar(entry, self._owner(entry)), entry.near
         best = [[name, round(load, 4)] for name, load in self._pool.best(among, bar=bar)]
         entry.why = {"cost": round(cost, 6), "of": len(self._pool if among is None else among), "best": best}
+        if entry.cost is None:
+            entry.why["assumed"] = True
         if domain is not None:
             entry.why |= {"domain": domain, "rule": self._neighbours.spreading(entry)[0].name}
         if beside is None and near is None:

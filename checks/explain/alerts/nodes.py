@@ -35,6 +35,8 @@ MANY_FLAPPING = 0.1
 
 # Nodes that are lost and not replaced: from so many on; and from so many, when they are more than this share of all.
 NODES_LOST, MANY_NODES_LOST, SHARE_LOST = 2, 3, 0.2
+# A rollout brings a node's replacement so long before the node is lost.
+AHEAD = timedelta(minutes=3)
 
 
 def of_nodes(now: datetime) -> Iterator[Alert]:
@@ -122,7 +124,7 @@ def of_lost_nodes(now: datetime) -> Iterator[Alert]:
     count, since = lost.aggregate(count=Count("pk"), since=Min("lost_at")).values()
     if count < NODES_LOST:
         return
-    joined = Node.objects.known().filter(first_seen__gte=since - conf.NODE_EXPIRATION_TIMEOUT).count()
+    joined = Node.objects.known().filter(first_seen__gte=since - AHEAD).count()
     missing = count - joined
     if missing < NODES_LOST:
         return
