@@ -5,11 +5,17 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.db import connection, models, transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from clusteragent.lib.database import bulk
+
+# What people store that holds from then on, as objects of acts begin.
+STORED = ("rule", "node rule", "pin of", "pause of", "isolation of")
+# Verbs of what holds from then on.
+ORDERS = ("pin", "unpin", "pause", "resume", "isolate", "release", "freeze", "thaw")
 
 
 class ActQuerySet(models.QuerySet["Act"]):
@@ -22,6 +28,15 @@ class ActQuerySet(models.QuerySet["Act"]):
     def of_node(self, name: str) -> ActQuerySet:
         """The acts on the node of this name."""
         return self.filter(about__contains={"nodes": [name]})
+
+    def ordering(self) -> ActQuerySet:
+        """The acts that say what holds from then on: rules, orders and freezes. Each may move configs in later passes, too."""
+        stored = Q()
+        for kind in STORED:
+            stored |= Q(object__startswith=f"{kind} ")
+        verbs = Act.Verb
+        changes = Q(verb__in=(verbs.MAKE, verbs.CHANGE, verbs.DELETE))
+        return self.filter(changes & stored | Q(verb__in=ORDERS))
 
     def prune(self, most: float = bulk.MOST) -> int:
         """Delete at most `most` acts that are past their retention, in batches. Returns how many."""

@@ -10,7 +10,7 @@ lock anew, so that nobody waits half a second for it. Inside of another transact
 """
 
 from checks.dispatcher.changes import Sent
-from checks.dispatcher.committing import StalePlan, commit, decide_and_commit
+from checks.dispatcher.committing import StalePlan, commit, decide_and_commit, why_stale
 from checks.dispatcher.deciding import REFUSALS, NotAccepting, NotDispatchable, NotTheirs, undo_refusals
 from checks.dispatcher.decision import Decision, Placement
 from checks.dispatcher.orders import (
@@ -56,5 +56,5 @@ __all__ = [
     "decide_and_commit", "described", "empty_leaving_nodes", "expire_nodes", "forget_waiting", "isolate",
     "move_misplaced", "name_other_origins", "pause", "pin", "reassign", "reconcile", "redispatch", "release",
     "require_admissible", "resume", "resume_due", "run_pass", "schedule", "single_transaction", "store_waiting", "undo",
-    "undo_refusals", "unpin", "unschedule",
+    "undo_refusals", "unpin", "unschedule", "why_stale",
 ]  # fmt: skip

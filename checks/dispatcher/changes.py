@@ -81,6 +81,8 @@ class Entry:
     parted_from: int = 0
     # What the choice of its node was based on: see Move.why.
     why: dict[str, Any] | None = None
+    # The rule that took it from its owner: see Move.why.
+    forbidden_by: str = ""
     # Its origins as `source:key`, if a rule is about origins: see Snapshot.read_origins().
     sent_as: list[str] = field(default_factory=list)
     # See PatchedConfig.

@@ -235,6 +235,18 @@ def _replace(
     model.objects.bulk_create(model(config_id=pk, source=source, key=key, **how) for pk, source, key in rows)
 
 
+def why_stale(decision: Decision) -> str:
+    """Return what has changed since it was decided, for which `commit` would refuse it; empty if nothing has. It takes no lock.
+
+    Of a decision of very many configs only the first chunk is looked at.
+    """
+    try:
+        _verify(decision, decision.placements[: transaction.CHUNK])
+    except StalePlan as stale:
+        return str(stale)
+    return ""
+
+
 def _verify(decision: Decision, placements: Sequence[Placement]) -> dict[int, Entry]:
     """Return the configs of these placements as they are now, {id: entry}. Raises StalePlan if something has changed.
 

@@ -141,6 +141,11 @@ class Snapshot:
         """Whether a node may not keep a config that it has, because of its declaration, its group or a rule about labels."""
         return not self.is_plain and node.id not in self._fit(entry.name, self._about(entry))
 
+    def forbidding(self, entry: Entry, node: Candidate) -> str:
+        """The name of the rule about labels for which a node is unfit for a config; empty if no such rule forbids it."""
+        refusal = _labels(entry.name, self._about(entry), node)
+        return str(refusal.named["rule"]) if refusal else ""
+
     def may_run(self, check: str, node: Candidate) -> bool:
         """Whether a node may run a check, by its declaration, its group and labels. Rules about origins do not count."""
         rules = [rule for rule in self.rules if rule.covers(check, ())]
@@ -389,6 +394,8 @@ class Snapshot:
         bar, near = self._neighbours.bar(entry, self._owner(entry)), entry.near
         best = [[name, round(load, 4)] for name, load in self._pool.best(among, bar=bar)]
         entry.why = {"cost": round(cost, 6), "of": len(self._pool if among is None else among), "best": best}
+        if entry.cost is None:
+            entry.why["assumed"] = True
         if domain is not None:
             entry.why |= {"domain": domain, "rule": self._neighbours.spreading(entry)[0].name}
         if beside is None and near is None:

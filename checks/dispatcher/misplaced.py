@@ -50,6 +50,10 @@ class Judge:
             return Move.Reason.PINNED
         return Move.Reason.INELIGIBLE if self.snapshot.unfit(entry, node) else ""
 
+    def forbidding(self, entry: Entry) -> str:
+        """Return the name of the rule for which a config may not run where it is; empty if that is for another reason."""
+        return self.snapshot.forbidding(entry, self.snapshot.by_id[entry.owner or 0])
+
     def should_go(self, entry: Entry) -> str:
         """Return the Move.Reason why a config should move to another node that can have it now; empty if it should not.
 
@@ -111,6 +115,8 @@ def relocate_misplaced(entries: Sequence[Entry], judge: Judge) -> list[Choice]:
     judge.snapshot.read_origins(entries)
     found = []
     for why, group in _grouped(entries, judge.must_go).items():
+        for entry in group:
+            entry.forbidden_by = judge.forbidding(entry) if why == Move.Reason.INELIGIBLE else ""
         found += relocate(group, judge.snapshot, why, dangle=True)
     going = {choice.entry.id for choice in found}
     for why, group in _grouped((entry for entry in entries if entry.id not in going), judge.should_go).items():

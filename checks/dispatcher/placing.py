@@ -95,6 +95,9 @@ def unschedule(origins: Collection[tuple[str, str]], *, term: int | None = None,
         for entry in gone:
             if entry.owner is not None:
                 writer.move(entry, None, Move.Reason.UNSCHEDULED)
+            elif not entry.endpoint:
+                # Paused, or without a node that may run it: the ledger has that it is gone all the same.
+                writer.note(entry, Move.Reason.UNSCHEDULED)
         Origin.objects.filter(pk__in=configs).delete()
         remove_configs([entry.id for entry in gone])
         changes.use_remaining_origins([entry.id for entry in entries.values() if entry.origins])

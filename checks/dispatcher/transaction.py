@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from django.db import transaction
 from django.db.models import F
@@ -260,7 +260,7 @@ class MapWriter:
             Move(
                 config_id=entry.id, digest=entry.digest, name=entry.name, reason=reason, actor=self._actor,
                 source_node=names.get(source or 0, ""), to_node=names.get(to or 0, ""), term=self.store.term, time=self.store.now,
-                why=entry.why if to is not None else None, title=entry.title, promise=promise,
+                why=_why(entry, to), title=entry.title, promise=promise,
                 plan=self._plan,
             )
             for entry, source, to, reason, promise in self.moves
@@ -285,6 +285,12 @@ class MapWriter:
         Handover.objects.begin(begun)
         if ended:
             Handover.objects.filter(config_id__in=ended).delete()
+
+
+def _why(entry: Entry, to: int | None) -> dict[str, Any] | None:
+    """What a move of the config is based on: see Move.why."""
+    chosen = (entry.why if to is not None else None) or {}
+    return chosen | ({"forbidden_by": entry.forbidden_by} if entry.forbidden_by else {}) or None
 
 
 def relocate(

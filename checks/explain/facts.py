@@ -201,24 +201,32 @@ def _facts(
             details = f"{handover.source} has not said yet that it stopped it"
             acknowledged = Fact("Acknowledged", Truth.NO, details, "asked", now - since)
     running = _running(config, node, stats, runs, since, now)
-    if handover and handover.promise == Promise.STRICT:
-        details = (
-            f"{handover.source} runs it until it fetches that it is to stop it, and {node.name} has not got it yet"
-        )
-        running = Fact("Running", Truth.UNKNOWN, details)
+    if handover and (handover.promise == Promise.STRICT or acknowledged.truth is not Truth.YES):
+        running = _running_before(handover, node.name, running)
     runner = getattr(node, "runner", None)
     tells_stats = bool(runner and runner.stats_at)
     is_heard = node.state != "lost" and node.silence <= conf.NODE_EXPIRATION_TIMEOUT
     return Facts(assigned, acknowledged, running, runs, node.name, node.labels, tells_stats, is_heard)
 
 
+def _running_before(handover: Handover, owner: str, running: Fact) -> Fact:
+    """Whether a config runs that is handed over, of which the new owner's stats can't tell. running: what these tell."""
+    if handover.promise == Promise.STRICT:
+        details = f"{handover.source} runs it until it fetches that it is to stop it, and {owner} has not got it yet"
+        return Fact("Running", Truth.UNKNOWN, details)
+    return running if running.truth is Truth.YES else Fact("Running", Truth.YES, _until(handover, owner))
+
+
 def handed_over(handover: Handover, owner: str) -> str:
     """Return what a hand-over to a node waits for, as a part of a sentence."""
     if handover.promise == Promise.STRICT:
         return f"{owner} gets it when {handover.source} has stopped it"
-    if handover.between:
-        return f"{handover.source} or {handover.between} runs it until {owner} does"
-    return f"{handover.source} runs it until {owner} does"
+    return _until(handover, owner)
+
+
+def _until(handover: Handover, owner: str) -> str:
+    former = f"{handover.source} or {handover.between}" if handover.between else f"{handover.source}"
+    return f"{former} runs it until {owner} does"
 
 
 def version(time: datetime) -> int:

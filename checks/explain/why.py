@@ -26,8 +26,9 @@ class Why:
     """Why a config is where it is.
 
     sentence: the reason. orders: a sentence for each order. move: the move that brought it there. best: (name, load) of the
-    least loaded nodes when it was placed. of: how many nodes could have it then. refused: {reason: names of the nodes that
-    can't have it now}, the commonest reason first. handover: while it is handed over to its node.
+    least loaded nodes when it was placed. assumed: its cost was not measured then. of: how many nodes could have it then.
+    refused: {reason: names of the nodes that can't have it now}, the commonest reason first. handover: while it is handed over
+    to its node.
     """
 
     sentence: str
@@ -37,6 +38,7 @@ class Why:
     of: int = 0
     refused: Mapping[str, Sequence[str]] = field(default_factory=dict)
     handover: Handover | None = None
+    assumed: bool = False
 
 
 def explain(config: Config) -> Why:
@@ -60,7 +62,9 @@ def explain(config: Config) -> Why:
     elif Assignment.objects.withdrawn().filter(pk=config.pk).exists():
         sentence += f" Until {utc(owner.since + WITHDRAWN_RESTS, clock.now())} only a person takes it from there again."
     best = [(name, load) for name, load in chosen.get("best", ())]
-    return Why(sentence, orders, move, best, chosen.get("of", 0), _refused(config, owner.node.name), handover)
+    refused = _refused(config, owner.node.name)
+    is_assumed = bool(chosen.get("assumed"))
+    return Why(sentence, orders, move, best, chosen.get("of", 0), refused, handover, is_assumed)
 
 
 def _owned(owner: Assignment, move: Move | None, chosen: Mapping[str, Any]) -> str:
@@ -68,7 +72,7 @@ def _owned(owner: Assignment, move: Move | None, chosen: Mapping[str, Any]) -> s
     if move is None:
         return f"The move to {name} is no longer in the ledger; its reason was: {owner.reason}."
     source, actor = move.source_node or "nobody", move.actor or "Someone"
-    cause = reasons.words(move.reason).placed.format(to=name, source=source, actor=actor)
+    cause = reasons.words(move.reason).placed.format(to=name, source=source, actor=actor) + _rule(chosen)
     if not best:
         return f"{cause}."
     if chosen.get("together"):
@@ -83,11 +87,16 @@ def _owned(owner: Assignment, move: Move | None, chosen: Mapping[str, Any]) -> s
 
 def _ownerless(config: Config, move: Move | None, refused: Mapping[str, Sequence[str]]) -> str:
     loss = reasons.words(move.reason).lost.format(source=move.source_node) if move else ""
-    before = f" ({loss})" if loss else ""
+    before = f" ({loss}{_rule((move.why if move else None) or {})})" if loss else ""
     if hasattr(config, "pause"):
         return f"It is paused, so it runs nowhere{before}."
     cause = why_dangling(refused, Node.objects.known().count())
     return f"{cause[0].upper()}{cause[1:]}{before}."
+
+
+def _rule(chosen: Mapping[str, Any]) -> str:
+    """The rule for which the former node may not have it, as the end of a sentence; empty for other moves."""
+    return f" by rule {scrub(chosen['forbidden_by'])}" if chosen.get("forbidden_by") else ""
 
 
 def why_dangling(refused: Mapping[str, Sequence[str]], known: int) -> str:

@@ -160,6 +160,25 @@ class ConfigQuerySet(models.QuerySet["Config"]):
             raise LookupError(f"several configs are called {scrub(name)}, name one by its short ID: {them}")
         return int(rows[0][0])
 
+    def told_apart(self, rows: Sequence[tuple[int, str, str, str]]) -> list[str]:
+        """Return how people see these configs in one list. rows: (id, title, check, digest), also of configs that are gone.
+
+        Those that are called alike get what tells them apart: the file or Service that sends them, else the short ID.
+        """
+        names = [called(*words) for _, *words in rows]
+        ids: dict[str, set[int]] = {}
+        for (pk, *_), name in zip(rows, names, strict=True):
+            ids.setdefault(name, set()).add(pk)
+        namesakes = [pk for same in ids.values() if len(same) > 1 for pk in same]
+        senders: dict[int, str] = {}
+        if namesakes:
+            for origin in Origin.objects.filter(config__in=namesakes).order_by("source", "key"):
+                senders.setdefault(origin.config_id, str(origin))
+        return [
+            f"{name} ({senders.get(pk) or short_id(digest)})" if len(ids[name]) > 1 else name
+            for (pk, _, _, digest), name in zip(rows, names, strict=True)
+        ]
+
     def described(self, check: str | None = None) -> models.QuerySet[Any, Any]:
         """Rows of each config for output: check, digest, node, since, reason, origin, check_ids, dangling_since.
 

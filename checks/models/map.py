@@ -343,7 +343,8 @@ class Move(models.Model):
     # config and the former one did not. Null while it lasts, and if something else came of it.
     promise = models.CharField(max_length=8, default="", db_default="")
     handed_at = models.DateTimeField(null=True)
-    # When a node was chosen: {"cost": …, "of": number of nodes that could have it, "best": [[node, load before], …]}.
+    # When a node was chosen: {"cost": …, "of": number of nodes that could have it, "best": [[node, load before], …]}, with
+    # "assumed" if its cost was not measured; and "forbidden_by": the rule that the former node breaks.
     why = models.JSONField(null=True)
     # The number of the plan that it is of; null for moves without one, and for those of older versions.
     plan = models.BigIntegerField(null=True)

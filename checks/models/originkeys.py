@@ -1,10 +1,12 @@
-"""Keys of origins in Kubernetes, in words. Pure."""
+"""Keys of origins in Kubernetes, in words, and the source of what people write. Pure."""
 
 import re
 from urllib.parse import unquote
 
 from checks.wire.sharding import parent_of
 
+# The source of the configs that are written in the admin.
+ADMIN = "admin"
 _KEY = re.compile(
     r"clustercheck/(?P<clustercheck>[^/]+/[^/]+)"
     r"|(?:(?P<scraped>prometheus)/|file/(?P<file>.+)/|instrumentation/(?P<instrumentation>[^/]+/[^/]+)/)?"

@@ -1,7 +1,7 @@
 """Titles: how people call a config. Pure.
 
-A digest tells nobody what a config watches. Its author's words do: the name of its instance, else the Service that it is of, else
-what it connects to, else its file.
+A digest tells nobody what a config watches. Its author's words do: the name that was typed for it in the admin, else that of its
+instance, else the Service that it is of, else what it connects to, else its file.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def title(check: str, calls: Sequence[Call], source: str) -> str:
     calls: of its instances. source: as configs name it, `file:postgres.d/orders.yaml`.
     """
     name, place = (next(filter(None, words), "") for words in zip(*calls, strict=True)) if calls else ("", "")
-    said = name or _service(source) or place or _file(check, source)
+    said = _typed(check, source) or name or _service(source) or place or _file(check, source)
     if not said:
         return ""
     more = f" +{len(calls) - 1}" if len(calls) > 1 else ""
@@ -35,6 +35,12 @@ def title(check: str, calls: Sequence[Call], source: str) -> str:
 def called(title: str, check: str, digest: str) -> str:
     """Return how people see a config: its title, else its check and its short ID. Scrubbed: the title may be an old version's."""
     return scrub(title or f"{check} {short_id(digest)}")
+
+
+def _typed(check: str, source: str) -> str:
+    """The name that its author typed in the admin, if it says more than the check does."""
+    sender, _, key = source.partition(":")
+    return key if sender == originkeys.ADMIN and key != check else ""
 
 
 def _service(source: str) -> str:

@@ -5,6 +5,8 @@ from checks.plans.making import draft, make, rebalance
 from checks.plans.store import (
     MOVE_FIELDS,
     apply,
+    can_be_decided_anew,
+    decide_anew,
     decide_undo,
     may_apply,
     order,
@@ -13,10 +15,11 @@ from checks.plans.store import (
     store,
     to_plan,
     ways_back,
+    why_stale,
 )
 from checks.plans.whatif import Outlook, what_if
 
 __all__ = [
-    "MOVE_FIELDS", "Outlook", "StalePlan", "apply", "decide_undo", "draft", "make", "may_apply", "order", "pinned_by",
-    "rebalance", "set_deadline", "store", "to_plan", "ways_back", "what_if",
+    "MOVE_FIELDS", "Outlook", "StalePlan", "apply", "can_be_decided_anew", "decide_anew", "decide_undo", "draft", "make",
+    "may_apply", "order", "pinned_by", "rebalance", "set_deadline", "store", "to_plan", "ways_back", "what_if", "why_stale",
 ]  # fmt: skip

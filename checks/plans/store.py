@@ -1,6 +1,6 @@
 """Stored plans: decisions with an author, which people can read, and which are applied once or not at all."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -8,7 +8,7 @@ from django.db.models import Q
 
 from checks import dispatcher
 from checks.dispatcher import Decision, Placement, StalePlan, acting, deciding
-from checks.models import Move, Plan
+from checks.models import Config, Move, Plan
 from checks.models.orders import CHUNKS, Pause, Pin
 
 # The permission that an order needs.
@@ -71,18 +71,64 @@ def apply(plan: Plan, *, actor: str, term: int | None = None) -> list[Move]:
         raise
 
 
+def why_stale(plan: Plan) -> str:
+    """Return for what a plan that was not applied can't be applied any more; empty if it can."""
+    return dispatcher.why_stale(_decision(plan))
+
+
+def can_be_decided_anew(plan: Plan) -> bool:
+    """Whether what the plan orders can be decided again from what is stored of it."""
+    return plan.order.get("verb", "") in _ANEW
+
+
+def decide_anew(plan: Plan) -> Decision:
+    """Decide again what a plan orders, of those of its configs that exist. Raises REFUSALS."""
+    ids = [move["config"] for move in plan.moves] + [config for config, *_ in plan.order.get("also", ())]
+    known = Config.objects.filter(pk__in=ids).values_list("pk", flat=True)
+    return _ANEW[plan.order.get("verb", "")](list(known), plan.order)
+
+
+def _ordered(verb: Callable[..., Decision], *names: str) -> Callable[[list[int], Mapping[str, Any]], Decision]:
+    """A function that decides an order again. names: of what else it says."""
+
+    def decide(ids: list[int], order: Mapping[str, Any]) -> Decision:
+        said = {name: order[name] for name in names}
+        if said.get("until"):
+            said["until"] = datetime.fromisoformat(said["until"])
+        return verb(ids, **said)
+
+    return decide
+
+
+# {verb: what decides such an order again}
+_ANEW: dict[str, Callable[[list[int], Mapping[str, Any]], Decision]] = {
+    "reassign": _ordered(deciding.reassign, "node", "hold", "until", "note"),
+    "pin": _ordered(deciding.pin, "aim", "kind", "waits", "until", "note"),
+    "pause": _ordered(deciding.pause, "until", "note"),
+    "resume": _ordered(deciding.resume),
+    "isolate": lambda ids, order: deciding.isolate(
+        [id_ for id_ in order["alone"] if id_ in ids], note=order["note"], reason=order["reason"]
+    ),
+    "drain": lambda _, order: deciding.drain(order["nodes"]),
+}
+
+
 def _apply(plan: Plan, actor: str, term: int | None = None) -> list[Move]:
+    made = dispatcher.commit(_decision(plan), actor=actor, term=term, plan=plan)
+    if plan.pk:
+        plan.refresh_from_db(fields=["applied_at", "moved", "outcome"])
+    return made
+
+
+def _decision(plan: Plan) -> Decision:
+    """The decision that a plan stores."""
     # Plans of older versions have no names or titles of the configs that stay.
     staying = [
         Placement(config, digest, (*names, "config")[0], owner, owner, title=(*names, "", "")[1])
         for config, digest, owner, *names in plan.order.get("also", ())
     ]
     placements = [*staying, *(Placement(**move) for move in plan.moves)]
-    decision = Decision(plan.reason, plan.order, placements, plan.revision)
-    made = dispatcher.commit(decision, actor=actor, term=term, plan=plan)
-    if plan.pk:
-        plan.refresh_from_db(fields=["applied_at", "moved", "outcome"])
-    return made
+    return Decision(plan.reason, plan.order, placements, plan.revision)
 
 
 def set_deadline(plan: Plan, by: datetime | None) -> None:

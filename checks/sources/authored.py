@@ -11,7 +11,7 @@ from yaml import MappingNode, SequenceNode
 
 from checks import dispatcher
 from checks.dispatcher.changes import Sent
-from checks.models import Config, Origin
+from checks.models import Config, Origin, originkeys
 from checks.sources import fileformat
 from checks.wire import sharding, yamlnodes
 from checks.wire.lint import Linted, Notice, keys_of, lint, notices
@@ -19,7 +19,7 @@ from checks.wire.patching import IntegrationConfig, UnpatchableConfig
 from checks.wire.yamlnodes import InvalidYAML
 
 # The source of the configs that are written in the admin.
-ADMIN = "admin"
+ADMIN = originkeys.ADMIN
 # Texts to begin with, a file a check.
 TEMPLATES = Path(__file__).parent / "templates"
 # What a config of a check without a template begins with.

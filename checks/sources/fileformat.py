@@ -35,6 +35,10 @@ def parse(text: str, *, name: str, source: str, is_file: bool = False) -> Integr
     if not (instances or jmx_metrics or logs):
         raise _without_instances(root)
     init_config = _part(root, "init_config")
+    for instance in () if is_file else instances:
+        # Files that an older version took go on, with a warning.
+        if isinstance(instance, MappingNode) and (wrong := lint.wrong_interval(instance)):
+            raise InvalidYAML(wrong[1], wrong[0])
     if is_file and (node_name or not (ad_identifiers or advanced)):
         # A template's variables are resolved by the program that fills it in.
         for part in (*instances, init_config, jmx_metrics, logs):
@@ -88,7 +92,8 @@ def _without_instances(root: MappingNode) -> InvalidYAML:
         return InvalidYAML(
             "has no instances: keys like this one belong in one, after a dash below `instances:`", stray[0]
         )
-    return InvalidYAML("has no instances", root)
+    stands = next((key for key, _ in root.value if key.value == "instances"), root)
+    return InvalidYAML("has no instances", stands)
 
 
 def _refuse_repeated_keys(root: MappingNode) -> None:

@@ -5,6 +5,7 @@ import re
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from typing import NamedTuple
 from checks.sources.fileformat import parse
 from checks.sources.source import BrokenConfig, ConfigSource, Found, Problem, Read, Scan, Unsettled
 from checks.wire.lint import lint
+from checks.wire.scrub import scrub
 from checks.wire.yamlnodes import MAX_BYTES, InvalidYAML
 from clusteragent.lib import conf
 
@@ -21,6 +23,7 @@ SETTLED_AFTER = 1.0
 ARRIVES_FOR = 10.0
 
 _FILE_NAME = re.compile(r"(?P<stem>.+)\.ya?ml(?P<default>\.default)?", re.DOTALL).fullmatch
+_KEY_OF_LINE = re.compile(r"\s*(?:- +)*[\w.-]{1,60}\s*:(?=\s|$)")
 _METRICS = {"metrics.yaml", "metrics.yml"}
 
 
@@ -129,6 +132,28 @@ class FileSource(ConfigSource):
         scan.kept.add(file.key)
         if now - arrived < ARRIVES_FOR:
             scan.arriving.add(file.key)
+
+
+def locate(key: str, line: int | None) -> tuple[str, str]:
+    """Return which folder of this machine has the file of this key, and how the line begins; both empty if it is not here.
+
+    Of the line that is its key, never its value, which may be a secret.
+    """
+    if Path(key).is_absolute() or ".." in Path(key).parts:
+        return "", ""
+    for folder in conf.CONFD:
+        with suppress(OSError):
+            # Not a pipe, which would block.
+            if (folder / key).is_file():
+                return f"{folder}/", _beginning(folder / key, line) if line else ""
+    return "", ""
+
+
+def _beginning(path: Path, line: int) -> str:
+    with path.open("rb") as stream:
+        lines = stream.read(MAX_BYTES).decode("utf-8-sig", errors="replace").split("\n")
+    match = _KEY_OF_LINE.match(lines[line - 1]) if line <= len(lines) else None
+    return f"{scrub(match[0].strip())} …" if match else ""
 
 
 def _listing(folder: Path, scan: Scan, unread: list[str]) -> Iterator[File]:

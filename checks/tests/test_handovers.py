@@ -771,6 +771,20 @@ def test_what_is_strict_is_run_by_the_former_node_until_it_fetches_that_it_lost_
     assert running.text == "ash runs it until it fetches that it is to stop it, and birch has not got it yet"
 
 
+def test_what_is_handed_over_runs_on_its_former_node_until_the_new_one_has_it(monkeypatch):
+    monkeypatch.setattr(conf, "HANDOVER", "overlap")
+    cluster, config = begin()
+    birch = Node.objects.get(name="birch")
+    Runner.objects.update_or_create(node=birch, defaults={"stats_at": Now()})
+    running = facts.of(Config.objects.get(pk=config)).running
+    assert (running.truth, running.text) == ("yes", "ash runs it until birch does")
+    cluster.poll("birch", "ash", "birch", "ash")
+    settling.settle()
+    Runner.objects.filter(node=birch).update(stats_at=Now())
+    running = facts.of(Config.objects.get(pk=config)).running
+    assert (running.truth, running.details) == ("no", "not in the stats of birch")
+
+
 def test_what_was_withdrawn_says_until_when_it_rests(strict):
     _, config = begin()
     let_time_pass(31)

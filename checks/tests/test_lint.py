@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
+from checks.sources import authored
 from checks.wire import integrations, lint
 from checks.wire.lint import Keys, Linted, Notice
+from checks.wire.yamlnodes import InvalidYAML
 
 CASES = Path(__file__).parents[2] / "tests" / "data" / "cases" / "quiet"
 CONFIG = "cluster_check: true\ninstances:\n  - host: a\n"
@@ -247,12 +249,18 @@ def test_keys_that_are_just_other_keys(instances: list[Keys]) -> None:
 
 def test_the_instances_of_one_check_are_compared_with_each_other_in_all_files() -> None:
     texts = {
-        "a": ("http_check", "cluster_check: true\ninstances:\n  - {url: a, timeout: 1}\n  - {url: b, timeout: 1}\n"),
-        "b": ("http_check", "cluster_check: true\ninstances:\n  - url: a\n    timeuot: 1\n"),
-        "c": ("tcp_check", "cluster_check: true\ninstances:\n  - url: a\n    timeuot: 1\n"),
+        "a": ("http_check", "cluster_check: true\ninstances:\n  - {url: a, method: 1}\n  - {url: b, method: 1}\n"),
+        "b": ("http_check", "cluster_check: true\ninstances:\n  - url: a\n    methdo: 1\n"),
+        "c": ("tcp_check", "cluster_check: true\ninstances:\n  - url: a\n    methdo: 1\n"),
     }
     found = lint.notices((where, check, lint.lint(text, check)) for where, (check, text) in texts.items())
-    assert found == [Notice("b", 4, "is timeuot meant to be timeout, as most instances of this check have it?")]
+    assert found == [Notice("b", 4, "is methdo meant to be method, as most instances of this check have it?")]
+
+
+def test_a_key_is_asked_of_once() -> None:
+    texts = {"a": CONFIG + "    timeout: 1\n  - {host: b, timeout: 1}\n", "b": CONFIG + "    timeuot: 1\n"}
+    found = lint.notices((where, "own", lint.lint(text, "own")) for where, text in texts.items())
+    assert [(one.where, one.line, one.warning[:22]) for one in found] == [("b", 4, "is timeuot meant to be")]
 
 
 def test_very_many_keys_are_compared_in_no_time() -> None:
@@ -311,3 +319,60 @@ def test_the_command_says_what_it_learnt_and_what_it_can_t_read(names: Path) -> 
     assert out.getvalue().splitlines() == ["learned: shop", "1 learned, 3 known"]
     with pytest.raises(CommandError, match="gone: No such file"):
         call_command("learnintegrations", str(names / "gone"))
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("timout", "is timout meant to be timeout, which most checks have?"),
+        (
+            "min_collection_intervall",
+            "is min_collection_intervall meant to be min_collection_interval, which most checks have?",
+        ),
+        ("tgas", "is tgas meant to be tags, which most checks have?"),
+        ("servcie", "is servcie meant to be service, which most checks have?"),
+        # Keys that some checks have.
+        ("services", None),
+        ("tabs", None),
+        ("game", None),
+        ("namespaces", None),
+        ("url", None),
+    ],
+)
+def test_a_key_that_is_nearly_one_of_every_check(key: str, told: str | None) -> None:
+    assert odd(f"{CONFIG}    {key}: 5\n") == ([(4, told)] if told else [])
+
+
+def test_a_key_is_not_taken_for_one_that_stands_beside_it() -> None:
+    assert odd(f"{CONFIG}    timout: 5\n    timeout: 5\n") == []
+
+
+@pytest.mark.parametrize(
+    ("value", "wrong"),
+    [
+        ("-5", "is negative"),
+        ("-0.5", "is negative"),
+        ("soon", "is not a number of seconds"),
+        ("'30'", "is not a number of seconds"),
+        ("[30]", "is not a number of seconds"),
+        ("true", "is not a number of seconds"),
+        ("30", None),
+        ("0", None),
+        ("0.5", None),
+        ("0x10", None),
+        ("null", None),
+        ("'%%extra_interval%%'", None),
+    ],
+)
+def test_an_interval_that_is_none_is_an_error_of_its_author_and_a_warning_of_a_file(
+    value: str, wrong: str | None
+) -> None:
+    text = f"{CONFIG}    min_collection_interval: {value}\n"
+    warned = f"min_collection_interval {wrong}: agents take their default, or refuse to load the check"
+    assert odd(text) == ([(4, warned)] if wrong else [])
+    if wrong:
+        with pytest.raises(InvalidYAML, match=f"min_collection_interval {wrong}") as error:
+            authored.written("mine", "http_check", text)
+        assert error.value.line == 4
+    else:
+        authored.written("mine", "http_check", text)

@@ -159,10 +159,17 @@ def test_unscheduling_what_nobody_sent_changes_nothing():
     assert versions() == before
 
 
-def test_a_dangling_config_that_is_unscheduled_leaves_no_move():
+def test_the_ledger_has_that_a_config_without_an_owner_is_gone():
     dispatcher.schedule([sent("one")])
-    assert dispatcher.unschedule([("file", "one")]) == []
+    [move] = dispatcher.unschedule([("file", "one")])
+    assert (move.source_node, move.to_node, move.reason) == ("", "", "unscheduled")
     assert not Config.objects.exists()
+
+
+def test_an_endpoint_check_comes_and_goes_without_the_ledger():
+    report("ash")
+    dispatcher.schedule([sent("pod", node_name="kubelet-1", ad_identifiers=("redis",))])
+    assert dispatcher.unschedule([("file", "pod")]) == []
 
 
 def test_an_endpoint_check_is_stored_for_its_node_and_has_no_owner():

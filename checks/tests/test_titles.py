@@ -45,6 +45,8 @@ def send(check: str, *instances: str, key: str = "", source: str = "file") -> Co
         ("disk", "{tags: [a]}", "file:disk.d/archive.yaml", "disk archive"),
         ("disk", "{tags: [a]}", "file:disk.d/conf.yaml", ""),
         ("disk", "{tags: [a]}", "file:disk.yaml", ""),
+        ("http_check", "{name: shop, url: https://shop.example/}", "admin:mine", "http_check mine"),
+        ("http_check", "{url: https://shop.example/}", "admin:http_check", "http_check shop.example"),
         ("disk", "", "api:shop:disks", ""),
         ("disk", "{host: {a: b}, url: null}", "", ""),
     ],

@@ -3,6 +3,7 @@
 No message contains a value, and keys are shown without secrets. Pure: no database, no options.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -27,6 +28,20 @@ MOST = 50
 _LONGEST_SHOWN = 60
 _SHORTEST_KEY = 3
 _YAML = "tag:yaml.org,2002:"
+# Keys of instances that every check, or nearly every one, has.
+INTERVAL = "min_collection_interval"
+_COMMON = {
+    "name",
+    "namespace",
+    "service",
+    "tags",
+    INTERVAL,
+    "empty_default_hostname",
+    "timeout",
+    "disable_generic_tags",
+}
+_LONGEST_SHORT = 4
+_NUMBERS = {_YAML + "int", _YAML + "float"}
 _NO_TEXTS = {_YAML + name for name in ("bool", "float", "int", "null")}
 
 
@@ -97,7 +112,12 @@ def lint(text: str, check: str, *, written_here: bool = False) -> Linted:
     instances = [node for node in _items(_value(root, "instances")) if isinstance(node, MappingNode)]
     misread = (oddity._replace(message=scrub(oddity.message)) for oddity in oddities(root, text))
     found = [*_flags(root), *misread, *_strays(root, text)]
-    found += [oddity for instance in instances for oddity in _tags(instance)]
+    for instance in instances:
+        found += [*_tags(instance), *_near_common(instance)]
+        if interval := wrong_interval(instance):
+            found.append(
+                Oddity(_line(interval[0]), f"{interval[1]}: agents take their default, or refuse to load the check")
+            )
     return Linted(tuple(_first(found)), tuple(map(_keys, instances)), check)
 
 
@@ -113,9 +133,11 @@ def notices(configs: Iterable[tuple[str, str, Linted]]) -> list[Notice]:
         named.setdefault(linted.check, where)
         found += (_notice(where, oddity) for oddity in linted.oddities)
         checks[check] += ((where, keys) for keys in linted.keys)
+    told = {_asked_of(notice) for notice in found}
     for instances in checks.values():
         strange = misspelt_keys([keys for _, keys in instances])
-        found += (_notice(instances[number][0], oddity) for number, oddity in strange)
+        compared = (_notice(instances[number][0], oddity) for number, oddity in strange)
+        found += (notice for notice in compared if _asked_of(notice) not in told)
     for check, where in named.items():
         if meant := integrations.meant_by(check):
             found.append(Notice(where, None, f"no integration is called {shown(check)}: is {meant} meant?"))
@@ -125,6 +147,11 @@ def notices(configs: Iterable[tuple[str, str, Linted]]) -> list[Notice]:
 def _notice(where: str, oddity: Oddity) -> Notice:
     line, message = oddity
     return Notice(where, None, f"{line}: {message}") if isinstance(line, str) else Notice(where, line, message)
+
+
+def _asked_of(notice: Notice) -> tuple[str, int | None, str]:
+    """Of which key a warning asks what it is meant to be: each is asked of once."""
+    return notice.where, notice.line, notice.warning.partition(" meant ")[0]
 
 
 def by_place(notice: Notice) -> tuple[str, int]:
@@ -247,6 +274,35 @@ def _tags(instance: MappingNode) -> Iterator[Oddity]:
             yield Oddity(_line(item), "a tag is a list, not a text: agents refuse to load the check")
         elif item.tag in _NO_TEXTS and ":" not in item.value:
             yield Oddity(_line(item), "a tag is a number, a boolean or null, not a text: put it in quotes")
+
+
+def _near_common(instance: MappingNode) -> Iterator[Oddity]:
+    """Warnings about keys that are one edit away from a key that nearly every check has."""
+    keys = list(_own_and_merged(instance))
+    names = {key.value for key in keys}
+    for key in keys:
+        if len(key.value) > _LONGEST_SHOWN:
+            continue
+        for common in _COMMON - names:
+            # Many checks have short keys, and one of many for what others have one of.
+            is_swapped = len(common) > _LONGEST_SHORT or sorted(key.value) == sorted(common)
+            if is_swapped and is_one_edit(key.value, common) and key.value.rstrip("s") != common.rstrip("s"):
+                yield Oddity(_line(key), f"is {shown(key.value)} meant to be {common}, which most checks have?")
+
+
+def wrong_interval(instance: MappingNode) -> tuple[Node, str] | None:
+    """Return what is wrong with the instance's `min_collection_interval`, with its place; None if nothing is."""
+    value = _value(instance, INTERVAL)
+    if value is None or yamlnodes.is_null(value) or "%%" in str(value.value):
+        return None
+    try:
+        seconds = float(value.value) if isinstance(value, ScalarNode) and value.tag in _NUMBERS else math.nan
+    except ValueError:
+        # As YAML writes some numbers: 0x10.
+        return None
+    if math.isnan(seconds):
+        return value, f"{INTERVAL} is not a number of seconds"
+    return (value, f"{INTERVAL} is negative") if seconds < 0 else None
 
 
 def _usual(

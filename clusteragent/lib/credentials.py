@@ -78,6 +78,15 @@ def check_certificate(folder: Path) -> None:
         raise CredentialsError(f"{certificate} and {key} can't be used: {reason}") from error
 
 
+def is_self_signed(certificate: Path) -> bool:
+    """Whether the certificate in this file was signed by nobody else, so that clients must be given it to trust it."""
+    try:
+        found = x509.load_pem_x509_certificate(certificate.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return found.issuer == found.subject
+
+
 def restrict_access(*paths: Path, allowed: int = 0o700) -> None:
     """Remove all permissions but `allowed` from our own files and folders. Missing paths, links and others' files stay."""
     for path in paths:

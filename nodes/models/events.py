@@ -163,9 +163,13 @@ class NodeEvent(models.Model):
         return f"{self.node_name} {self.kind}"
 
     @property
+    def digest(self) -> str:
+        """The digest of the config that it is about; empty if it is about none."""
+        return self.cause.rpartition(" ")[2] if self.kind in (self.Kind.NOT_RUNNING, self.Kind.QUARANTINED) else ""
+
+    @property
     def told(self) -> str:
         """The cause as people see it: what is about a config names it by its digest, and is told by its short ID."""
-        if self.kind in (self.Kind.NOT_RUNNING, self.Kind.QUARANTINED):
-            check, _, digest = self.cause.rpartition(" ")
-            return f"{scrub(check)} {short_id(digest)}".strip()
+        if self.digest:
+            return f"{scrub(self.cause.removesuffix(self.digest).rstrip())} {short_id(self.digest)}".strip()
         return scrub(self.cause)

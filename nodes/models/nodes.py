@@ -20,6 +20,7 @@ from clusteragent.lib import conf
 from clusteragent.lib.clock import ago, later
 from clusteragent.lib.database import bulk
 from clusteragent.lib.database.arrays import array
+from clusteragent.lib.spelling import differ_in_number, is_one_edit
 from clusteragent.lib.words import listed, utc
 from nodes.models.events import NodeEvent
 from nodes.models.hearing import OVERDUE, Hearing
@@ -104,6 +105,12 @@ def deaths(heartbeat: str = "", node: str = "node__") -> dict[str, Q]:
     return found
 
 
+def _is_misspelt(name: str, other: str) -> bool:
+    """Whether a name may be another one, spelt otherwise. A name with another number is another node's."""
+    one, two = name.casefold(), other.casefold()
+    return one == two or (is_one_edit(one, two) and not differ_in_number(one, two))
+
+
 class NodeQuerySet(models.QuerySet["Node"]):
     def known(self) -> NodeQuerySet:
         """Nodes that are not lost."""
@@ -117,8 +124,9 @@ class NodeQuerySet(models.QuerySet["Node"]):
         """Return the error for a name that no known node has. It says if the node is lost, or spelt otherwise."""
         if self.lost().filter(name=name).exists():
             return UnknownNode(f"node {name} is lost: it gets nothing until it reports again")
-        spelt = self.known().filter(name__iexact=name).values_list("name", flat=True).first()
-        return UnknownNode(f"node {name} is unknown{f', there is {spelt}' if spelt else ''}")
+        alike = [one for one in self.known().order_by("name").values_list("name", flat=True) if _is_misspelt(name, one)]
+        meant = f", did you mean {listed(alike)}?" if alike else ""
+        return UnknownNode(f"node {name} is unknown{meant}")
 
     def none_reported(self) -> bool:
         """Whether there are known nodes, and not one of them ever reported: all were registered for them, as adopting does.

@@ -6,7 +6,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.db.models import Count, QuerySet
+from django.db.models import Count, F, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -14,10 +14,10 @@ from unfold.forms import ActionForm
 from unfold.widgets import UnfoldBooleanWidget
 
 from checks import dispatcher
-from checks.dispatcher import deciding
+from checks.dispatcher import costs, deciding
 from checks.explain import forecasts
 from checks.models import Config
-from clusteragent.lib.words import plain_count
+from clusteragent.lib.words import percent, plain_count
 from nodes.models import Node
 from operators.admin.base import TABLE_ROWS, ReadOnlyAdmin, Table, link, list_url, row_url
 from operators.admin.orderforms import DecidingForm, PauseForm, PinForm, ReassignForm
@@ -135,11 +135,8 @@ class SteeringAdmin(ReadOnlyAdmin):
         plan = form.plan(ids, request.user.get_username()) if form.is_valid() else None
         if plan is not None:
             return redirect(row_url(plan))
-        # Without those that a person would not choose who knew more of them.
-        fit = Node.objects.accepting().exclude(slowness__level__gt=0).exclude(runner__overloaded_since__isnull=False)
-        nodes = fit.annotate(configs=Count("assignments")).order_by("configs", "name")
         shown = queryset.filter(pk__in=ids[:TABLE_ROWS])
-        return self.ask(request, TITLES[action], action, ids, shown, form=form, nodes=nodes[:MOST_NODES])
+        return self.ask(request, TITLES[action], action, ids, shown, form=form, nodes=_roomy()[:MOST_NODES])
 
     def ask(
         self, request: HttpRequest, title: str, action: str, ids: Sequence[int], shown: Iterable[Config], **context: Any
@@ -168,3 +165,14 @@ class SteeringAdmin(ReadOnlyAdmin):
             posted[ACTION_CHECKBOX_NAME] = "0"
             request.POST = posted  # type: ignore[assignment]
         return super().changelist_view(request, extra_context)
+
+
+def _roomy() -> list[tuple[str, str, int]]:
+    """(name, load, number of configs) of the nodes that take configs, the least loaded first. Without those that a person would
+    not choose who knew more of them: slow, overloaded and full ones.
+    """
+    fit: Any = Node.objects.accepting().exclude(slowness__level__gt=0).exclude(runner__overloaded_since__isnull=False)
+    fit = fit.annotate(configs=Count("assignments")).exclude(max_configs__lte=F("configs"))
+    loads = costs.loads()
+    rows = [(loads.get(pk, 0.0), configs, name) for pk, name, configs in fit.values_list("pk", "name", "configs")]
+    return [(name, percent(load), configs) for load, configs, name in sorted(rows) if load < 1]

@@ -1,5 +1,6 @@
 """What the admin's pages share: links, tables, lists that filter by declared fields and never count, read-only rows."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,6 +29,7 @@ from unfold.views import ChangeList
 from checks.explain.alerts import Alert, Target
 from checks.models import Config
 from checks.wire.scrub import scrub
+from clusteragent.lib import conf, credentials
 from clusteragent.lib.database import bulk
 from clusteragent.lib.words import ago, grouped, moment
 from operators.models import SavedView
@@ -54,7 +56,10 @@ def anchor(url: str, text: Any) -> SafeString:
 
 def example(request: HttpRequest, name: str, *args: Any) -> str:
     """A call of the operators' API for a terminal, whose token is in $TOKEN. name: of the URL."""
-    return f'curl -H "Authorization: Bearer $TOKEN" {request.build_absolute_uri(reverse(name, args=args))}'
+    # Behind CLUSTERAGENT_ADMIN_URL something else shows its certificate.
+    own = conf.VAR / credentials.CERTIFICATE
+    trusted = "" if conf.ADMIN_URL or not credentials.is_self_signed(own) else f"--cacert {shlex.quote(str(own))} "
+    return f'curl {trusted}-H "Authorization: Bearer $TOKEN" {request.build_absolute_uri(reverse(name, args=args))}'
 
 
 def link(row: Model, text: str = "") -> SafeString:

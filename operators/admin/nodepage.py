@@ -27,12 +27,13 @@ def configs(node: Node) -> Table:
     owned = owned.order_by(F("cost__workers_needed").desc(nulls_last=True), Natural("title"), "pk").defer(*WIDE_COLUMNS)
     first = list(owned.prefetch_related("origins")[: TABLE_ROWS + 1])
     known, now = facts.of_many(first), clock.now()
+    names = Config.objects.told_apart([(one.pk, one.title, one.name, one.digest) for one in first])
     rows = []
-    for one in first:
+    for one, name in zip(first, names, strict=True):
         cost = one.cost if hasattr(one, "cost") else None
         seconds = cost.seconds if cost else None
         rows.append((
-            link(one),
+            link(one, name),
             percent(cost.workers_needed) if cost else "",
             "" if seconds is None else milliseconds(1000 * seconds),
             shortened(known[one.pk].error),
@@ -40,7 +41,7 @@ def configs(node: Node) -> Table:
             one.assignment.reason,
             ", ".join(map(str, one.origins.all())),
         ))  # fmt: skip
-    headers = ("config", "load", "run time", "last error", "since", "reason", "origins")
+    headers = ("config", "load of one worker", "run time", "last error", "since", "reason", "origins")
     return Table.of("Configs, the greatest loads first", headers, rows, by_load(node.name))
 
 
@@ -48,10 +49,20 @@ def timeline(node: Node) -> Table:
     """A table of the node's last moves and events, merged."""
     events = NodeEvent.objects.filter(node_name=node.name)[: TABLE_ROWS + 1]
     moves = Move.objects.filter(Q(source_node=node.name) | Q(to_node=node.name))[: TABLE_ROWS + 1]
-    rows: list[tuple[Any, ...]] = [(one.time, one.kind, "", one.told) for one in events]
-    for one in moves:
+    about = Config.objects.filter(digest__in={one.digest for one in events} - {""})
+    configs = about.values_list("pk", "title", "name", "digest")
+    told = [(one.config_id, one.title, one.name, one.digest) for one in moves]
+    names = Config.objects.told_apart([*told, *configs])
+    named = {
+        digest: link(Config(pk=pk), name) for (pk, _, _, digest), name in zip(configs, names[len(told) :], strict=True)
+    }
+    rows: list[tuple[Any, ...]] = []
+    for event in events:
+        config = named.get(event.digest, "")
+        rows.append((event.time, event.kind, config, "" if config else event.told))
+    for one, name in zip(moves, names, strict=False):
         why = f"{one.reason} by {one.actor}" if one.actor else one.reason
-        rows.append((one.time, _way(one, node.name), link(Config(pk=one.config_id), one.shown), why))
+        rows.append((one.time, _way(one, node.name), link(Config(pk=one.config_id), name), why))
     rows.sort(key=lambda row: row[0], reverse=True)
     return Table.of("Timeline", ("time", "what", "config", "why"), rows, list_url(Move, q=node.name))
 
@@ -70,7 +81,7 @@ def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
             ("Type", node.heartbeat.get_node_type_display()),
             *([("Domain", node.domain)] if node.domain else []),
             ("Acknowledged", _acknowledged(node)),
-            ("Load", anchor(by_load(node.name), percent(load))),
+            ("Load of all workers", anchor(by_load(node.name), percent(load))),
             configs,
             ("Running by its stats", grouped_count(running, "check ID") if running else "unknown"),
         ]

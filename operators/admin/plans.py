@@ -23,19 +23,20 @@ from acts.recording import record
 from checks import dispatcher, plans
 from checks.dispatcher import REFUSALS, Decision, described
 from checks.dispatcher.acting import record_refusal
-from checks.explain import forecasts
+from checks.explain import drains, forecasts
 from checks.models import Config, Plan, freezes
 from checks.models.orders import Pin
-from checks.models.titles import called
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import grouped_count, listed, moment, percent, plain_count, utc
-from nodes.models import Node
+from nodes.models import Node, UnknownNode
 from operators.admin.base import ReadOnlyAdmin, Table, first_of, link, list_url, row_url
 from operators.admin.orderforms import UntilField
 from operators.admin.questions import Question
 
 MOST_MOVES = 200
 MOST_NODES = 100
+# The most nodes of a drain that are told one by one.
+MOST_DRAINED = 5
 # A smaller rise of the highest load is no news.
 NOTICEABLE = 0.01
 # Who may make a plan of a rebalance.
@@ -81,6 +82,7 @@ class PlanAdmin(ReadOnlyAdmin):
         own = [
             path("rebalance/", self.admin_site.admin_view(self.rebalance), name="checks_plan_rebalance"),
             path("<int:pk>/apply/", self.admin_site.admin_view(require_POST(self.apply)), name="checks_plan_apply"),
+            path("<int:pk>/anew/", self.admin_site.admin_view(require_POST(self.anew)), name="checks_plan_anew"),
             path("<int:pk>/undo/", self.admin_site.admin_view(require_POST(self.undo)), name="checks_plan_undo"),
         ]
         return [*own, *super().get_urls()]
@@ -92,6 +94,11 @@ class PlanAdmin(ReadOnlyAdmin):
             "why_off": freezes.why_off(),
         }
         return super().changelist_view(request, offered | (extra_context or {}))
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
+        """Without what was moved of a drain: it moves bit by bit, and the page says how far it is."""
+        is_drain = obj is not None and obj.order.get("verb") == "drain"
+        return [name for name in self.fields if not (is_drain and name == "moved")]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Plan]:
         """The plans with the number of their moves. The moves themselves may be many and are read later."""
@@ -119,6 +126,8 @@ class PlanAdmin(ReadOnlyAdmin):
         return moment(plan.applied_at) if plan.applied_at else "no"
 
     def page_context(self, request: HttpRequest, plan: Plan) -> dict[str, Any]:
+        may_apply = plan.applied_at is None and plans.may_apply(request.user, plan)
+        stale = scrub(plans.why_stale(plan)) if may_apply else ""
         return {
             "plan": plan,
             "what": title(plan),
@@ -129,7 +138,10 @@ class PlanAdmin(ReadOnlyAdmin):
             "word": _word(plan),
             "notes": notes(plan),
             "done": done(plan, plan.moved),
-            "may_apply": plan.applied_at is None and plans.may_apply(request.user, plan),
+            "may_apply": may_apply,
+            "stale": stale,
+            "anew_url": reverse("admin:checks_plan_anew", args=[plan.pk]) if plans.can_be_decided_anew(plan) else "",
+            "progress": list(_progress(plan)) if plan.applied_at else [],
             "undo": [(way, _undoing(plan, way)) for way in plans.ways_back(request.user, plan)],
             "undo_url": reverse("admin:checks_plan_undo", args=[plan.pk]),
             "form": DrainForm() if plan.order.get("verb") == "drain" else None,
@@ -140,14 +152,19 @@ class PlanAdmin(ReadOnlyAdmin):
         loads = sorted(plan.nodes.items(), key=lambda node: -abs(node[1]["after"] - node[1]["before"]))
         nodes = [(name, percent(load["before"]), percent(load["after"])) for name, load in loads[:MOST_NODES]]
         left = plan.order.get("also", ()) if plan.order.get("verb") == "resume" else ()
-        dangling = [(link(Config(pk=pk), called(title, name, digest)),) for pk, digest, _, name, title in left]
+        shown = Config.objects.told_apart([(pk, title, name, digest) for pk, digest, _, name, title in left])
+        dangling = [(link(Config(pk=pk), name),) for (pk, *_), name in zip(left, shown, strict=True)]
+        moves = plan.moves[:MOST_MOVES]
+        configs = Config.objects.told_apart(
+            [(move["config"], move.get("title", ""), move["name"], move["digest"]) for move in moves]
+        )
         return [
             *([Table.of("Would run nowhere", ("config",), dangling)] if dangling else []),
             Table(first_of("Nodes", len(nodes), len(loads)), ("node", "load before", "load after"), nodes),
             Table(
-                first_of("Moves", min(MOST_MOVES, len(plan.moves)), len(plan.moves)),
+                first_of("Moves", len(moves), len(plan.moves)),
                 ("config", "from", "to"),
-                [_route(move) for move in plan.moves[:MOST_MOVES]],
+                [_route(move, config) for move, config in zip(moves, configs, strict=True)],
             ),
         ]
 
@@ -185,6 +202,15 @@ class PlanAdmin(ReadOnlyAdmin):
             messages.success(request, f"{title(plan)}: {done(plan, len(moves))}.")
             if plan.outcome:
                 messages.warning(request, scrub(plan.outcome))
+
+    def anew(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Make a plan of what a stale one orders, as things are now."""
+        plan = get_object_or_404(Plan, pk=pk)
+        if not plans.may_apply(request.user, plan):
+            raise PermissionDenied
+        if not plans.can_be_decided_anew(plan):
+            raise Http404
+        return show_plan(request, lambda: plans.decide_anew(plan), "No new plan") or redirect(row_url(plan))
 
     def undo(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Take an applied plan back: its pins after asking, its pauses and moves by a plan."""
@@ -307,6 +333,23 @@ def done(plan: Plan, moved: int) -> str:
     return f"{plain_count(moved, 'config')} {verb}"
 
 
+def _progress(plan: Plan) -> Iterator[str]:
+    """How far an applied drain is, a sentence for each of its first nodes."""
+    nodes = plan.order["nodes"] if plan.order.get("verb") == "drain" else ()
+    for name in nodes[:MOST_DRAINED]:
+        try:
+            drain = drains.of(name)
+        except UnknownNode as gone:
+            yield f"{gone}."
+            continue
+        moved = f", {plain_count(drain.moved, 'config')} moved since" if drain.moved else ""
+        said = drain.sentence
+        yield f"{said[0].upper()}{said[1:]}{moved}."
+        yield from (f"{reason}." for reason in drain.reasons)
+    if len(nodes) > MOST_DRAINED:
+        yield f"And {plain_count(len(nodes) - MOST_DRAINED, 'node')} more."
+
+
 def notes(plan: Plan) -> Sequence[str]:
     """What an operator should know before applying the plan, one sentence each."""
     order = plan.order
@@ -395,7 +438,9 @@ def load_change(values: Sequence[float]) -> str:
     return f"{percent(values[0])} → {percent(values[1])}"
 
 
-def _route(move: dict[str, Any]) -> list[SafeString | str]:
-    config = link(Config(pk=move["config"]), called(move.get("title", ""), move["name"], move["digest"]))
+def _route(move: dict[str, Any], config: str) -> list[SafeString | str]:
     ends = ((move["source"], move["from_node"]), (move["to"], move["to_node"]))
-    return [config, *(link(Node(pk=pk), name) if pk else "nobody" for pk, name in ends)]
+    return [
+        link(Config(pk=move["config"]), config),
+        *(link(Node(pk=pk), name) if pk else "nobody" for pk, name in ends),
+    ]

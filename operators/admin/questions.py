@@ -155,10 +155,12 @@ class ShownDeletions(_DjangoModelAdmin):
 def moving_table(title: str, rows: Sequence[Moving]) -> Table:
     """A table of configs that would move: the first MOST_LISTED."""
     first = rows[:MOST_LISTED]
-    configs = Config.objects.only("title", "name", "digest").in_bulk([row.config for row in first])
+    configs = Config.objects.filter(pk__in=[row.config for row in first])
+    known = list(configs.order_by("pk").values_list("pk", "title", "name", "digest"))
+    names = dict(zip([pk for pk, *_ in known], Config.objects.told_apart(known), strict=True))
     shown = [
         (
-            link(configs.get(row.config, Config(pk=row.config)), "" if row.config in configs else scrub(row.check)),
+            link(Config(pk=row.config), names.get(row.config) or scrub(row.check)),
             row.source or "nobody",
             row.to or "nobody",
         )

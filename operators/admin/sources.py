@@ -14,13 +14,15 @@ from unfold.decorators import display
 
 from checks import sources
 from checks.models import Config, Origin, Source
-from checks.sources import origins
+from checks.sources import files, origins
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import ago, listed, moment, plain_count
 from operators.admin.base import ReadOnlyAdmin, Table, list_url
 from operators.admin.questions import Question
 
 MOST_PROBLEMS = 200
+# So many of them are looked up in their files.
+MOST_LOCATED = 20
 # How many removals are listed where they are accepted. For more than one config in MUCH the source's name must be typed.
 MOST_ASKED, MUCH = 100, 10
 UNDER_WAY = "Another scan is under way. Try again when it is over."
@@ -34,6 +36,19 @@ def _number(field: str) -> Callable[[Any, Any], int]:
         return getattr(source, f"{field}_number")
 
     return number
+
+
+def _placed(
+    source: Source, said: str, found: Sequence[dict[str, Any]]
+) -> tuple[Sequence[str], Sequence[dict[str, Any]]]:
+    """The columns and rows of what is wrong or odd in a source: of a file also its folder, and how the first lines begin."""
+    if source.name != files.FileSource.name:
+        return ("where", "line", said), found
+    rows = []
+    for row in found[:MOST_LOCATED]:
+        folder, text = files.locate(row["where"], row["line"])
+        rows.append(row | {"folder": folder, "text": text})
+    return ("where", "line", "text", said, "folder"), [*rows, *found[MOST_LOCATED:]]
 
 
 def scanned_names() -> set[str]:
@@ -114,8 +129,8 @@ class SourceAdmin(ReadOnlyAdmin):
         ]
         found = (
             *([("Watched", ("resource", "phase", "since", "why"), watches, 0)] if watches else []),
-            ("Errors", ("where", "line", "error"), source.errors, source.errors_number),
-            ("Warnings", ("where", "line", "warning"), source.warnings, source.warnings_number),
+            ("Errors", *_placed(source, "error", source.errors), source.errors_number),
+            ("Warnings", *_placed(source, "warning", source.warnings), source.warnings_number),
             ("Held removals", ("key",), held, source.held_removals_number),
             ("Passed over", ("where", "why"), source.passed_over, source.passed_over_number),
         )

@@ -15,6 +15,7 @@ from acts.recording import record
 from checks import dispatcher
 from checks.dispatcher import deciding
 from checks.models import Config, Move
+from checks.wire.scrub import scrub
 from clusteragent.lib import clock
 from clusteragent.lib.words import duration
 from nodes.models import NodeEvent
@@ -41,6 +42,11 @@ class Line(NamedTuple):
     name: str
     url: str
     why_not: str | None
+
+    @property
+    def rule(self) -> str:
+        """The rule for which the config left its node; empty for other moves."""
+        return scrub((self.move.why or {}).get("forbidden_by", ""))
 
 
 @base.page
@@ -77,16 +83,20 @@ def story(request: HttpRequest) -> HttpResponse:
     found = stories.find(history.stories, request.GET.get("story", ""))
     if found is None:
         return HttpResponse("These moves are no longer in the ledger, or they are outside of this range of time.")
-    moves = Move.objects.filter(pk__in=[step.id for step in found.steps[-MOST_LINES:]]).order_by("-id")
+    moves = list(Move.objects.filter(pk__in=[step.id for step in found.steps[-MOST_LINES:]]).order_by("-id"))
+    names = Config.objects.told_apart([(move.config_id, move.title, move.name, move.digest) for move in moves])
     may_undo = request.user.has_perm(UNDO)
     refused = dispatcher.undo_refusals([move.pk for move in moves]) if may_undo else {}
     lines = [
-        Line(move, move.shown, row_url(Config(pk=move.config_id)), refused.get(move.pk, "") if may_undo else None)
-        for move in moves
+        Line(move, name, row_url(Config(pk=move.config_id)), refused.get(move.pk, "") if may_undo else None)
+        for move, name in zip(moves, names, strict=True)
     ]
     events = NodeEvent.objects.filter(pk__in=[event.id for event in found.events[-MOST_LINES:]]).order_by("-id")
+    deeds = Act.objects.filter(pk__in=[deed.id for deed in found.deeds[-MOST_LINES:]]).order_by("-id")
+    may_read = request.user.has_perm("acts.view_act")
     context = {
         "lines": lines,
+        "deeds": [(deed, row_url(deed) if may_read else "") for deed in deeds],
         "events": events,
         "undoable": [line.move.pk for line in lines if line.why_not == ""],
         "left": max(len(found.steps) - MOST_LINES, 0) + found.more,

@@ -128,7 +128,7 @@ def _filtered(query: str, exact: bool, refused: list[str]) -> Iterable[Group]:
         except BadQuery as error:
             errors.append(f"{title}: {scrub(str(error))}.")
             continue
-        hits = [Hit(row_url(one), str(one), one.pk if isinstance(one, Config) else None) for one in found]
+        hits = _configs(found) if rows.model is Config else [Hit(row_url(one), str(one)) for one in found]
         yield Group(f"{title} that fit the filter", hits[:MOST], list_url(rows.model, q=query))
     if asked and len(errors) == asked:
         refused += errors
@@ -155,9 +155,19 @@ def _with_text(query: str, exact: bool) -> Iterable[Group]:
     texts = _with_all(Config.objects.filter(displayable()).only("name", "title", "digest", "text"), "text", words)
     yield _group(
         "Text of a config",
-        (Hit(row_url(one), str(one), one.pk, around(one.text, words[0])) for one in texts[: MOST + 1]),
+        _configs(texts[: MOST + 1], words[0]),
         all_configs,
     )
+
+
+def _configs(found: Iterable[Any], word: str = "") -> list[Hit]:
+    """Hits of configs. word: what was found in their text, to be shown."""
+    configs = list(found)
+    names = Config.objects.told_apart([(one.pk, one.title, one.name, one.digest) for one in configs])
+    return [
+        Hit(row_url(one), name, one.pk, around(one.text, word) if word else ())
+        for one, name in zip(configs, names, strict=True)
+    ]
 
 
 def _page(config_id: int) -> str:

@@ -1,15 +1,18 @@
-"""Stories: the moves and node events of one cause, folded into one. A rollout of 300 nodes is one story, not 7 000 lines."""
+"""Stories: moves, node events and acts of one cause, folded into one. A rollout of 300 nodes is one story, not 7 000 lines."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from django.db.models import Count, Max, Min, QuerySet
+from django.db.models import BooleanField, Count, ExpressionWrapper, Max, Min, Q, QuerySet
+from django.db.models.fields.json import KT
 from django.db.models.functions import TruncMinute
 
+from acts.models import Act
+from acts.models.acts import ORDERS
 from checks.explain.reasons import Grouping, words
 from checks.models import Move, Origin
 from checks.models.handovers import Promise
@@ -20,8 +23,10 @@ from operators.pages.ranges import between
 
 # After this time without anything new, a story has ended.
 QUIET = timedelta(minutes=3)
-# The most node events that are read. They are few beside moves.
+# The most node events, and acts, that are read. They are few beside moves.
 MOST_EVENTS = 50_000
+# What Move.why says of why a config moved.
+_OF_WHY = ("rule", "is_chosen")
 # How many of a story's configs are looked up, to name their sources.
 LOOKED_AT = 100
 
@@ -33,7 +38,10 @@ _NODES_COME_AND_GO = {
 
 
 class LedgerLine(NamedTuple):
-    """A line of the ledger. promise: of its hand-over; handed_at: when that was done."""
+    """A line of the ledger. promise: of its hand-over; handed_at: when that was done. rule: which the former node breaks.
+
+    is_chosen: whether a node was chosen for it alone, and not with others to even out loads.
+    """
 
     id: int
     config: int
@@ -44,10 +52,12 @@ class LedgerLine(NamedTuple):
     time: datetime
     promise: str = ""
     handed_at: datetime | None = None
+    rule: str | None = None
+    is_chosen: bool = False
 
 
 class Older(NamedTuple):
-    """Moves of one minute, counted and not read, that are alike in reason, actor and former node. id: the first one's."""
+    """Moves of one minute, counted and not read, that are alike in reason, actor, former node and rule. id: the first one's."""
 
     source: str
     reason: str
@@ -56,6 +66,18 @@ class Older(NamedTuple):
     number: int
     time: datetime
     last: datetime
+    rule: str | None = None
+    is_chosen: bool = False
+
+
+class Deed(NamedTuple):
+    """An act that says what holds from then on. object: what it was done to, in words."""
+
+    id: int
+    person: str
+    verb: str
+    object: str
+    time: datetime
 
 
 class Event(NamedTuple):
@@ -76,9 +98,16 @@ class Cause(NamedTuple):
     about: str
 
 
+# What people say of rules, and of orders that wait. The moves that follow are the leader's.
+RULED = "ruled"
+# Of moves by a rule that nobody changed just now. about: its name.
+BY_RULE = "by rule"
+_BY_RULES = {RULED, BY_RULE, _MOVE.INELIGIBLE}
+
+
 @dataclass
 class Story:
-    """The moves and events of one cause that followed closely upon each other, the first one first.
+    """The moves, events and acts of one cause that followed closely upon each other, the first one first.
 
     placed: how often each config got a node. dangling: configs that have no node at the end. gap: the longest time that a
     config ran nowhere, as far as the ledger shows: of a strict move, from when the former node was to stop it until the new one
@@ -91,6 +120,7 @@ class Story:
     end: datetime
     steps: list[LedgerLine] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    deeds: list[Deed] = field(default_factory=list)
     placed: Counter[int] = field(default_factory=Counter)
     dangling: set[int] = field(default_factory=set)
     gap: timedelta = timedelta(0)
@@ -102,6 +132,8 @@ class Story:
     @property
     def key(self) -> str:
         """Identifies the story. It stays the same while the story begins with the same move or event."""
+        if self.deeds:
+            return f"a{self.deeds[0].id}"
         return f"m{self.first_move}" if self.first_move else f"e{self.events[0].id}"
 
     @property
@@ -135,10 +167,14 @@ def read(since: datetime, until: datetime, most: int, sizes: Mapping[str, int] |
     events = NodeEvent.objects.filter(time__gte=since, time__lt=until).order_by("-id")
     columns = ("id", "config_id", "source_node", "to_node", "reason", "actor", "time", "promise", "handed_at")
     fields = ("id", "node_name", "kind", "cause", "time", "heard_at")
-    steps = [LedgerLine(*row) for row in moves.values_list(*columns)[:most]]
+    chosen: Any = ExpressionWrapper(Q(why__isnull=False), BooleanField())
+    told = moves.annotate(rule=KT("why__forbidden_by"), is_chosen=chosen)
+    steps = [LedgerLine(*row) for row in told.values_list(*columns, *_OF_WHY)[:most]]
     happened = [Event(*row) for row in events.values_list(*fields)[:MOST_EVENTS]]
-    older = _older(moves.filter(id__lt=steps[-1].id)) if len(steps) == most else []
-    found = fold(reversed(steps), reversed(happened), sizes, older)
+    acts = Act.objects.ordering().filter(time__gte=since, time__lt=until).order_by("-id")
+    deeds = [Deed(*row) for row in acts.values_list("id", "person", "verb", "object", "time")[:MOST_EVENTS]]
+    older = _older(told.filter(id__lt=steps[-1].id)) if len(steps) == most else []
+    found = fold(reversed(steps), reversed(happened), sizes, older, reversed(deeds))
     sent = [story for story in found if story.cause.kind == "sent"]
     # By the last configs of each that still exist.
     last = {story.key: {step.config for step in story.steps[-LOOKED_AT:]} for story in sent}
@@ -153,9 +189,9 @@ def read(since: datetime, until: datetime, most: int, sizes: Mapping[str, int] |
 def _older(moves: QuerySet[Move]) -> list[Older]:
     """Count moves by what makes them one story, each minute for itself."""
     alike = ("source_node", "reason", "actor")
-    groups = moves.order_by().annotate(minute=TruncMinute("time")).values(*alike, "minute")
+    groups = moves.order_by().annotate(minute=TruncMinute("time")).values(*alike, *_OF_WHY, "minute")
     counted = groups.annotate(Min("id"), Count("id"), Min("time"), Max("time"))
-    columns = (*alike, "id__min", "id__count", "time__min", "time__max")
+    columns = (*alike, "id__min", "id__count", "time__min", "time__max", *_OF_WHY)
     return [Older(*row) for row in counted.values_list(*columns)]
 
 
@@ -164,19 +200,22 @@ def fold(
     events: Iterable[Event],
     sizes: Mapping[str, int] | None = None,
     older: Iterable[Older] = (),
+    deeds: Iterable[Deed] = (),
 ) -> list[Story]:
-    """Fold moves and events, each sorted by time, and counts of older moves into stories, the last one first.
+    """Fold moves, events and acts, each sorted by time, and counts of older moves into stories, the last one first.
 
     sizes: {pool: number of nodes}.
     """
     folding = _Folding()
-    things: list[LedgerLine | Event | Older] = [*events, *older, *steps]
-    # A stable sort: what happened to a node comes before what that moved at the same time.
+    things: list[LedgerLine | Event | Older | Deed] = [*deeds, *events, *older, *steps]
+    # A stable sort: what somebody did, or happened to a node, comes before what that moved at the same time.
     for thing in sorted(things, key=attrgetter("time")):
         if isinstance(thing, LedgerLine):
             folding.move(thing)
         elif isinstance(thing, Older):
             folding.count(thing)
+        elif isinstance(thing, Deed):
+            folding.act(thing)
         else:
             folding.happen(thing)
     for story in folding.stories:
@@ -197,15 +236,19 @@ class _Folding:
         self._drained: dict[str, Cause] = {}
         # When nodes that expired were last heard, if that was noted.
         self._heard: dict[str, datetime | None] = {}
+        # The last story with an act of each kind of cause, and the last one of each rule.
+        self._acted: dict[str, Story] = {}
 
     def move(self, step: LedgerLine) -> None:
         since, story = self._lost.pop(step.config, (step.time, None))
         if story:
             story.dangling.discard(step.config)
             story.gap = max(story.gap, step.time - since) if step.to else story.gap
-        # A config that is placed again belongs to the story in which it lost its node.
-        if story is None or step.reason != _MOVE.REDISPATCHED:
-            story = self._story(self._cause_of(step), step.time)
+        # A config that is placed again belongs to the story in which it lost its node, unless a rule took it and has changed.
+        cause = self._cause_of(step)
+        freed = story is not None and story.cause.kind in _BY_RULES and cause.kind == RULED
+        if story is None or freed or step.reason != _MOVE.REDISPATCHED:
+            story = self._story(cause, step.time)
         story.end = max(story.end, step.time)
         story.steps.append(step)
         story.first_move = story.first_move or step.id
@@ -254,9 +297,25 @@ class _Folding:
         story.end = max(story.end, event.time)
         story.events.append(event)
 
+    def act(self, deed: Deed) -> None:
+        cause = cause_of_act(deed)
+        story = self._acted[cause.kind] = self._story(cause, deed.time)
+        if deed.object.startswith("rule "):
+            self._acted[deed.object] = story
+        story.end = max(story.end, deed.time)
+        story.deeds.append(deed)
+
     def _cause_of(self, step: LedgerLine | Older) -> Cause:
         cause = cause_of_move(step)
-        return self._drained.get(cause.about, cause) if cause.kind == "drain" else cause
+        if cause.kind == "drain":
+            return self._drained.get(cause.about, cause)
+        # What somebody said of rules and pins moves configs in the passes that follow.
+        kind = RULED if _follows_rules(step) else step.reason if step.reason == _MOVE.PINNED and not step.actor else ""
+        story = self._acted.get(kind)
+        if story and step.rule and not any(deed.object.startswith("node rule ") for deed in story.deeds):
+            # Rules that forbid nothing take no config away.
+            story = self._acted.get(f"rule {step.rule}")
+        return story.cause if story and step.time - story.end <= QUIET else cause
 
     def _story(self, cause: Cause, time: datetime) -> Story:
         story = self._open.get(cause)
@@ -275,8 +334,24 @@ def cause_of_move(step: LedgerLine | Older) -> Cause:
             return Cause("drain", step.source)
         case Grouping.SENT:
             return Cause("sent", step.actor)
+        case Grouping.OWN if step.rule:
+            return Cause(BY_RULE, step.rule)
         case Grouping.OWN:
             return Cause(step.reason, step.actor)
+
+
+def _follows_rules(step: LedgerLine | Older) -> bool:
+    """Whether a move may be due to what somebody said of rules: the leader made it, and not to even out loads."""
+    if step.actor:
+        return False
+    return bool(step.rule) or step.reason == _MOVE.REDISPATCHED or (step.reason == _MOVE.REBALANCED and step.is_chosen)
+
+
+def cause_of_act(deed: Deed) -> Cause:
+    """The cause of an act that says what holds from then on."""
+    # Moves by what a person orders have these reasons.
+    reason = {"pin": _MOVE.PINNED, "pause": _MOVE.PAUSED, "resume": _MOVE.RESUMED, "isolate": _MOVE.ISOLATED}
+    return Cause(reason.get(deed.verb, deed.verb) if deed.verb in ORDERS else RULED, deed.person)
 
 
 def cause_of_event(event: Event) -> Cause:

@@ -6,30 +6,48 @@ from typing import NamedTuple, Self
 
 from checks.explain.reasons import words
 from checks.models import Move
+from checks.wire.scrub import scrub
 from clusteragent.lib import conf
 from clusteragent.lib.words import duration, grouped, grouped_count, listed
 from nodes.models import NodeEvent
-from operators.pages.stories import Event, Story
+from operators.pages.stories import BY_RULE, RULED, Event, Story
 
 _MOVE, _EVENT = Move.Reason, NodeEvent.Kind
 # What says where a node is after it.
 _GONE = (_EVENT.EXPIRED, _EVENT.LEAVING)
 _RETURNED = (_EVENT.RESTARTED, _EVENT.RESTARTING, _EVENT.BACK)
+# What was done to a rule, in words.
+_RULED = {"make": "", "change": " changed", "delete": " deleted"}
+# The titles of stories of acts that move nothing.
+_ACTS = {
+    "unpin": "Unpinned",
+    "release": "Released from isolation",
+    "freeze": "Automatic balancing frozen",
+    "thaw": "Automatic balancing no longer frozen",
+}
+# Acts that are about the whole cluster.
+_OF_ALL = {"freeze", "thaw"}
 
 
 def titled(stories: Iterable[Story]) -> list[tuple[Story, str, str]]:
     """[(story, its title, its facts)] for these stories."""
-    return [(story, title(story), facts(story)) for story in stories]
+    return [(story, *_told_of(story)) for story in stories]
 
 
-def title(story: Story) -> str:
+def _told_of(story: Story) -> tuple[str, str]:
+    """The title of a story, and its facts."""
+    nodes = _Turnover.of(story)
+    return _title(story, nodes), _facts(story, nodes)
+
+
+def _title(story: Story, turnover: "_Turnover") -> str:
     """What happened, in a few words."""
     kind, about = story.cause
     by = f" by {about}" if about else ""
     nodes = listed(sorted({event.node for event in story.events}))
     match kind:
         case "nodes":
-            return _turnover(story, about)
+            return _turned_over(story, turnover)
         case "drain":
             # Each new order replaces the one before.
             orders = [event for event in story.events if event.cause]
@@ -40,12 +58,18 @@ def title(story: Story) -> str:
             return f"Changes of {listed(story.sources) or 'the sources'}{by}"
         case _EVENT.CORDONED | _EVENT.UNCORDONED:
             return f"{nodes} {kind}{by}"
+        case _ if kind == RULED:
+            return _ruled(story) + by
+        case _ if kind in _ACTS:
+            return _ACTS[kind] + by
+        case _ if kind == BY_RULE:
+            return f"Moved to where rule {scrub(about)} allows them"
         case _:
             about_nodes = kind.startswith("node ")
             return f"{nodes}: {kind.removeprefix('node ')}" if about_nodes else f"{words(kind).title}{by}"
 
 
-def facts(story: Story) -> str:
+def _facts(story: Story, turnover: "_Turnover") -> str:
     """How many nodes and configs the story touched: `212 of 300 replaced, 3 540 configs moved once, longest gap 38 s`."""
     gap = f"longest gap {duration(story.gap)}" if story.gap > timedelta(0) else ""
     dangling = len(story.dangling)
@@ -55,7 +79,22 @@ def facts(story: Story) -> str:
     moved = _moved(story)
     which = "more move" if moved else "earlier move"
     more = f"{'and ' if moved else ''}{grouped_count(story.more, which)}" if story.more else ""
-    return ", ".join(filter(None, (_replaced(story), moved, more, gap, waiting)))
+    found = [*filter(None, (_replaced(story, turnover), moved, more, gap, waiting))]
+    return ", ".join(found or _said(story))
+
+
+def _ruled(story: Story) -> str:
+    """What somebody said of rules, each as it was said last: `Rule gold-only changed and node rule runner-* deleted`."""
+    last = {deed.object: _RULED[deed.verb] for deed in story.deeds}
+    said = listed([f"{named}{verb}" for named, verb in last.items()])
+    return said[0].upper() + said[1:]
+
+
+def _said(story: Story) -> list[str]:
+    """What a story that moved nothing is about."""
+    if story.cause.kind == RULED:
+        return ["nothing moved"]
+    return [listed(list(dict.fromkeys(deed.object for deed in story.deeds)))] if story.cause.kind not in _OF_ALL else []
 
 
 class _Turnover(NamedTuple):
@@ -108,8 +147,9 @@ def _silent_since(event: Event) -> datetime:
     return event.heard_at or event.time - conf.NODE_EXPIRATION_TIMEOUT
 
 
-def _turnover(story: Story, about: str) -> str:
-    nodes = _Turnover.of(story)
+def _turned_over(story: Story, nodes: _Turnover) -> str:
+    """What became of the nodes of a pool, in a few words."""
+    about = story.cause.about
     if nodes.is_rollout:
         return f"Rollout of {about}"
     for names, verb in _told(nodes):
@@ -131,8 +171,7 @@ def _told(nodes: _Turnover) -> list[tuple[list[str], str]]:
     return [(names, verb) for names, verb in told if names]
 
 
-def _replaced(story: Story) -> str:
-    nodes = _Turnover.of(story)
+def _replaced(story: Story, nodes: _Turnover) -> str:
     if not nodes.is_rollout:
         return ", ".join(f"{grouped(len(names))} {verb}" for names, verb in _told(nodes)[1:])
     lost = len(nodes.dead) - nodes.revived
@@ -162,7 +201,8 @@ def _moved(story: Story) -> str:
         return ", ".join(f"{grouped_count(number, 'config')} {word}" for number, word in found if number and word)
     if not story.placed:
         taken = len({step.config for step in story.steps if not step.to})
-        return f"{grouped_count(taken, 'config')} taken away" if taken and story.cause.kind == _MOVE.PAUSED else ""
+        is_told = story.cause.kind == _MOVE.PAUSED or (story.cause.kind == RULED and not story.dangling)
+        return f"{grouped_count(taken, 'config')} taken away" if taken and is_told else ""
     often = max(story.placed.values())
     number = grouped_count(len(story.placed), "config")
     return f"{number} moved once" if often == 1 else f"{number} moved, up to {often} times"

@@ -326,6 +326,7 @@ ADMIN: dict[str, Callable[[World], object]] = {
 PAGES: dict[str, Callable[[World], object] | str] = {
     "checks_plan_apply": lambda w: apply(w.client, plan_of()),
     "checks_plan_rebalance": rebalance_by_admin,
+    "checks_plan_anew": "It makes a plan, and moves nothing.",
     "checks_plan_undo": undo_of_plan,
     "auth_user_password_change": lambda w: w.post(
         f"auth/user/{user('eve').pk}/password/", usable_password="true", password1=PASSWORD, password2=PASSWORD

@@ -4,7 +4,7 @@ import pytest
 from django.db.models.functions import Now
 
 from checks import dispatcher
-from checks.models import Config, Move, Origin, Plan
+from checks.models import Config, Cost, Move, Origin, Plan
 from checks.tests.cast import owners, report, sent, silence
 from checks.tests.operators import CONFIGS, act, act_confirmed, apply, config, operator, page_of, planned, superuser
 from nodes.models import Heartbeat, Node, Runner, Slowness
@@ -23,7 +23,7 @@ def _work(warm: None) -> None:
 
 def test_reassign_asks_which_node_and_shows_what_would_move() -> None:
     page = act(superuser(), "reassign", ["shop", "mail"])
-    assert '<option value="birch">0 configs</option>' in page
+    assert '<option value="birch">0\u202f%, 0 configs</option>' in page
     assert "file:shop" in page
     assert "file:mail" in page
     assert "admin:hand" not in page
@@ -44,7 +44,8 @@ def test_reassign_moves_the_selected_configs_under_the_operators_name() -> None:
     ("node", "error"),
     [
         ("cedar", "is unknown"),
-        ("BIRCH", "is unknown, there is birch"),
+        ("BIRCH", "is unknown, did you mean birch?"),
+        ("brich", "is unknown, did you mean birch?"),
         ("fir", "is lost: it gets nothing until it reports again"),
         ("oak", "is cordoned"),
         ("elm", "is silent"),
@@ -60,12 +61,16 @@ def test_a_node_that_takes_nothing_is_refused_at_the_field(node: str, error: str
     assert owners()["shop"] == "ash"
 
 
-def test_no_node_that_is_slow_or_overloaded_is_named_as_one_with_few_configs() -> None:
-    report("oak", "elm", "fir")
+def test_the_least_loaded_nodes_are_named_without_slow_overloaded_and_full_ones() -> None:
+    report("oak", "elm", "fir", "yew")
+    Node.objects.filter(name="yew").update(max_configs=0)
+    Cost.objects.create(config=config("shop"), workers_needed=0.4)
+    dispatcher.reassign([config("shop").pk], "fir", actor="olga")
     Slowness.objects.create(node=Node.objects.get(name="oak"), level=Slowness.SLOW)
     Runner.objects.create(node=Node.objects.get(name="elm"), overloaded_since=Now())
     text = act(superuser(), "reassign", ["shop"])
-    assert "Fewest configs: birch (0), fir (0), ash (3)." in text
+    assert "Least loaded: birch (0\u202f%), fir (10\u202f%), ash (20\u202f%)." in text
+    assert not any(f'<option value="{name}">' in text for name in ("oak", "elm", "yew"))
 
 
 def test_an_endpoint_check_is_not_reassigned() -> None:

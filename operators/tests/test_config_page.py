@@ -132,6 +132,7 @@ def test_the_page_says_why_it_is_there_with_the_best_nodes_of_then() -> None:
     assert (
         "Best nodes when it was placed, of 3 that could have it Node Load then Move birch 0 % it is there cedar" in text
     )
+    assert "It was assumed: the config's cost was not measured then" in text.replace("&#x27;", "'")
 
 
 def test_a_node_among_the_best_starts_the_move_to_it() -> None:

@@ -72,7 +72,7 @@ def test_the_head_says_how_the_node_is(client: Client) -> None:
     )
     shown = facts(client)
     assert shown.pop("Configs").endswith(">2 configs</a>")
-    assert shown.pop("Load").endswith(">25 %</a>")
+    assert shown.pop("Load of all workers").endswith(">25 %</a>")
     assert shown == {
         "State": "alive",
         "Last heard": "3 s ago",

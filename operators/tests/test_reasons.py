@@ -9,7 +9,7 @@ from checks.explain.reasons import Grouping, words
 from checks.models import Move
 from operators.pages.bars import reasons_of
 from operators.pages.stories import LedgerLine, cause_of_move, fold
-from operators.pages.titles import title
+from operators.pages.titles import titled
 
 PALETTE = Path(operators.__file__).parent / "static/operators/pages.css"
 # They bring no config to a node, or take none from one that should have another.
@@ -42,9 +42,10 @@ def test_each_is_told_as_a_story() -> None:
         step = LedgerLine(number, 1, "birch", "ash", reason, "olga", datetime.now(UTC))
         [story] = fold([step], [])
         assert story.cause == cause_of_move(step)
-        assert re.match(r"\w", title(story)), reason
+        [(_, title, _)] = titled([story])
+        assert re.match(r"\w", title), reason
         if words(reason).grouping == Grouping.OWN:
-            assert title(story) == f"{words(reason).title} by olga"
+            assert title == f"{words(reason).title} by olga"
         assert bool(words(reason).outcome) is (words(reason).grouping == Grouping.SENT), reason
 
 

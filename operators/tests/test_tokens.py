@@ -3,16 +3,19 @@
 import io
 import json
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.utils import timezone
 from knox.models import AuthToken
 
 from checks.tests.operators import confirmed
+from clusteragent.lib import conf, credentials
+from operators.admin.base import example
 from operators.roles import Role
 from operators.tests.cast import API, bearer, having, user
 
@@ -158,3 +161,15 @@ def test_only_an_admin_sees_or_makes_tokens(role: Role) -> None:
     assert client.post(f"{TOKENS}add/", {"user": otto.pk}).status_code == 403
     assert not AuthToken.objects.exists()
     assert "authtoken" not in client.get("/admin/nodes/node/").content.decode()
+
+
+def test_the_example_trusts_the_certificate_that_signed_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conf, "VAR", tmp_path)
+    request = RequestFactory().get("/", headers={"host": "127.0.0.1"})
+    asked = 'curl -H "Authorization: Bearer $TOKEN" http'
+    assert example(request, "operators:status-list").startswith(asked)
+    credentials.make_missing(tmp_path)
+    own = f'curl --cacert {tmp_path}/cert.pem -H "Authorization: Bearer $TOKEN" http'
+    assert example(request, "operators:status-list").startswith(own)
+    monkeypatch.setattr(conf, "ADMIN_URL", "https://ca.example.com")
+    assert example(request, "operators:status-list").startswith(asked)

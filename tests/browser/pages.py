@@ -27,6 +27,7 @@ NO_PAGES = {
     "operators/savedview/<int:pk>/delete/": "takes forms",
     "checks/plan/<int:pk>/apply/": "takes forms",
     "checks/plan/<int:pk>/undo/": "takes forms",
+    "checks/plan/<int:pk>/anew/": "takes forms",
     "checks/config/remarks/": "data",
     "checks/config/template/": "data",
     "autocomplete/": "data",

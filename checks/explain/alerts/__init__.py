@@ -1,0 +1,89 @@
+"""Alerts: what needs an operator now, how many, why, since when, and where to look.
+
+They are computed by queries each time; nothing is stored.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db.models.functions import Now
+
+from checks.explain import headroom
+from checks.explain.alerts.cluster import of_names, of_the_cluster, warmup
+from checks.explain.alerts.configs import of_checks, of_configs, of_removals, of_slow_checks
+from checks.explain.alerts.kinds import WORDS, Alert, Kind, Target, Word, word
+from checks.explain.alerts.nodes import (
+    of_flapping_nodes,
+    of_headroom,
+    of_lost_nodes,
+    of_nodes,
+    of_overload,
+    of_slow_nodes,
+    unacknowledged,
+)
+from checks.explain.alerts.orders import of_orders, pins_astray
+from nodes.models import Hearing
+
+__all__ = [
+    "WORDS",
+    "Alert",
+    "Kind",
+    "Target",
+    "Word",
+    "cluster_wide",
+    "current",
+    "pins_astray",
+    "unacknowledged",
+    "warmup",
+    "word",
+]
+
+# What is so while adopted nodes do not know our address yet.
+_BEFORE_THE_SWITCH = frozenset(
+    {
+        Kind.BRAKE,
+        Kind.NONE_ACCEPTS,
+        Kind.DEAD_OWNER,
+        Kind.WARMUP,
+        Kind.UNSCHEDULED,
+        Kind.DANGLING,
+        Kind.SILENT,
+        Kind.NO_HEADROOM,
+    }
+)
+
+
+def current(differing: Sequence[str] = ()) -> list[Alert]:
+    """Return all alerts, the most severe first. differing: names of this replica's secrets that differ from the leader's."""
+    hearing = _hearing()
+    return _by_gravity(
+        *of_the_cluster(hearing, differing),
+        *of_configs(hearing),
+        *of_checks(hearing.now),
+        *of_removals(hearing.now),
+        *of_lost_nodes(hearing.now),
+        *of_slow_checks(hearing.now),
+        *of_nodes(hearing.now),
+        *of_slow_nodes(hearing.now),
+        *of_flapping_nodes(hearing.now),
+        *of_overload(hearing.now),
+        *of_headroom(hearing.now, headroom.worst()),
+        *of_names(hearing),
+        *of_orders(hearing.now),
+    )
+
+
+def cluster_wide(differing: Sequence[str] = ()) -> list[Alert]:
+    """Return the alerts about the whole cluster or a source, the most severe first. Few queries: every page shows these."""
+    found = of_the_cluster(_hearing(), differing)
+    return _by_gravity(*(alert for alert in found if alert.kind != Kind.SOURCE_WARNING))
+
+
+def _hearing() -> Any:
+    return Hearing.objects.annotate(now=Now()).get()
+
+
+def _by_gravity(*found: Alert) -> list[Alert]:
+    order = list(Kind)
+    left_out = _BEFORE_THE_SWITCH if any(alert.kind == Kind.ADOPTED for alert in found) else ()
+    return sorted((one for one in found if one.kind not in left_out), key=lambda alert: order.index(alert.kind))

@@ -1,0 +1,156 @@
+"""Alerts about configs: what dangles, how checks run, and what sources took away."""
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Count, Min, Q, QuerySet
+
+from checks import dispatcher
+from checks.dispatcher.eligibility import read_snapshot
+from checks.dispatcher.transaction import entries_of
+from checks.explain.alerts.cluster import why_none_accepts
+from checks.explain.alerts.kinds import LATELY, NAMED, Alert, Kind, Target, checks_of, some
+from checks.models import Assignment, Config, Move
+from checks.models.configs import ConfigQuerySet
+from checks.models.troubles import Trouble, error_line, put_handles_back
+from checks.sources.guards import HELD_FROM
+from checks.sources.sync import ACTOR
+from checks.wire.scrub import scrub
+from clusteragent.lib.clock import ago
+from clusteragent.lib.words import listed, milliseconds, plain_count
+from nodes.models import Node
+from nodes.models.hearing import is_stale
+
+# Runners are asked for stats each minute, so this is more than one round.
+TWO_ROUNDS = timedelta(seconds=90)
+
+# More new failures than this share of what runs, and this many, have a common cause.
+MANY_FAILING, FEWEST_FAILING = 0.1, 5
+
+# A check of which more than this share, and this many configs, are not run by their nodes.
+MANY_NOT_RUNNING, FEWEST_NOT_RUNNING = 0.5, 5
+
+# More configs than this share of all that a source took away, without a hold.
+SHARE_REMOVED = 0.2
+
+_TROUBLES = {
+    Kind.FAILING: "The last run of {} failed.",
+    Kind.NOT_RUNNING: "{}: not among the checks that its node runs.",
+    Kind.SLOW: "{}: a run takes longer than the time between two, so it runs less often than it should.",
+}
+
+
+def of_configs(hearing: Any) -> Iterator[Alert]:
+    """Configs that no node has."""
+    groups = Config.objects.dangling().order_by().values_list("unscheduled")
+    for unscheduled, count, since in groups.annotate(Count("pk"), Min("dangling_since")):
+        kind = Kind.UNSCHEDULED if unscheduled else Kind.DANGLING
+        group = Config.objects.filter(unscheduled=unscheduled)
+        yield Alert(
+            kind, count, _why_dangling(hearing, group), Target.rows(Config, owner="dangling"), hearing.now, since
+        )
+
+
+def _why_dangling(hearing: Any, group: ConfigQuerySet) -> str:
+    if hearing.warmup:
+        return "Nothing is placed before the warm-up is over."
+    if is_stale(hearing):
+        return "No background pass runs that could place them."
+    if not Node.objects.accepting().exists():
+        return why_none_accepts()
+    oldest = group.dangling().order_by("dangling_since", "pk").values_list("pk", flat=True)
+    snapshot = read_snapshot()
+    entries = entries_of(list(oldest[:1]))
+    snapshot.read_origins(entries)
+    # None when it was placed meanwhile.
+    for entry in entries:
+        refusals = [snapshot.refusal(entry, node) for node in snapshot.nodes if not snapshot.node_refusal(node)]
+        reasons = Counter(str(why) for why in refusals if why)
+        if refusals and reasons.total() == len(refusals):
+            return f"No node may run {entry.name}: {reasons.most_common(1)[0][0]}."
+    if group.lost_since(ago(dispatcher.NO_PILE_UP)).exists():
+        return "Their node is gone and the others are as full as they may get at once: they follow within a minute."
+    return f"The nodes that may run {entries[0].name} have no room." if entries else "They are about to be placed."
+
+
+def of_checks(now: datetime) -> Iterator[Alert]:
+    """Alerts from the stats that runners returned in the last round."""
+    for kind, cause in _TROUBLES.items():
+        troubles = Trouble.objects.current().filter(kind=kind)
+        if kind == Kind.NOT_RUNNING:
+            # An agent that has just restarted has no stats yet of checks that it will run.
+            troubles = troubles.filter(since__lt=ago(TWO_ROUNDS))
+        count, since = troubles.aggregate(count=Count("pk"), since=Min("since")).values()
+        trouble = str(kind)
+        if count:
+            text = cause.format(checks_of(troubles))
+            kind, many = _many(kind, troubles)
+            text = " ".join(filter(None, (many, text)))
+            if kind in (Kind.FAILING, Kind.MANY_FAILING):
+                # None of them may be left by now.
+                longest = list(troubles.order_by("since", "pk")[:1])
+                put_handles_back(longest)
+                text = " ".join(filter(None, (text, *(error_line(one.last_error) for one in longest))))
+            yield Alert(kind, count, text, Target.rows(Config, trouble=trouble), now, since)
+
+
+def _many(kind: Kind, troubles: QuerySet[Trouble]) -> tuple[Kind, str]:
+    """The kind of an alert about these troubles, a graver one where so many have a common cause, and a sentence for that."""
+    if kind == Kind.FAILING:
+        running = Assignment.objects.count()
+        new = troubles.filter(since__gte=ago(LATELY)).count()
+        if new >= FEWEST_FAILING and new > running * MANY_FAILING:
+            return Kind.MANY_FAILING, f"{new} of {plain_count(running, 'config')} began to fail within an hour."
+    if kind == Kind.NOT_RUNNING:
+        found = troubles.order_by("config__name").values_list("config__name").annotate(Count("pk"))
+        idle = {name: number for name, number in found if number >= FEWEST_NOT_RUNNING}
+        owned = Assignment.objects.filter(config__name__in=idle).order_by("config__name")
+        of = dict(owned.values_list("config__name").annotate(Count("pk"))) if idle else {}
+        most = [name for name, number in idle.items() if number > of.get(name, 0) * MANY_NOT_RUNNING]
+        if most:
+            said = some(f"{idle[name]} of {plain_count(of.get(name, 0), 'config')} of {scrub(name)}" for name in most)
+            return Kind.MANY_NOT_RUNNING, f"No node runs {said}."
+    return kind, ""
+
+
+def of_slow_checks(now: datetime) -> Iterator[Alert]:
+    """Checks whose runs take nearly the interval, or longer, wherever they run: another node would not help."""
+    troubles = Trouble.objects.current().filter(kind=Trouble.Kind.SLOW_EVERYWHERE)
+    count, since = troubles.aggregate(count=Count("pk"), since=Min("since")).values()
+    if not count:
+        return
+    found = Trouble.objects.everywhere()
+    figures = "; ".join(
+        f"{scrub(one.name)} takes {milliseconds(one.milliseconds)} of {one.interval:g} s, on {plain_count(one.nodes, 'node')}"
+        f" (from {listed([scrub(source) for source in one.sources])})"
+        for one in found[:NAMED]
+    )
+    others = "; others" if len(found) > NAMED else ""
+    cause = f"Slow wherever they run, so no node is to blame and nothing moves: {figures}{others}."
+    yield Alert(Kind.SLOW_EVERYWHERE, count, cause, Target.rows(Config, trouble=str(Kind.SLOW_EVERYWHERE)), now, since)
+
+
+def of_removals(now: datetime) -> Iterator[Alert]:
+    """Configs that sources took away lately and sent nothing for, too many for a usual change and too few for a hold."""
+    lately = Move.objects.filter(time__gte=ago(LATELY), actor=ACTOR)
+    is_gone, is_new = Q(reason=Move.Reason.UNSCHEDULED), Q(reason=Move.Reason.SCHEDULED)
+    numbers = {
+        "gone": Count("pk", filter=is_gone),
+        "new": Count("pk", filter=is_new),
+        "since": Min("time", filter=is_gone),
+    }
+    gone, new, since = lately.aggregate(**numbers).values()
+    missing = gone - new
+    if missing < HELD_FROM:
+        return
+    before = Config.objects.count() + missing
+    if missing > before * SHARE_REMOVED:
+        cause = (
+            f"Sources took away {plain_count(gone, 'config')} of {before} within an hour, which is too few to be held: nobody was"
+            " asked. If that was an error, bring back what sent them."
+        )
+        yield Alert(
+            Kind.MANY_REMOVED, gone, cause, Target.rows(Move, reason__exact=Move.Reason.UNSCHEDULED), now, since
+        )

@@ -1,0 +1,227 @@
+"""Alerts about nodes: lost, silent, slow, overloaded, coming and going."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from django.db.models import Count, Exists, F, Min, OuterRef, QuerySet
+from django.db.models.functions import Extract
+
+from checks.dispatcher import costs
+from checks.explain import drains
+from checks.explain.alerts.kinds import LATELY, NAMED, Alert, Kind, Target, named, some
+from checks.explain.headroom import Headroom
+from checks.models import Assignment, Config, Cost
+from checks.models.handovers import Handover, deadline
+from checks.models.titles import called
+from clusteragent.lib import conf
+from clusteragent.lib.clock import ago
+from clusteragent.lib.words import listed, percent, plain_count
+from nodes.models import Node, NodeEvent, Runner, Slowness
+from nodes.models.events import SAID_AGAIN_AFTER
+from nodes.registration import FLAPPING_SPAN
+from nodes.slowness import are_too_many
+
+# A node agent polls every ten seconds.
+LATE_ACKNOWLEDGEMENT = timedelta(seconds=30)
+
+# Alert when there are more node agents for each runner than this. Runners get all work, and any node may claim to be one.
+AGENTS_PER_RUNNER = 4
+
+# A node whose declaration changes more often than this in ten minutes is probably two nodes with one name.
+MOST_DECLARATIONS = 4
+
+# When more of the nodes than this, but at least two, come and go, it is not each for itself.
+MANY_FLAPPING = 0.1
+
+# Nodes that are lost and not replaced: from so many on; and from so many, when they are more than this share of all.
+NODES_LOST, MANY_NODES_LOST, SHARE_LOST = 2, 3, 0.2
+# A rollout brings a node's replacement so long before the node is lost.
+AHEAD = timedelta(minutes=3)
+
+
+def of_nodes(now: datetime) -> Iterator[Alert]:
+    """Nodes that are silent, late, contested, or of which something else is to be known."""
+    nodes = Node.objects.expected().silent()
+    count, since = nodes.aggregate(count=Count("pk"), since=Min("heartbeat__seen_at")).values()
+    if count:
+        cause = f"{named(nodes, count)} not heard."
+        yield Alert(Kind.SILENT, count, cause, Target.rows(Node, state="silent"), now, since)
+    late = unacknowledged()
+    count, version = late.aggregate(count=Count("pk"), version=Min("config_version")).values()
+    if count:
+        cause = f"{named(late, count)} heard, but did not fetch the last change of the configs."
+        since = datetime.fromtimestamp(version / 10**9, UTC)
+        yield Alert(Kind.UNACKNOWLEDGED, count, cause, Target.rows(Node, acknowledged="late"), now, since)
+    yield from _of_late_drains(now)
+    torn = contested()
+    if count := torn.count():
+        names = some(torn.order_by("name").values_list("name", flat=True)[: NAMED + 1])
+        cause = f"{names}: more than one agent seems to report in that name, from two addresses or with changing declarations."
+        kinds = (NodeEvent.Kind.TWO_ADDRESSES, NodeEvent.Kind.DECLARED)
+        said = NodeEvent.objects.filter(
+            node_name__in=torn.values("name"), kind__in=kinds, time__gte=ago(SAID_AGAIN_AFTER)
+        )
+        yield Alert(
+            Kind.CONTESTED, count, cause, Target.rows(NodeEvent), now, said.aggregate(since=Min("time"))["since"]
+        )
+    if conf.PLACEMENT_PREFER == "runners":
+        few = Node.objects.runners()
+        count, agents = few.count(), Node.objects.known().count() - few.count()
+        if 0 < count * AGENTS_PER_RUNNER < agents:
+            cause = (
+                f"{named(few, count)} the only cluster check {'runner' if count == 1 else 'runners'}, so {agents} node agents"
+                " get nothing new, and what they have moves away bit by bit. See CLUSTERAGENT_PLACEMENT_PREFER."
+            )
+            yield Alert(Kind.FEW_RUNNERS, count, cause, Target.rows(Node, type="runner"), now)
+    runners = Runner.objects.clamped().order_by("node__name")
+    if count := runners.count():
+        examples = "; ".join(f"{name}: {what}" for name, what in runners.values_list("node__name", "clamped")[:NAMED])
+        cause = f"Runners report impossible values, which are limited. {examples}{'; others' if count > NAMED else ''}."
+        yield Alert(Kind.CLAMPED, count, cause, Target.rows(NodeEvent, kind__exact="clamped"), now)
+
+
+def unacknowledged() -> QuerySet[Node]:
+    """Return nodes that report but have not fetched the last change of their configs for 30 s.
+
+    A config version is the time of its change in nanoseconds since 1970, so it also gives the age of the change.
+    """
+    heard = Node.objects.expected().exclude(heartbeat__seen_at__lt=ago(conf.NODE_EXPIRATION_TIMEOUT / 2))
+    outdated = heard.exclude(heartbeat__acknowledged=F("config_version"))
+    return outdated.filter(config_version__gt=0, config_version__lt=Extract(ago(LATE_ACKNOWLEDGEMENT), "epoch") * 10**9)
+
+
+def contested() -> QuerySet[Node]:
+    """Return known nodes whose name more than one agent seems to use: two addresses in turn, or changing declarations."""
+    lately = NodeEvent.objects.filter(node_name=OuterRef("name"), time__gte=ago(SAID_AGAIN_AFTER))
+    at_two = lately.filter(kind=NodeEvent.Kind.TWO_ADDRESSES)
+    declared = lately.filter(kind=NodeEvent.Kind.DECLARED).order_by("-id").values("pk")
+    torn = Exists(declared[MOST_DECLARATIONS : MOST_DECLARATIONS + 1])
+    # Select the names first: such events are few, and nodes are very many.
+    kinds = (NodeEvent.Kind.TWO_ADDRESSES, NodeEvent.Kind.DECLARED)
+    names = NodeEvent.objects.filter(kind__in=kinds, time__gte=ago(SAID_AGAIN_AFTER)).order_by().values("node_name")
+    found: QuerySet[Node] = Node.objects.known().filter(Exists(at_two) | torn, name__in=names)
+    return found
+
+
+def _of_late_drains(now: datetime) -> Iterator[Alert]:
+    """Drains that should be over, with time for the last hand-overs, and have something left. The first few say why."""
+    late = Node.objects.known().filter(draining=True, drain_by__lt=ago(deadline()))
+    handed = Handover.objects.handed_over_by(OuterRef("pk"))
+    has_left = Exists(Assignment.objects.filter(node=OuterRef("pk"))) | Exists(handed)
+    nodes = list(late.filter(has_left).order_by("drain_by", "name"))
+    if nodes:
+        found = [drains.of(node.name) for node in nodes[:NAMED]]
+        parts = [f"the drain of {one.name} is late: {'; '.join(one.reasons) or f'{one.left} left'}" for one in found]
+        more = f"; and {plain_count(len(nodes) - NAMED, 'other drain')}" if len(nodes) > NAMED else ""
+        cause = f"{'; '.join(parts)}{more}."
+        target = Target.row(nodes[0]) if len(nodes) == 1 else Target.rows(Node, schedulable="draining")
+        yield Alert(Kind.DRAIN_LATE, len(nodes), cause[0].upper() + cause[1:], target, now, nodes[0].drain_by)
+
+
+def of_lost_nodes(now: datetime) -> Iterator[Alert]:
+    """Nodes that were lost lately without a goodbye, a cordon or a replacement."""
+    lost = Node.objects.lost().filter(lost_at__gte=ago(LATELY), leaving=False, schedulable=True)
+    count, since = lost.aggregate(count=Count("pk"), since=Min("lost_at")).values()
+    if count < NODES_LOST:
+        return
+    joined = Node.objects.known().filter(first_seen__gte=since - AHEAD).count()
+    missing = count - joined
+    if missing < NODES_LOST:
+        return
+    before = Node.objects.known().count() + missing
+    is_many = missing >= MANY_NODES_LOST and missing > before * SHARE_LOST
+    instead = f"{plain_count(joined, 'node')} joined since" if joined else "none came for them"
+    cause = (
+        f"{named(lost, count)} lost within an hour, of {before}, and {instead}. Look for what they share; forget those that"
+        " are to stay away."
+    )
+    kind = Kind.MANY_NODES_LOST if is_many else Kind.NODES_LOST
+    yield Alert(kind, count, cause, Target.rows(Node, state="lost"), now, since)
+
+
+def of_slow_nodes(now: datetime) -> Iterator[Alert]:
+    """Nodes that are slow, and those that are very slow."""
+    rows = list(Slowness.objects.slow().select_related("node").order_by("node__name"))
+    for level, kind in ((Slowness.VERY, Kind.VERY_SLOW_NODE), (Slowness.SLOW, Kind.SLOW_NODE)):
+        found = [row for row in rows if row.level == level]
+        if not found:
+            continue
+        examples = "; ".join(f"{row.node.name}: {row.sentence}" for row in found[:NAMED])
+        cause = f"{examples}{'; others' if len(found) > NAMED else ''}."
+        if level == Slowness.VERY:
+            less = "It is given less" if len(found) == 1 else "They are given less"
+            many = "So many at once are no matter of nodes: none is given less"
+            is_grave = are_too_many(len(found))
+            cause = f"{cause} {many if is_grave else less}."
+            kind = Kind.MANY_VERY_SLOW if is_grave else kind
+        since = min((row.since for row in found if row.since), default=None)
+        yield Alert(kind, len(found), cause, Target.rows(Node, pace=found[0].state), now, since)
+
+
+def of_flapping_nodes(now: datetime) -> Iterator[Alert]:
+    """Very many nodes that come and go. A node is flapping for a timeout only, so what counts is that it was lately."""
+    events = NodeEvent.objects.filter(kind=NodeEvent.Kind.FLAPPING, time__gte=ago(FLAPPING_SPAN)).order_by()
+    nodes = Node.objects.known().filter(name__in=events.values("node_name"))
+    count = nodes.count()
+    if count < 2 or count <= (known := Node.objects.known().count()) * MANY_FLAPPING:
+        return
+    outages = NodeEvent.objects.outages(FLAPPING_SPAN).filter(node_name__in=nodes.values("name")).order_by()
+    kinds = dict(outages.values_list("kind").annotate(Count("pk")))
+    if kinds.get(NodeEvent.Kind.RESTARTED, 0) >= kinds.get(NodeEvent.Kind.EXPIRED, 0):
+        why = (
+            "Mostly they started again without a word: their agents crash in a loop (a release, a limit of memory), or somebody"
+            " who has the node agents' token reports in their names."
+        )
+    else:
+        why = "Mostly they fell silent and came back: look for what they share, such as a network, a proxy or a host."
+    cause = f"{count} of {known} nodes came and went again and again within ten minutes, so they get nothing new. {why}"
+    yield Alert(Kind.FLAPPING, count, cause, Target.rows(NodeEvent, kind__exact="flapping"), now)
+
+
+def of_overload(now: datetime) -> Iterator[Alert]:
+    """Nodes whose configs need more than their capacity, which they did in two rounds of stats, too."""
+    rows = list(Runner.objects.overloaded().select_related("node"))
+    if not rows:
+        return
+    needed, able = Cost.objects.by_node(), Runner.objects.capacity()
+    loads = costs.loads(needed, able)
+    full = sorted((row for row in rows if loads.get(row.pk, 0) > 1), key=lambda row: -loads[row.pk])
+    if not full:
+        return
+    said, parts = [], []
+    for row in full[:NAMED]:
+        name, on_it = row.node.name, Assignment.objects.filter(node=row.pk, config__cost__isnull=False)
+        costly = on_it.order_by("-config__cost__workers_needed", "config")[:NAMED]
+        columns = ("config__title", "config__name", "config__digest", "config__cost__workers_needed", "config_id")
+        dear = [(called(*words), cost, config) for *words, cost, config in costly.values_list(*columns)]
+        most = listed([f"{config} ({cost:.2g})" for config, cost, _ in dear], None)
+        by = f", most by {most} of its {able[row.pk]:.2g} workers" if most else ""
+        pinned = on_it.filter(config__pin__isnull=False).count()
+        stay = f"; {plain_count(pinned, 'config')} of it pinned" if pinned else ""
+        said.append(f"{name} is at {percent(loads[row.pk])}{by}{stay}")
+        parts.append((name, Target.row(row.node)))
+        parts += [(f"{words} on {name}", Target(Config, {}, config)) for words, _, config in dear]
+    others = "; others" if len(full) > NAMED else ""
+    excess = sum(needed[row.pk] - able[row.pk] for row in full)
+    takers = Node.objects.accepting().values_list("pk", flat=True)
+    room = sum(max(able[node] - needed.get(node, 0.0), 0.0) for node in takers if node in able)
+    cause = f"{'; '.join(said)}{others}. {_room(excess, room)}"
+    since = min(row.overloaded_since for row in full if row.overloaded_since)
+    target = Target.row(full[0].node) if len(full) == 1 else Target.rows(Node)
+    yield Alert(Kind.OVERLOADED, len(full), cause, target, now, since, parts=parts)
+
+
+def _room(excess: float, room: float) -> str:
+    """Whether other nodes have room for what is too much, both in workers."""
+    if room <= 0:
+        return "No other node has room: add nodes."
+    if room < excess:
+        return f"Others have room for {room:.2g} of the {excess:.2g} workers that are too many: add nodes."
+    return "Others have room for what is too much."
+
+
+def of_headroom(now: datetime, worst: Headroom | None) -> Iterator[Alert]:
+    """What the worst loss would mean, if the others have no room for it."""
+    if worst is not None and worst.is_short:
+        target = Target.rows(Node, q=worst.node) if worst.node else Target.rows(Node, domain=worst.domain)
+        yield Alert(Kind.NO_HEADROOM, 1, worst.dated(now), target, now)
