@@ -96,14 +96,20 @@ class CostQuerySet(models.QuerySet["Cost"]):
         wanted, values = ("", []) if config_ids is None else (" AND c.id = ANY(%s)", [list(config_ids)])
         return self._numbers(self._MEANS + self._EXPECTED + wanted, values)
 
+    # What is measured, without the configs' names: as a rule it is all, and the means are not even worked out.
     _BY_NODE = """
+        , unmeasured AS (
+            SELECT a.node_id, c.name, count(*) AS number
+            FROM checks_assignment AS a JOIN checks_config AS c ON c.id = a.config_id
+            WHERE NOT EXISTS (SELECT FROM checks_cost AS k WHERE k.config_id = a.config_id)
+            GROUP BY a.node_id, c.name
+        )
         SELECT node_id, sum(cost) FROM (
-            SELECT a.node_id, coalesce(k.workers_needed, mean.total / mean.number, usual.cost) AS cost
-            FROM checks_assignment AS a
-            JOIN checks_config AS c ON c.id = a.config_id
-            LEFT JOIN checks_cost AS k ON k.config_id = a.config_id
-            LEFT JOIN mean ON mean.name = c.name
-            CROSS JOIN usual
+            SELECT a.node_id, k.workers_needed AS cost
+            FROM checks_assignment AS a JOIN checks_cost AS k ON k.config_id = a.config_id
+            UNION ALL
+            SELECT u.node_id, u.number * coalesce(mean.total / mean.number, usual.cost)
+            FROM unmeasured AS u LEFT JOIN mean ON mean.name = u.name CROSS JOIN usual
             UNION ALL
             SELECT node_id, own_load FROM nodes_runner WHERE own_load > 0
         ) AS load

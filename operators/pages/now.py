@@ -10,7 +10,9 @@ from django.db.models import Count, Max, Min, Q
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
+from django.utils.functional import SimpleLazyObject
 from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from checks.dispatcher import costs
 from checks.explain import alerts, headroom
@@ -166,11 +168,16 @@ def every_page(request: HttpRequest) -> dict[str, Any]:
     """unfold's GLOBAL_CALLBACK: the gravest alerts, for users who may see the first page. `colors` is empty, so unfold writes
     no style into the page; the colours come from a file.
     """
-    found = alerts.cluster_wide(fingerprints.differing()) if base.may_see(request) else []
-    return {"cluster_warnings": [_warning(Line(alert, None)) for alert in found], "colors": {}}
+
+    def warnings() -> list[SafeString]:
+        found = alerts.cluster_wide(fingerprints.differing()) if base.may_see(request) else []
+        return [_warning(Line(alert, None)) for alert in found]
+
+    # Lazy: the first page has all alerts and shows none of these.
+    return {"cluster_warnings": SimpleLazyObject(warnings), "colors": {}}
 
 
-def _warning(line: Line) -> str:
+def _warning(line: Line) -> SafeString:
     cause = format_html('<a href="{}">{}{}</a>', line.url, line.alert.cause, f" ({line.age})" if line.age else "")
     return format_html('{} <a class="underline" href="{}">What to do</a>', cause, line.advice) if line.advice else cause
 

@@ -113,10 +113,6 @@ class Story:
         """The names of the nodes with events of these kinds, sorted."""
         return sorted({event.node for event in self.events if event.kind in kinds})
 
-    def count(self, *reasons: str) -> int:
-        """The number of moves for these reasons."""
-        return sum(step.reason in reasons for step in self.steps)
-
 
 class StoryList(NamedTuple):
     """The stories, the last one first. cut: of moves before `since` only numbers were read."""
