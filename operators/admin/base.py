@@ -254,7 +254,10 @@ class UncountedChangeList(DeclaredChangeList):
     @cached_property
     def total(self) -> str:
         """How many rows fit, of a filtered list also how many there are: `26, 548 in all`. `more than 100` where it is slow."""
-        fitting = self._seen if self._are_all_seen else _counted(self.queryset)
+        # A whole list is always counted, by as many statements for few rows as for many.
+        fitting = None if self._are_all_seen and self.chips else _counted(self.queryset)
+        if fitting is None and self._are_all_seen:
+            fitting = self._seen
         told = f"more than {grouped(self._seen - 1)}" if fitting is None else grouped(fitting)
         whole = _counted(self.root_queryset) if self.chips else None
         return told if whole is None else f"{told}, {grouped(whole)} in all"

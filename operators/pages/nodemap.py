@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from clusteragent.lib import clock
 from clusteragent.lib.words import grouped_count, percent
 from nodes.models import Node
-from nodes.models.nodes import domain, named_domain
+from nodes.models.nodes import named_domain
 from operators.admin.base import list_url
 from operators.pages import base, now
 from operators.pages.pools import Member, NodePool, pools
@@ -79,11 +79,9 @@ def _groups(members: Iterable[Member], by: str) -> list[tuple[str, NodePool, str
         many = [(pool.title, pool, now.pool_url(pool)) for pool in found if len(pool.members) > 1]
         single = NodePool("Nodes of no pool", [pool.members[0] for pool in found if len(pool.members) == 1])
         return [*many, (single.name, single, list_url(Node))] if single.members else many
-    domains = dict(Node.objects.annotate(domain=domain()).order_by().values_list("pk", "domain"))
     groups: dict[str, NodePool] = {}
     for member in members:
-        name = domains.get(member.id, "")
-        groups.setdefault(name, NodePool(named_domain(name))).members.append(member)
+        groups.setdefault(member.domain, NodePool(named_domain(member.domain))).members.append(member)
     urls = {name: list_url(Node, domain=name) if name else list_url(Node) for name in groups}
     return [(groups[name].name, groups[name], urls[name]) for name in sorted(groups)]
 

@@ -18,7 +18,7 @@ from checks.dispatcher import costs
 from checks.explain import alerts, headroom
 from checks.explain.alerts import Alert, Word
 from checks.explain.headroom import Headroom
-from checks.models import Assignment
+from checks.models import Cost
 from checks.models.orders import Pause
 from checks.wire.scrub import scrub
 from clusteragent.lib import clock
@@ -151,16 +151,18 @@ _shared = Shared(snapshot, REFRESH_SECONDS - 0.5)
 
 
 def members() -> list[Member]:
-    """Every node, with its state, its number of configs and its load."""
-    counts, loads = Assignment.objects.counts(), costs.loads()
+    """Every node, with its state, its number of configs, its load and its failure domain."""
+    held = Cost.objects.held()
+    loads = costs.loads({node: workers for node, (_, workers) in held.items()})
     nodes = Node.objects.with_state().annotate(young=Q(first_seen__gte=ago(JOINING))).order_by()
     found = []
-    for id_, name, state, intake, young in nodes.values_list("pk", "name", "state", "intake", "young"):
+    columns = ("pk", "name", "state", "intake", "young", "domain")
+    for id_, name, state, intake, young, domain in nodes.values_list(*columns):
         if state != "lost" and intake in _LEAVING:
             state = "leaving"
         elif state == "alive" and young:
             state = "joining"
-        found.append(Member(id_, name, state, counts.get(id_, 0), loads.get(id_, 0.0)))
+        found.append(Member(id_, name, state, held.get(id_, (0, 0.0))[0], loads.get(id_, 0.0), domain))
     return found
 
 

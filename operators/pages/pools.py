@@ -34,13 +34,14 @@ def pool_of(name: str) -> str:
 
 
 class Member(NamedTuple):
-    """A node of a pool. load: the workers that it needs, divided by the workers that it has."""
+    """A node of a pool. load: the workers that it needs, divided by those that it has. domain: its failure domain, or empty."""
 
     id: int
     name: str
     state: str
     configs: int
     load: float
+    domain: str = ""
 
 
 @dataclass

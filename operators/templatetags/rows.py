@@ -13,7 +13,7 @@ from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import ObjectDoesNotExist
 from django.db.models import DateField, ForeignKey, Model, TimeField
 from django.template import Context
-from django.utils.html import conditional_escape
+from django.utils.html import conditional_escape, escape
 from django.utils.safestring import SafeString
 from unfold.admin import checkbox
 from unfold.templatetags.unfold_list import CHECKBOX_CLASSES, LINK_CLASSES, ROW_CLASSES, result_headers
@@ -43,13 +43,14 @@ def _rows(cl: ChangeList, labels: Sequence[str]) -> Iterator[SafeString]:
     """The cells of each row."""
     box = checkbox.render(helpers.ACTION_CHECKBOX_NAME, _KEY)
     tick = f'<td class="{_TICK}" data-label="Select record">{box}</td>'
-    filters = {"preserved_filters": cl.preserved_filters, "opts": cl.opts}
-    linked = [name for name in cl.list_display if name in (cl.list_display_links or ())]
+    filters: Any = {"preserved_filters": cl.preserved_filters, "opts": cl.opts}
+    names = [str(name) for name in cl.list_display]
+    linked = [name for name in names if name in (cl.list_display_links or ())]
     for row in cl.result_list:
         cells = []
-        for name, label in zip(cl.list_display, labels, strict=True):
+        for name, label in zip(names, labels, strict=True):
             if name == "action_checkbox":
-                cells.append(tick.replace(_KEY, str(row.pk)))
+                cells.append(tick.replace(_KEY, escape(row.pk)))
                 continue
             text, nowrap = _shown(cl, name, row)
             kind = "th" if name in linked[:1] else "td"

@@ -39,7 +39,7 @@ def tiles(client: Client, query: str = "") -> dict[str, str]:
 
 def test_each_node_is_a_tile_that_tells_its_load_and_state(admin_client: Client, fleet: None, monkeypatch) -> None:
     ids = dict(Node.objects.values_list("name", "pk"))
-    monkeypatch.setattr(costs, "loads", lambda: {ids["web-1"]: 1.2, ids["web-2"]: 0.05})
+    monkeypatch.setattr(costs, "loads", lambda needed: {ids["web-1"]: 1.2, ids["web-2"]: 0.05})
     Heartbeat.objects.filter(node__name="db-1").delete()
     found = tiles(admin_client)
     assert {title.partition(":")[0] for title in found} == {"web-1", "web-2", "db-1"}
