@@ -103,6 +103,7 @@ def _furnish(configs: int, nodes: int, client: Client) -> dict[str, int]:
     """Schedule `configs` on `nodes`; return {page: number of queries}."""
     stage.fresh(nodes)
     dispatcher.schedule([stage.sent(number) for number in range(configs)])
+    stage.measured()
     stage.analyse()
     return {name: _queries(client, page) for name, page in PAGES.items()}
 

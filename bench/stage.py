@@ -17,7 +17,7 @@ from nodes.models import Hearing, Heartbeat
 def fresh(nodes: int) -> None:
     """Empty the database and make that many living nodes; the warm-up is over."""
     with connection.cursor() as cursor:
-        cursor.execute("TRUNCATE nodes_node, nodes_nodeevent, checks_config, checks_move CASCADE")
+        cursor.execute("TRUNCATE nodes_node, nodes_nodeevent, checks_config, checks_cost, checks_move CASCADE")
         cursor.execute(
             "INSERT INTO nodes_node (name, labels) SELECT 'node-' || lpad(i::text, 5, '0'), '{}'"
             " FROM generate_series(0, %s) AS i",
@@ -29,6 +29,15 @@ def fresh(nodes: int) -> None:
     Source.objects.update(read_at=Now())
     ClusterStore.objects.update(term=1)
     heard()
+
+
+def measured() -> None:
+    """Give each config a cost, as a round of stats does."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO checks_cost (config_id, workers_needed, seconds, measured_at)"
+            " SELECT id, id % 100 / 5000.0, id % 100 / 100.0, now() FROM checks_config"
+        )
 
 
 def analyse() -> None:

@@ -17,6 +17,7 @@ import unfold
 import yaml
 from django.contrib import admin
 from django.contrib.admin.views import main
+from django.contrib.auth.models import Group, User
 from django.core import signals
 from django.core.handlers.wsgi import WSGIHandler
 from django.db import close_old_connections, connection, connections, models, reset_queries, transaction
@@ -26,7 +27,9 @@ from django.db.models.fields.related_lookups import RelatedIn
 from django.db.models.lookups import In
 from django.http import HttpResponse
 from django.template import Context
+from django.template.loader import render_to_string
 from django.test import RequestFactory
+from django.test.html import parse_html
 from django.utils.log import log_response
 from django_q.brokers import orm
 from django_q.conf import Conf
@@ -36,16 +39,21 @@ from knox.models import AbstractAuthToken
 from rest_framework.exceptions import AuthenticationFailed
 from supervisor.xmlrpc import SupervisorTransport
 from unfold.templatetags.unfold import header_title
+from unfold.templatetags.unfold_list import result_list
 from unfold.views import ChangeList
 
-from checks.models import Assignment, Config
+from checks import dispatcher
+from checks.models import Assignment, Config, Move, Source
+from checks.tests.cast import report, sent
+from checks.tests.operators import superuser
 from checks.wire import goyaml
 from clusteragent.front import Handler
 from clusteragent.lib import database
 from clusteragent.lib.database import base, online
 from clusteragent.worker import Broker
-from nodes.models import Node
+from nodes.models import Node, NodeEvent
 from operators.admin import base as ours
+from operators.admin.base import list_url
 
 HERE = Path(__file__).parent
 ROOMS = ("clusteragent", "operators", "nodes", "checks", "simulation")
@@ -302,6 +310,23 @@ def test_a_token_that_is_none_is_refused_by_what_we_override() -> None:
 def test_unfold_s_list_is_django_s() -> None:
     assert issubclass(ChangeList, main.ChangeList)
     assert not {"get_results", "get_ordering_field"} & set(vars(ChangeList))
+
+
+@of("unfold: items_for_result, result_headers, change_list_results.html")
+@pytest.mark.usefixtures("warm")
+def test_rows_are_as_unfold_makes_them() -> None:
+    report("ash", "<b>irch", "cedar")
+    Node.objects.filter(name="cedar").cordon()
+    dispatcher.schedule([sent("a"), sent("b", instances=("url: http://b\ntags:\n- team:a&b\n",)), sent("c")])
+    client = superuser()
+    for model in (Node, Config, Move, NodeEvent, User, Group, Source):
+        page = client.get(list_url(model))
+        theirs = render_to_string(
+            "admin/change_list_results.html", result_list({"request": page.wsgi_request}, page.context["cl"])
+        )
+        assert page.context["cl"].result_list
+        [ours] = re.findall(r'<div class="[^"]*" data-simplebar.*?</table>\s*</div>', page.content.decode(), re.DOTALL)
+        assert parse_html(ours) == parse_html(theirs)
 
 
 @of("unfold: header_title.html")

@@ -96,26 +96,44 @@ class CostQuerySet(models.QuerySet["Cost"]):
         wanted, values = ("", []) if config_ids is None else (" AND c.id = ANY(%s)", [list(config_ids)])
         return self._numbers(self._MEANS + self._EXPECTED + wanted, values)
 
-    _BY_NODE = """
-        SELECT node_id, sum(cost) FROM (
-            SELECT a.node_id, coalesce(k.workers_needed, mean.total / mean.number, usual.cost) AS cost
+    # The configs' names and the means are read only if something is not measured. As a rule all is.
+    _HELD = """
+        , held AS (
+            SELECT a.node_id, count(*)::int AS number, sum(k.workers_needed) AS cost,
+                count(*) - count(k.config_id) AS unmeasured
+            FROM checks_assignment AS a LEFT JOIN checks_cost AS k ON k.config_id = a.config_id
+            GROUP BY a.node_id
+        ), expected AS (
+            SELECT a.node_id, c.name, count(*) AS number
             FROM checks_assignment AS a
             JOIN checks_config AS c ON c.id = a.config_id
             LEFT JOIN checks_cost AS k ON k.config_id = a.config_id
-            LEFT JOIN mean ON mean.name = c.name
-            CROSS JOIN usual
+            WHERE (SELECT sum(unmeasured) > 0 FROM held) AND k.config_id IS NULL
+            GROUP BY a.node_id, c.name
+        )
+        SELECT node_id, sum(number), sum(cost) FROM (
+            SELECT node_id, number, cost FROM held
             UNION ALL
-            SELECT node_id, own_load FROM nodes_runner WHERE own_load > 0
+            SELECT e.node_id, 0, e.number * coalesce(mean.total / mean.number, usual.cost)
+            FROM expected AS e LEFT JOIN mean ON mean.name = e.name CROSS JOIN usual
+            UNION ALL
+            SELECT node_id, 0, own_load FROM nodes_runner WHERE own_load > 0
         ) AS load
         GROUP BY node_id
     """
+
+    def held(self) -> dict[int, tuple[int, float]]:
+        """Return what each node has that has something: {node's id: (number of configs, workers)}. Workers: as of `by_node`."""
+        with connection.cursor() as cursor:
+            cursor.execute(self._MEANS + self._HELD)
+            return {node: (number, workers) for node, number, workers in cursor.fetchall()}
 
     def by_node(self) -> dict[int, float]:
         """Return the expected cost of the configs of each node, plus its load of checks that we did not dispatch.
 
         {node's id: workers}.
         """
-        return self._numbers(self._MEANS + self._BY_NODE, [])
+        return {node: workers for node, (_, workers) in self.held().items()}
 
     # An instance that did not run yet costs as much as the mean of the config's others.
     _MEASURE = f"""

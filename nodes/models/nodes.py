@@ -20,6 +20,7 @@ from clusteragent.lib import conf
 from clusteragent.lib.clock import ago, later
 from clusteragent.lib.database import bulk
 from clusteragent.lib.database.arrays import array
+from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.spelling import differ_in_number, is_one_edit
 from clusteragent.lib.words import listed, utc
 from nodes.models.events import NodeEvent
@@ -237,8 +238,8 @@ class NodeQuerySet(models.QuerySet["Node"]):
         )
         return found
 
-    def with_loads(self, loads: Mapping[int, float]) -> NodeQuerySet:
-        """Each with its `load`: that of {node's id: load}, else None. As one argument, to sort any number of nodes by it."""
+    def sortable_by_load(self, loads: Mapping[int, float]) -> NodeQuerySet:
+        """These, to be ordered by `load`: that of {node's id: load}, else NULL. One argument, for any number of nodes."""
         load = models.Func(
             Value(json.dumps(loads)),
             Cast("pk", models.TextField()),
@@ -246,7 +247,7 @@ class NodeQuerySet(models.QuerySet["Node"]):
             arg_joiner="::jsonb ->> ",
             output_field=models.FloatField(null=True),
         )
-        found: NodeQuerySet = self.annotate(load=load)
+        found: NodeQuerySet = self.alias(load=load)
         return found
 
     def cordon(
@@ -393,6 +394,7 @@ class Node(models.Model):
             models.Index(fields=["lost_at"], name="node_lost", condition=models.Q(lost_at__isnull=False)),
             models.Index(fields=["likeness"], name="node_likeness"),  # at registration, and what needs somebody
             models.Index(fields=["first_seen"], name="node_first_seen"),  # how many names are new
+            models.Index(Natural("name"), name="node_in_natural_order"),  # lists in their order
             # Read by each pass: goodbyes that may be void, or too many.
             models.Index(
                 fields=["id"],

@@ -40,8 +40,9 @@ TABLE_ROWS = 20
 # So much of an error is shown in lists.
 MOST_ERROR_WORDS = 12
 LAST_PAGE = 1_000_000
-# The milliseconds that a page spends on counting the rows of its list.
-MOST_COUNTING = 100
+# The milliseconds that a page spends on counting the rows of its list. Of a filtered list so many rows after the page's are
+# looked at, so that few need no count: counting what a filter finds may take as long as finding it.
+MOST_COUNTING, MOST_AHEAD = 50, 300
 
 
 def row_url(row: Model) -> str:
@@ -237,13 +238,18 @@ class UncountedChangeList(DeclaredChangeList):
             raise IncorrectLookupParameters
         self.paginator = self.model_admin.get_paginator(request, self.queryset, self.list_per_page)
         before = (self.page_num - 1) * self.list_per_page
+        end = before + self.list_per_page + (MOST_AHEAD if self.chips else 1)
         try:
             # Keys first: the rows before a late page are then skipped in an index, without joins.
-            keys = list(self.queryset.values_list("pk", flat=True)[before : before + self.list_per_page + 1])
+            keys = list(self.queryset.values_list("pk", flat=True)[before:end])
         except DataError as error:
             raise IncorrectLookupParameters from error
-        self.result_list = list(self.queryset.filter(pk__in=keys[: self.list_per_page]))
+        shown = keys[: self.list_per_page]
+        rows = {row.pk: row for row in self.queryset.filter(pk__in=shown).order_by()}
+        self.result_list = [rows[key] for key in shown if key in rows]
         self.has_next = len(keys) > self.list_per_page
+        self._seen = before + len(keys)
+        self._are_all_seen = self._seen < end and (bool(keys) or not before)
         self.first_number, self.last_number = before + 1, before + len(self.result_list)
         self.result_count = self.last_number
         self.full_result_count = self.result_count  # so that no page shows a total
@@ -252,12 +258,14 @@ class UncountedChangeList(DeclaredChangeList):
 
     @cached_property
     def total(self) -> str:
-        """How many rows fit, and of a filtered list how many there are: `26, 548 in all`. Empty where counting takes too long."""
-        fitting = _counted(self.queryset)
-        if fitting is None:
-            return ""
+        """How many rows fit, of a filtered list also how many there are: `26, 548 in all`. `more than 100` where it is slow."""
+        # A whole list is always counted, by as many statements for few rows as for many.
+        fitting = None if self._are_all_seen and self.chips else _counted(self.queryset)
+        if fitting is None and self._are_all_seen:
+            fitting = self._seen
+        told = f"more than {grouped(self._seen - 1)}" if fitting is None else grouped(fitting)
         whole = _counted(self.root_queryset) if self.chips else None
-        return grouped(fitting) if whole is None else f"{grouped(fitting)}, {grouped(whole)} in all"
+        return told if whole is None else f"{told}, {grouped(whole)} in all"
 
 
 def _counted(rows: QuerySet[Any]) -> int | None:

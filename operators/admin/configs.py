@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import F, OuterRef, QuerySet, Subquery
+from django.db.models import Case, F, OuterRef, QuerySet, Subquery, When
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -149,10 +149,11 @@ class ConfigAdmin(SteeringAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Config]:
         found = Config.objects.select_related("assignment__node", "former_node", "pin", "pause", "isolation", "cost")
-        first = Trouble.objects.current().filter(config=OuterRef("pk")).order_by("since", "kind")
-        found = found.annotate(
-            now=Now(), trouble=Subquery(first.values("kind")[:1]), trouble_since=Subquery(first.values("since")[:1])
-        )
+        current = Trouble.objects.current()
+        first = current.filter(config=OuterRef("pk")).order_by("since", "kind")
+        # All troubles are read at once, and those of a config only where it has one: few do, and lists are sorted by it.
+        since = Case(When(pk__in=current.values("config"), then=Subquery(first.values("since")[:1])))
+        found = found.annotate(now=Now(), trouble=Subquery(first.values("kind")[:1]), trouble_since=since)
         return found.prefetch_related("origins").defer(*WIDE_COLUMNS)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:

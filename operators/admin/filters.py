@@ -16,6 +16,7 @@ from checks.models.configs import KUBERNETES
 from checks.models.troubles import Trouble
 from checks.sources.kubernetes.subjects import CLUSTERCHECK, SERVICE, Subject, beginnings
 from checks.wire.scrub import scrub
+from clusteragent.lib.database import distinct
 from nodes.models import Node, NodeType, Slowness
 from operators.queries import CONFIG_STATES, ORDERED, in_trouble, of_node
 
@@ -97,8 +98,7 @@ class CheckFilter(DropdownFilter):
     title = parameter_name = "check"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
-        names = Config.objects.order_by("name").values_list("name", flat=True).distinct()
-        return [(name, name) for name in map(scrub, names[:MOST_CHOICES])]
+        return [(name, name) for name in map(scrub, distinct.values(Config, "name", MOST_CHOICES))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Config]) -> QuerySet[Config]:
         return queryset.filter(name=self.value()) if self.value() else queryset
@@ -110,8 +110,7 @@ class SourceFilter(DropdownFilter):
     title = parameter_name = "source"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
-        names = Origin.objects.order_by("source").values_list("source", flat=True).distinct()
-        return [(name, name) for name in names[:MOST_CHOICES]]
+        return [(name, name) for name in distinct.values(Origin, "source", MOST_CHOICES)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Config]) -> QuerySet[Config]:
         sent = Origin.objects.filter(source=self.value())

@@ -49,8 +49,14 @@ class NodeList(UncountedChangeList):
     root_queryset: Any
 
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[Any]:
-        self.root_queryset = self.root_queryset.with_loads(costs.loads())
+        self._loads = costs.loads()
+        self.root_queryset = self.root_queryset.sortable_by_load(self._loads)
         return super().get_queryset(request, *args, **kwargs)
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        for node in self.result_list:
+            node.load = self._loads.get(node.pk)
 
 
 @admin.register(Node)

@@ -1,19 +1,20 @@
 """A map of the nodes: a tile a node, by pool or by failure domain. Its size tells how many configs it has, its look the load."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from html import escape
 from typing import NamedTuple
 from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse
-from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
 from clusteragent.lib import clock
 from clusteragent.lib.words import grouped_count, percent
 from nodes.models import Node
-from nodes.models.nodes import domain, named_domain
-from operators.admin.base import list_url, row_url
+from nodes.models.nodes import named_domain
+from operators.admin.base import list_url
 from operators.pages import base, now
 from operators.pages.pools import Member, NodePool, pools
 
@@ -39,6 +40,7 @@ BANDS = (
     Band("low", 0.2, "20 to 50 %"),
     Band("idle", 0, "below 20 %"),
 )
+_NAMES = {band.name for band in BANDS}
 WAYS = {"pool": "By pool", "domain": "By failure domain"}
 
 
@@ -54,17 +56,17 @@ def nodemap(request: HttpRequest) -> HttpResponse:
     by = by if by in WAYS else "pool"
     members = now.members()
     known = [member for member in members if member.state != "lost"]
-    counts = {band.name: sum(band_of(member.load) is band for member in known) for band in BANDS}
+    counts = Counter(band_of(member.load).name for member in known)
     wanted = request.GET.get("load", "")
     chosen = [
-        one for one in members if wanted not in counts or (one.state != "lost" and band_of(one.load).name == wanted)
+        one for one in members if wanted not in _NAMES or (one.state != "lost" and band_of(one.load).name == wanted)
     ]
     most = max((member.configs for member in members), default=0)
     is_dense = len(chosen) > DENSE
     context = {
         "groups": [(*group, _tiles(group[1].members, most, is_dense)) for group in _groups(chosen, by)],
         "legend": [(band, counts[band.name], "?" + urlencode({"by": by, "load": band.name})) for band in BANDS],
-        "ways": WAYS, "by": by, "load": wanted if wanted in counts else "", "is_dense": is_dense, "at": clock.now(),
+        "ways": WAYS, "by": by, "load": wanted if wanted in _NAMES else "", "is_dense": is_dense, "at": clock.now(),
         "number": len(chosen),
     }  # fmt: skip
     return base.render(request, "operators/nodemap.html", "Map", **context)
@@ -77,11 +79,9 @@ def _groups(members: Iterable[Member], by: str) -> list[tuple[str, NodePool, str
         many = [(pool.title, pool, now.pool_url(pool)) for pool in found if len(pool.members) > 1]
         single = NodePool("Nodes of no pool", [pool.members[0] for pool in found if len(pool.members) == 1])
         return [*many, (single.name, single, list_url(Node))] if single.members else many
-    domains = dict(Node.objects.annotate(domain=domain()).order_by().values_list("pk", "domain"))
     groups: dict[str, NodePool] = {}
     for member in members:
-        name = domains.get(member.id, "")
-        groups.setdefault(name, NodePool(named_domain(name))).members.append(member)
+        groups.setdefault(member.domain, NodePool(named_domain(member.domain))).members.append(member)
     urls = {name: list_url(Node, domain=name) if name else list_url(Node) for name in groups}
     return [(groups[name].name, groups[name], urls[name]) for name in sorted(groups)]
 
@@ -89,17 +89,19 @@ def _groups(members: Iterable[Member], by: str) -> list[tuple[str, NodePool, str
 def _tiles(members: Iterable[Member], most: int, is_dense: bool) -> SafeString:
     """The tiles of these nodes: the highest loads first, lost nodes last."""
     tiles = sorted(members, key=lambda one: (one.state == "lost", -one.load, -one.configs, one.name))
-    return format_html_join("", TILE, (_tile(one, most, is_dense) for one in tiles))
+    return SafeString("".join(_links(tiles, most, is_dense)))
 
 
-TILE = '<a class="tile tile-{} tile-{} tile-{}" href="{}" title="{}">{}</a>'
-
-
-def _tile(member: Member, most: int, is_dense: bool) -> Sequence[str | int]:
-    size = max(1, math.ceil(SIZES * math.sqrt(member.configs / most))) if most else 1
-    load = "" if member.state == "lost" else percent(member.load)
-    state = "" if member.state == "alive" else f", {member.state}"
-    told = f", load {load}" if load else ""
-    text = "" if is_dense else load or member.state
-    title = f"{member.name}: {grouped_count(member.configs, 'config')}{told}{state}"
-    return size, band_of(member.load).name, member.state, row_url(Node(pk=member.id)), title, text
+def _links(members: Iterable[Member], most: int, is_dense: bool) -> Iterator[str]:
+    """A link each, in plain strings: resolving URLs and escaping what is ours would take half a second for 10 000."""
+    url = list_url(Node)
+    for member in members:
+        size = max(1, math.ceil(SIZES * math.sqrt(member.configs / most))) if most else 1
+        load = "" if member.state == "lost" else percent(member.load)
+        told = f", load {load}" if load else ""
+        look, state = ("", "") if member.state == "alive" else (f" tile-{member.state}", f", {member.state}")
+        text = "" if is_dense else load or member.state
+        yield (
+            f'<a class="tile tile-{size} tile-{band_of(member.load).name}{look}" href="{url}{member.id}/change/"'
+            f' title="{escape(member.name)}: {grouped_count(member.configs, "config")}{told}{state}">{text}</a>'
+        )

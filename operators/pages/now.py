@@ -10,13 +10,15 @@ from django.db.models import Count, Max, Min, Q
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
+from django.utils.functional import SimpleLazyObject
 from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from checks.dispatcher import costs
 from checks.explain import alerts, headroom
 from checks.explain.alerts import Alert, Word
 from checks.explain.headroom import Headroom
-from checks.models import Assignment
+from checks.models import Cost
 from checks.models.orders import Pause
 from checks.wire.scrub import scrub
 from clusteragent.lib import clock
@@ -149,16 +151,18 @@ _shared = Shared(snapshot, REFRESH_SECONDS - 0.5)
 
 
 def members() -> list[Member]:
-    """Every node, with its state, its number of configs and its load."""
-    counts, loads = Assignment.objects.counts(), costs.loads()
+    """Every node, with its state, its number of configs, its load and its failure domain."""
+    held = Cost.objects.held()
+    loads = costs.loads({node: workers for node, (_, workers) in held.items()})
     nodes = Node.objects.with_state().annotate(young=Q(first_seen__gte=ago(JOINING))).order_by()
     found = []
-    for id_, name, state, intake, young in nodes.values_list("pk", "name", "state", "intake", "young"):
+    columns = ("pk", "name", "state", "intake", "young", "domain")
+    for id_, name, state, intake, young, domain in nodes.values_list(*columns):
         if state != "lost" and intake in _LEAVING:
             state = "leaving"
         elif state == "alive" and young:
             state = "joining"
-        found.append(Member(id_, name, state, counts.get(id_, 0), loads.get(id_, 0.0)))
+        found.append(Member(id_, name, state, held.get(id_, (0, 0.0))[0], loads.get(id_, 0.0), domain))
     return found
 
 
@@ -166,11 +170,16 @@ def every_page(request: HttpRequest) -> dict[str, Any]:
     """unfold's GLOBAL_CALLBACK: the gravest alerts, for users who may see the first page. `colors` is empty, so unfold writes
     no style into the page; the colours come from a file.
     """
-    found = alerts.cluster_wide(fingerprints.differing()) if base.may_see(request) else []
-    return {"cluster_warnings": [_warning(Line(alert, None)) for alert in found], "colors": {}}
+
+    def warnings() -> list[SafeString]:
+        found = alerts.cluster_wide(fingerprints.differing()) if base.may_see(request) else []
+        return [_warning(Line(alert, None)) for alert in found]
+
+    # Lazy: the first page has all alerts and shows none of these.
+    return {"cluster_warnings": SimpleLazyObject(warnings), "colors": {}}
 
 
-def _warning(line: Line) -> str:
+def _warning(line: Line) -> SafeString:
     cause = format_html('<a href="{}">{}{}</a>', line.url, line.alert.cause, f" ({line.age})" if line.age else "")
     return format_html('{} <a class="underline" href="{}">What to do</a>', cause, line.advice) if line.advice else cause
 

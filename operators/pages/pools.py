@@ -1,9 +1,10 @@
 """Pools: nodes whose names differ only in a generated suffix. Pure: no database."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 # The characters of Kubernetes' generated names: no vowels, and no digits that look like letters.
@@ -33,13 +34,14 @@ def pool_of(name: str) -> str:
 
 
 class Member(NamedTuple):
-    """A node of a pool. load: the workers that it needs, divided by the workers that it has."""
+    """A node of a pool. load: the workers that it needs, divided by those that it has. domain: its failure domain, or empty."""
 
     id: int
     name: str
     state: str
     configs: int
     load: float
+    domain: str = ""
 
 
 @dataclass
@@ -49,6 +51,11 @@ class NodePool:
     name: str
     members: list[Member] = field(default_factory=list)
 
+    @cached_property
+    def _states(self) -> Counter[str]:
+        """{state: number of nodes}. Read it when all nodes are in."""
+        return Counter(member.state for member in self.members)
+
     @property
     def title(self) -> str:
         """The pool's name, or the node's own name if there is only one."""
@@ -57,9 +64,9 @@ class NodePool:
     @property
     def known(self) -> int:
         """The number of nodes that are not lost."""
-        return sum(member.state != "lost" for member in self.members)
+        return len(self.members) - self._states["lost"]
 
-    @property
+    @cached_property
     def configs(self) -> int:
         """The number of configs on all its nodes."""
         return sum(member.configs for member in self.members)
@@ -77,7 +84,7 @@ class NodePool:
 
     def count(self, state: str) -> int:
         """The number of nodes in this state."""
-        return sum(member.state == state for member in self.members)
+        return self._states[state]
 
     @property
     def counts(self) -> list[tuple[str, int]]:

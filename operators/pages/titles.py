@@ -1,5 +1,6 @@
 """The words for stories: a title, and the facts."""
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple, Self
@@ -197,7 +198,8 @@ def _replaced(story: Story, nodes: _Turnover) -> str:
 
 def _moved(story: Story) -> str:
     if story.cause.kind == "sent":
-        found = ((story.count(reason), words(reason).outcome) for reason in Move.Reason)
+        counts = Counter(step.reason for step in story.steps)
+        found = ((counts[reason], words(reason).outcome) for reason in Move.Reason)
         return ", ".join(f"{grouped_count(number, 'config')} {word}" for number, word in found if number and word)
     if not story.placed:
         taken = len({step.config for step in story.steps if not step.to})

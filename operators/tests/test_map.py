@@ -1,6 +1,7 @@
 """The map of nodes."""
 
 import re
+from html import unescape
 
 import pytest
 from django.db import connection
@@ -13,6 +14,7 @@ from checks.models import Cost
 from checks.tests.cast import report, sent
 from clusteragent.lib import conf
 from nodes.models import Heartbeat, Node
+from operators.admin.base import row_url
 from operators.pages import nodemap
 
 pytestmark = pytest.mark.django_db
@@ -37,7 +39,7 @@ def tiles(client: Client, query: str = "") -> dict[str, str]:
 
 def test_each_node_is_a_tile_that_tells_its_load_and_state(admin_client: Client, fleet: None, monkeypatch) -> None:
     ids = dict(Node.objects.values_list("name", "pk"))
-    monkeypatch.setattr(costs, "loads", lambda: {ids["web-1"]: 1.2, ids["web-2"]: 0.05})
+    monkeypatch.setattr(costs, "loads", lambda needed: {ids["web-1"]: 1.2, ids["web-2"]: 0.05})
     Heartbeat.objects.filter(node__name="db-1").delete()
     found = tiles(admin_client)
     assert {title.partition(":")[0] for title in found} == {"web-1", "web-2", "db-1"}
@@ -45,6 +47,13 @@ def test_each_node_is_a_tile_that_tells_its_load_and_state(admin_client: Client,
     assert "tile-idle" in next(classes for title, classes in found.items() if "load 5.0 %" in title)
     assert "tile-lost" in next(classes for title, classes in found.items() if title.endswith(", lost"))
     assert [title.partition(":")[0] for title in tiles(admin_client, "?load=over")] == ["web-1"]
+
+
+def test_a_tile_leads_to_its_node_whatever_the_node_is_called(admin_client: Client, fleet: None) -> None:
+    Node.objects.filter(name="web-2").update(name='<web>"2"')
+    ids = dict(Node.objects.values_list("name", "pk"))
+    links = re.findall(r'class="tile [^"]*" href="([^"]*)" title="([^"]*):', admin_client.get(MAP).content.decode())
+    assert {unescape(name): url for url, name in links} == {name: row_url(Node(pk=id_)) for name, id_ in ids.items()}
 
 
 def test_they_are_in_groups(admin_client: Client, fleet: None) -> None:

@@ -299,6 +299,13 @@ def test_as_many_queries_for_ten_nodes_as_for_a_hundred(client: Client) -> None:
     assert numbers[0] == numbers[1]
 
 
+def test_what_is_wrong_is_asked_once(client: Client) -> None:
+    client.get(NOW)
+    with CaptureQueriesContext(connection) as queries:
+        client.get(NOW)
+    assert sum('AS "now" FROM "nodes_hearing"' in query["sql"] for query in queries) == 1
+
+
 def test_an_overloaded_node_has_links_and_a_plan_that_relieves_it(client: Client) -> None:
     place(1, "ash")
     dispatcher.schedule([sent("other")])
