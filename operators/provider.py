@@ -9,9 +9,9 @@ from functools import cache
 from typing import Any
 
 import requests
-from authlib.common.errors import AuthlibBaseError
-from authlib.integrations.base_client import BaseApp, FrameworkIntegration, OAuth2Mixin, OpenIDMixin
-from authlib.integrations.requests_client import OAuth2Session
+from authlib.common.errors import AuthlibBaseError  # type: ignore[import-untyped]
+from authlib.integrations.base_client import BaseApp, FrameworkIntegration, OAuth2Mixin, OpenIDMixin  # type: ignore[import-untyped]
+from authlib.integrations.requests_client import OAuth2Session  # type: ignore[import-untyped]
 from joserfc.errors import JoseError
 
 from clusteragent.lib import conf
@@ -99,7 +99,7 @@ def _asking() -> Iterator[Any]:
     try:
         yield provider()
     except requests.HTTPError as error:
-        if error.response.status_code >= 500:
+        if error.response is None or error.response.status_code >= 500:
             raise Unreachable(str(error)) from error
         raise Denied(f"the provider answered {error.response.status_code}") from error
     except (requests.RequestException, RuntimeError) as error:

@@ -24,9 +24,9 @@ from clusteragent.lib.clock import ago
 from operators import identities, provider, signon
 from operators.models import BrokenGlass, Identity
 from operators.roles import Role
-from operators.tests import identity_provider
 from operators.tests.cast import bearer
-from operators.tests.identity_provider import IdentityProvider, running
+from tests import identity_provider
+from tests.identity_provider import IdentityProvider, running
 
 pytestmark = pytest.mark.django_db
 

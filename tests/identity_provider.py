@@ -103,21 +103,21 @@ def main(folder: str) -> None:
             "SECRET_KEY": secrets.token_hex(),
             "WTF_CSRF_ENABLED": False,
             "PREFERRED_URL_SCHEME": "http",
-            "SERVER_NAME": f"localhost:{port}",
+            "SERVER_NAME": f"127.0.0.1:{port}",
             # Not its database in memory: that finds codes of other logins, too.
             "CANAILLE_SQL": {"DATABASE_URI": f"sqlite:///{folder}/provider.sqlite", "PASSWORD_SCHEMES": "plaintext"},
             "CANAILLE": {"DATABASE": "sql", "JAVASCRIPT": False, "ACL": {"DEFAULT": {"PERMISSIONS": ["use_oidc"]}}},
             "CANAILLE_OIDC": {
                 "ACTIVE_JWKS": [key.as_dict(private=True)],
-                "TRUSTED_DOMAINS": ["localhost"],
+                "TRUSTED_DOMAINS": ["127.0.0.1"],
                 "USERINFO_MAPPING": {"PREFERRED_USERNAME": "{{ user.user_name }}"},
             },
         },
         env_file="",
         env_prefix="CANAILLE_OF_TESTS_",
     )
-    threading.Thread(target=make_server("localhost", port, app).serve_forever, daemon=True).start()
-    there = _There(Backend.instance, f"http://localhost:{port}", key)
+    threading.Thread(target=make_server("127.0.0.1", port, app).serve_forever, daemon=True).start()
+    there = _There(Backend.instance, f"http://127.0.0.1:{port}", key)
     for line in sys.stdin:
         said = json.loads(line)
         with app.app_context():
@@ -143,7 +143,7 @@ class _There:
             client_secret=secret,
             client_name="Cluster agent",
             # At a trusted address nobody is asked for consent.
-            client_uri="http://localhost",
+            client_uri="http://127.0.0.1",
             redirect_uris=uris,
             grant_types=["authorization_code", "refresh_token"],
             response_types=["code"],
