@@ -6,7 +6,7 @@ Nothing is recorded outside of an entrance: what the leader does by itself is in
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -38,6 +38,17 @@ _entrance: ContextVar[Entrance | None] = ContextVar("entrance", default=None)
 def entered(how: str, address: str, person: Callable[[], str]) -> Iterator[None]:
     """Within it, what is recorded is recorded of this person."""
     before = _entrance.set(Entrance(how, address, person))
+    try:
+        yield
+    finally:
+        _entrance.reset(before)
+
+
+@contextmanager
+def known_as(name: str) -> Iterator[None]:
+    """Within it, what is recorded is recorded of this name: who it is was just found out."""
+    entrance = _entrance.get()
+    before = _entrance.set(entrance and replace(entrance, person=lambda: name))
     try:
         yield
     finally:

@@ -31,9 +31,11 @@ class ClusterAgentConfig(AppConfig):
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
         for check in (
-            check_addresses, check_database, check_tokens, check_nodes, check_kubernetes, check_discoveries, check_names
+            check_addresses, check_database, check_tokens, check_logins, check_nodes, check_kubernetes, check_discoveries,
+            check_names,
         ):  # fmt: skip
             checks.register(check)
+        checks.register(check_weak_logins, deploy=True)
         _prune_too()
 
 
@@ -113,6 +115,39 @@ def check_tokens(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iter
             f"{listed(same)} are the same.",
             hint="Every node agent would have what is meant for operators: give each its own.",
             id="clusteragent.E002",
+        )
+
+
+def check_logins(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[checks.CheckMessage]:
+    """Check that somebody can log in, and that what the provider needs is given."""
+    is_by_others = bool(conf.OIDC_ISSUER or conf.LOGIN_PROXIES)
+    if is_by_others and not conf.GROUP_ROLES:
+        yield checks.Error(
+            "CLUSTERAGENT_GROUP_ROLES gives nobody a role, of those who log in by a provider or a proxy.",
+            hint='Name groups: {"operator": ["sre"], "admin": ["platform"]}.',
+            id="clusteragent.E009",
+        )
+    if conf.OIDC_ISSUER and not conf.OIDC_CLIENT_SECRET:
+        yield checks.Error(
+            "CLUSTERAGENT_OIDC_ISSUER is given, and CLUSTERAGENT_OIDC_CLIENT_SECRET is not.",
+            hint="Make a confidential client at the provider, and give its secret here, or its file in …_FILE.",
+            id="clusteragent.E010",
+        )
+    if not conf.LOCAL_LOGIN and not is_by_others:
+        yield checks.Warning(
+            "CLUSTERAGENT_LOCAL_LOGIN is off, and nothing else lets people in but `clusteragent breakglass`.",
+            hint="Name the provider by which they log in, in CLUSTERAGENT_OIDC_ISSUER.",
+            id="clusteragent.W008",
+        )
+
+
+def check_weak_logins(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[checks.CheckMessage]:
+    """Check, for a deployment, that passwords of this program are off where people log in by others."""
+    if conf.LOCAL_LOGIN and (conf.OIDC_ISSUER or conf.LOGIN_PROXIES):
+        yield checks.Warning(
+            "People log in by a provider, and passwords of this program open the admin, too.",
+            hint="Set CLUSTERAGENT_LOCAL_LOGIN to false. `clusteragent breakglass` lets an admin in when the provider is away.",
+            id="clusteragent.W009",
         )
 
 

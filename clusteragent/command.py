@@ -35,6 +35,7 @@ GROUPS = {
         "createsuperuser": "make a user of the admin who may do everything",
         "createtoken": "make a token for the operators' API",
         "unlock": "forget failed logins",
+        "breakglass": "let an admin in by a password for an hour",
         "check": "check the options, and say what becomes of each of the Datadog Cluster Agent's",
         "learnintegrations": "add names to the list of known integrations",
         "completion": "print the completion of these commands for a shell",

@@ -60,6 +60,11 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     return _answer(request, "The CSRF token is missing or wrong.", 403, OUT_OF_DATE)
 
 
+def page(status: int, title: str, advice: str) -> HttpResponse:
+    """A page that says what is wrong and what to do, for who has no session."""
+    return HttpResponse(render_to_string("operators/error.html", {"title": title, "advice": advice}), status=status)
+
+
 def unknown_host(request: HttpRequest) -> HttpResponse:
     """The response to a call with an unknown Host header. Plain text: Django's page would be built with that name."""
     text = (

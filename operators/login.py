@@ -6,12 +6,10 @@ from typing import Any, ClassVar
 import structlog
 from django.contrib import admin, auth
 from django.contrib.auth.backends import ModelBackend
-from django.contrib.auth.models import Group, User
 from django.contrib.auth.views import PasswordChangeView
 from django.contrib.sessions.models import Session
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Exists, OuterRef
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -22,10 +20,9 @@ from acts.models import Act
 from acts.recording import record
 from clusteragent.lib import clients, clock, conf
 from clusteragent.lib.words import escape_controls
-from operators import lockout
+from operators import identities, lockout
 from operators.hashing import TooBusy
 from operators.lockout import LockedOut
-from operators.roles import Role
 
 # The session's values: when it began, and when its user last did something. The latter is written once a minute at most.
 BEGAN, SEEN = "began", "seen"
@@ -50,15 +47,11 @@ class Backend(ModelBackend):
         with lockout.Attempt(username, request) as attempt:
             user = super().authenticate(request, username, password, **kwargs)
             attempt.is_right = user is not None
-        return self.get_user(user.pk) if user else None
+        return self.get_user(user.pk) if user and identities.logs_in_by_password(user) else None
 
     def get_user(self, user_id: int) -> Any:
-        has_role = Exists(Group.objects.filter(user=OuterRef("pk"), name__in=list(Role)))
-        user: Any = User.objects.annotate(has_role=has_role).filter(pk=user_id).first()
-        if user is None or not self.user_can_authenticate(user):
-            return None
-        user.is_staff |= user.has_role
-        return user
+        user, refusal = identities.found(user_id)
+        return None if refusal else user
 
 
 class LoginForm(AuthenticationForm):  # type: ignore[misc]
@@ -109,7 +102,9 @@ def own_password(request: HttpRequest) -> HttpResponseBase:
 
 def view(request: HttpRequest) -> HttpResponse:
     """The admin's login page. A refusal has its status; a login sets the cookie of a known browser."""
-    response = admin.site.login(request)
+    response = admin.site.login(
+        request, extra_context={"has_provider": bool(conf.OIDC_ISSUER), "has_passwords": conf.LOCAL_LOGIN}
+    )
     refusal = getattr(request, "login_refusal", None)
     if refusal:
         response.status_code = refusal.status

@@ -1,4 +1,4 @@
-"""Counts of failed logins, and the views of lists that people saved."""
+"""Counts of failed logins, who logs in by the provider or for an hour, and the views of lists that people saved."""
 
 from collections.abc import Collection
 from datetime import timedelta
@@ -101,6 +101,48 @@ class FailedLogins(models.Model):
 
     def __str__(self) -> str:
         return f"{self.number} since {self.since}"
+
+
+class Identity(models.Model):
+    """A user who logs in by the OpenID provider, and what that said of the person last."""
+
+    # No constraint, so that an older version that does not know the table can delete users during an upgrade.
+    user = models.OneToOneField(User, on_delete=models.CASCADE, related_name="identity", db_constraint=False)
+    # As the provider names itself and the person. Names may be given to another person, a subject never.
+    issuer = models.TextField()
+    subject = models.TextField()
+    # The provider's groups.
+    groups = models.JSONField(default=list)
+    # What the provider is asked with again, encrypted. Empty where it gave nothing for that.
+    renewal = models.BinaryField(default=b"", editable=False)
+    # When it told this, and when it was asked last.
+    confirmed_at = models.DateTimeField(db_default=Now())
+    asked_at = models.DateTimeField(db_default=Now())
+    # Why the person may not act, empty if it may.
+    refusal = models.TextField(default="", blank=True)
+
+    class Meta:
+        # The provider's word alone changes it.
+        default_permissions = ()
+        verbose_name_plural = "identities"
+        constraints = [models.UniqueConstraint(fields=["issuer", "subject"], name="user_of_one_person")]
+
+    def __str__(self) -> str:
+        return f"{self.subject} of {self.issuer}"
+
+
+class BrokenGlass(models.Model):
+    """A user whom a command let in for a short time, while the provider can't be asked."""
+
+    user = models.OneToOneField(User, on_delete=models.CASCADE, related_name="broken_glass", db_constraint=False)
+    ends_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+        verbose_name_plural = "broken glass"
+
+    def __str__(self) -> str:
+        return f"{self.user} until {self.ends_at}"
 
 
 class SavedViewQuerySet(models.QuerySet[Any]):

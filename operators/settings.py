@@ -54,6 +54,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "operators.login.Sessions",
     "operators.middleware.Entrances",
+    "operators.signon.ProxyLogin",
     "operators.pages.now.FreshAfterChange",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -92,7 +93,7 @@ WHITENOISE_ALLOW_ALL_ORIGINS = False
 
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
-AUTHENTICATION_BACKENDS = ["operators.login.Backend"]
+AUTHENTICATION_BACKENDS = ["operators.login.Backend", "operators.signon.Backend", "operators.signon.ByProxy"]
 PASSWORD_HASHERS = ["operators.hashing.PatientHasher"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},

@@ -17,7 +17,7 @@ def address(meta: Mapping[str, Any]) -> Address | None:
     Each proxy appends to X-Forwarded-For, so only what a trusted proxy added counts: the last address that is not a trusted
     proxy's. meta: the WSGI environ of the request. None for a call that came without a socket.
     """
-    found = _parsed(str(meta.get("REMOTE_ADDR", "")))
+    found = peer(meta)
     forwarded = str(meta.get("HTTP_X_FORWARDED_FOR", "")).split(",")[-MOST_PROXIES:]
     while found and forwarded and any(found in one for one in conf.TRUSTED_PROXIES):
         named = _parsed(forwarded.pop().strip())
@@ -25,6 +25,11 @@ def address(meta: Mapping[str, Any]) -> Address | None:
             break
         found = named
     return found
+
+
+def peer(meta: Mapping[str, Any]) -> Address | None:
+    """Return the address of the socket's peer, whatever headers say. None for a call that came without a socket."""
+    return _parsed(str(meta.get("REMOTE_ADDR", "")))
 
 
 def network(client: Address | None) -> str:

@@ -23,7 +23,9 @@ from clusteragent.lib.options import (
     groups,
     headers,
     integer,
+    issuer,
     label,
+    listed,
     networks,
     number,
     option,
@@ -111,6 +113,31 @@ LOCAL_TOKEN = secret("CLUSTERAGENT_LOCAL_TOKEN", VAR / "auth_token")
 #: The key that signs operators' sessions. All replicas need the same.
 #: Default: the file `secret_key` in `CLUSTERAGENT_VAR`, which the first start makes.
 SECRET_KEY = secret("CLUSTERAGENT_SECRET_KEY", VAR / "secret_key")
+
+# Who may log in.
+#: The OpenID provider by which people log in, as it names itself: `https://id.example.com/realms/ops`. Without one they log in by
+#: passwords of this program.
+OIDC_ISSUER = issuer("CLUSTERAGENT_OIDC_ISSUER")
+#: The name by which the provider knows this program.
+OIDC_CLIENT_ID = text("CLUSTERAGENT_OIDC_CLIENT_ID", "clusteragent")
+#: The secret that the provider gave this program.
+OIDC_CLIENT_SECRET = text("CLUSTERAGENT_OIDC_CLIENT_SECRET", "")
+#: What the provider is asked for. Some give groups (`groups`), or what a login is confirmed with later (`offline_access`), only
+#: when they are asked for it.
+#: Default: `openid profile email`.
+OIDC_SCOPES = words("CLUSTERAGENT_OIDC_SCOPES") or ("openid", "profile", "email")
+#: The claim that lists a person's groups.
+OIDC_GROUPS_CLAIM = text("CLUSTERAGENT_OIDC_GROUPS_CLAIM", "groups")
+#: The provider is asked again after this time whether a person still has these groups.
+OIDC_CONFIRMED_EACH = duration("CLUSTERAGENT_OIDC_CONFIRMED_EACH", timedelta(minutes=15), low=timedelta(seconds=1))
+#: The addresses of an authenticating proxy, which names the person in `X-Forwarded-User` and the groups in `X-Forwarded-Groups`
+#: (with commas in between). These headers have no effect from anywhere else. Empty: they have none at all.
+LOGIN_PROXIES = networks("CLUSTERAGENT_LOGIN_PROXIES", ())
+#: The groups of the provider, or of such a proxy, whose members have a role here: `{"operator": ["sre", "oncall"], "admin":
+#: ["platform"]}`. Who has none stays out.
+GROUP_ROLES = listed("CLUSTERAGENT_GROUP_ROLES", ("viewer", "operator", "author", "admin"))
+#: Off: nobody logs in by a password, but by that of `clusteragent breakglass`.
+LOCAL_LOGIN = flag("CLUSTERAGENT_LOCAL_LOGIN", True)
 
 # Which nodes are alive.
 #: A node that was not heard for this time is lost, and others get its configs.

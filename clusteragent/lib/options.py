@@ -267,6 +267,39 @@ def url(name: str) -> str:
     return raw
 
 
+def issuer(name: str) -> str:
+    """Read an OpenID provider's URL, which is compared letter by letter; empty when unset. http is for this machine alone."""
+    form = "https://host or https://host/path, as the provider names itself (http:// for localhost, 127.0.0.1 and [::1] only)"
+
+    def parse(raw: str) -> str | None:
+        parts = urlsplit(raw)
+        is_safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
+        is_plain = (
+            raw.isprintable() and " " not in raw and "@" not in parts.netloc and not (parts.query or parts.fragment)
+        )
+        return raw if is_safe and is_plain and parts.hostname and parts.port != 0 else None
+
+    return option(name, "", parse, form)
+
+
+def listed(name: str, keys: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Read {key: [words]} as JSON, of these keys alone."""
+
+    def parse(raw: str) -> dict[str, tuple[str, ...]] | None:
+        read = json.loads(raw)
+        if not isinstance(read, dict) or not all(isinstance(words, list) for words in read.values()):
+            return None
+        is_right = set(read) <= set(keys) and all(
+            isinstance(word, str) and word for words in read.values() for word in words
+        )
+        return {key: tuple(words) for key, words in read.items()} if is_right else None
+
+    form = (
+        f'a JSON object of lists of names, such as {{"{keys[0]}": ["a", "b"]}}, with the keys {", ".join(keys)} alone'
+    )
+    return option(name, {}, parse, form)
+
+
 def headers(name: str) -> dict[str, str]:
     """Read {name: value} of headers in OpenTelemetry's form, `name=value,name=value`. Errors don't quote it: it may be secret."""
     read = {}

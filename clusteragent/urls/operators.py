@@ -5,7 +5,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 
 from clusteragent.views import Healthz, Readyz
-from operators import login
+from operators import login, signon
 from operators.pages import now
 
 handler400 = "operators.errors.bad_request"
@@ -18,6 +18,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("readyz", Readyz.as_view()),
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/login/", login.view),
+    path("admin/login/provider/", signon.begin, name="signon"),
+    path("admin/login/provider/answer/", signon.answer, name="signon-answer"),
     path("admin/password_change/", admin.site.admin_view(login.own_password)),
     path("admin/now/", now.fragment, name="now"),
     # Before the admin's own routes: the last of them matches everything.

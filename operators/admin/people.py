@@ -9,6 +9,7 @@ from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.db.models import Model
+from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from knox.admin import AuthTokenCreateForm
@@ -22,7 +23,7 @@ from acts.models import Act
 from acts.recording import record
 from clusteragent.lib import clock
 from clusteragent.lib.words import listed, plain_count
-from operators import tokens
+from operators import identities, tokens
 from operators.admin.base import DeclaredAdmin, example
 from operators.admin.questions import Question, ShownDeletions
 from operators.models import SavedView
@@ -101,12 +102,34 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
     # What one may do comes from roles alone.
     fieldsets = (
         (None, {"fields": ("username", "password", "groups", "is_active", "is_superuser")}),
-        ("About", {"fields": ("first_name", "last_name", "email", "last_login", "date_joined")}),
+        ("About", {"fields": ("logs_in_by", "first_name", "last_name", "email", "last_login", "date_joined")}),
     )
+    readonly_fields = ("logs_in_by",)
+    list_display = ("username", "roles", "logs_in_by", "is_active", "last_login")
+    list_filter = ("groups", "is_active")
     # Name, role and password in one form: nothing is left to be done for a colleague.
     add_fieldsets = ((None, {"fields": ("username", "groups", "usable_password", "password1", "password2")}),)
 
     filter_horizontal = ("user_permissions",)
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        rows = super().get_queryset(request).select_related("identity", "broken_glass").prefetch_related("groups")
+        return rows.annotate(now=Now())
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        fields = super().get_readonly_fields(request, obj)
+        # The provider decides what its people may do, and says it again with each login.
+        return (*fields, "groups", "is_superuser", "username") if obj and identities.of(obj) else fields
+
+    @display
+    def roles(self, user: Any) -> str:
+        """The groups of the user."""
+        return "everything" if user.is_superuser else ", ".join(group.name for group in user.groups.all())
+
+    @display
+    def logs_in_by(self, user: Any) -> str:
+        """What lets the user in, and what the provider said last."""
+        return identities.told(user, user.now)
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "groups":

@@ -11,6 +11,7 @@ from rest_framework.request import Request
 
 from clusteragent.lib import clients, clock
 from clusteragent.lib.logs import RateLimit
+from operators import identities
 
 log = structlog.get_logger()
 # Log lines a minute about refused tokens.
@@ -34,10 +35,15 @@ class OperatorToken(TokenAuthentication):
         if not (token.isascii() and token.decode("ascii").isprintable()):
             raise AuthenticationFailed(_NONE)
         try:
-            return super().authenticate_credentials(token)
+            user, row = super().authenticate_credentials(token)
         except AuthenticationFailed as error:
             # The library's message does not say what to do.
             raise AuthenticationFailed(_INACTIVE if "inactive" in str(error.detail) else _NONE) from None
+        # As for a session: a token outlives what the provider says of its user, or an emergency.
+        user, refusal = identities.found(user.pk)
+        if refusal:
+            raise AuthenticationFailed(f"The user of this token may not act: {refusal}.")
+        return user, row
 
     def _cleanup_token(self, auth_token: Any) -> bool:
         """Whether the token has expired, by the database's clock. It isn't deleted here: a replica's clock may be wrong."""

@@ -15,6 +15,8 @@ from tests.replicas import wait_for
 # What has an address and is no page, with the reason.
 NO_PAGES = {
     "login/": "for people who are not logged in: test_pages_that_answer_no",
+    "login/provider/": "leads to the provider: test_single_sign_on",
+    "login/provider/answer/": "takes what the provider answers: test_single_sign_on",
     "logout/": "takes forms, and ends the session",
     "now/": "a part of the first page",
     "now/remedy/<str:kind>/": "takes forms",

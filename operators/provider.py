@@ -1,0 +1,176 @@
+"""The OpenID provider, as its client: where a login begins, what the provider says of a person, and whether it still says so."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import requests
+from authlib.common.errors import AuthlibBaseError  # type: ignore[import-untyped]
+from authlib.integrations.base_client import BaseApp, FrameworkIntegration, OAuth2Mixin, OpenIDMixin  # type: ignore[import-untyped]
+from authlib.integrations.requests_client import OAuth2Session  # type: ignore[import-untyped]
+from joserfc.errors import JoseError
+
+from clusteragent.lib import conf
+
+# Signatures that only the provider can make. A provider may offer `none` and secrets that clients share, too.
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
+# Where a person's name is taken from: the first of these claims that there is, else the subject.
+NAMES = ("preferred_username", "email")
+# Seconds that its clock may differ from ours, that one call to it may take, and for which its description holds.
+LEEWAY = 60
+PATIENCE = 5
+DESCRIBED_FOR = 3600
+# Calls to it at once, in each process. Other logins wait for their turn as long as a call may take.
+MOST_CALLS = 4
+
+_calls = threading.BoundedSemaphore(MOST_CALLS)
+
+
+class Unreachable(Exception):
+    """The provider did not answer as a provider does, now. It says nothing about the person."""
+
+
+class Denied(Exception):
+    """The provider, or what it sent, does not confirm the person. The text says why."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """What the provider says of a person. renewal: what it is asked with again, empty where it gives nothing for that."""
+
+    subject: str
+    name: str
+    email: str
+    groups: tuple[str, ...]
+    renewal: str
+
+
+class Pending(dict[str, Any]):
+    """What a login that began keeps until its answer: `state`, `nonce`, `code_verifier`, `redirect_uri`."""
+
+
+class Provider(OAuth2Mixin, OpenIDMixin, BaseApp):  # type: ignore[misc]
+    """The provider of CLUSTERAGENT_OIDC_ISSUER: the library's client."""
+
+    client_cls = OAuth2Session
+
+    def _on_update_token(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: who renews keeps what comes."""
+
+    def load_server_metadata(self) -> Any:
+        """The provider's description of itself, read again each hour. Raises Denied if another issuer is named in it."""
+        if time.time() - self.server_metadata.get("_loaded_at", 0) > DESCRIBED_FOR:
+            self.server_metadata.clear()
+        metadata = super().load_server_metadata()
+        if metadata.get("issuer") != conf.OIDC_ISSUER:
+            self.server_metadata.clear()
+            raise Denied(f"the provider calls itself {metadata.get('issuer')!r}, not {conf.OIDC_ISSUER!r}")
+        offered = metadata.get("id_token_signing_alg_values_supported") or ["RS256"]
+        metadata["id_token_signing_alg_values_supported"] = [name for name in offered if name in ALGORITHMS]
+        return metadata
+
+
+@cache
+def provider() -> Any:
+    """The provider. One object a process: it keeps the description and the keys."""
+    return Provider(
+        FrameworkIntegration("oidc"),
+        name="oidc",
+        client_id=conf.OIDC_CLIENT_ID,
+        client_secret=conf.OIDC_CLIENT_SECRET,
+        server_metadata_url=f"{conf.OIDC_ISSUER.rstrip('/')}/.well-known/openid-configuration",
+        client_kwargs={
+            "scope": " ".join(conf.OIDC_SCOPES),
+            "code_challenge_method": "S256",
+            "default_timeout": PATIENCE,
+        },
+    )
+
+
+@contextmanager
+def _asking() -> Iterator[Any]:
+    """Within it the provider may be called. Raises Unreachable and Denied for what the library raises."""
+    if not _calls.acquire(timeout=PATIENCE):
+        raise Unreachable("too many logins wait for the provider")
+    try:
+        yield provider()
+    except requests.HTTPError as error:
+        if error.response is None or error.response.status_code >= 500:
+            raise Unreachable(str(error)) from error
+        raise Denied(f"the provider answered {error.response.status_code}") from error
+    except (requests.RequestException, RuntimeError) as error:
+        raise Unreachable(f"{type(error).__name__}: {error}") from error
+    except (AuthlibBaseError, JoseError) as error:
+        raise Denied(f"{error.error}: {error.description}".rstrip(": .")) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Denied(f"what the provider sent can't be understood ({type(error).__name__}: {error})") from error
+    finally:
+        _calls.release()
+
+
+def begin(redirect_uri: str) -> tuple[str, Pending]:
+    """Return the provider's URL where a person logs in, and what the answer will be compared with."""
+    with _asking() as client:
+        started = client.create_authorization_url(redirect_uri)
+    url = started.pop("url")
+    return url, Pending(started, redirect_uri=redirect_uri)
+
+
+def finish(pending: Pending, code: str) -> Person:
+    """Return who logged in, for the code that the provider sent back.
+
+    The ID token's signature, issuer, audience, times and nonce are checked.
+    """
+    with _asking() as client:
+        token = client.fetch_access_token(
+            redirect_uri=pending["redirect_uri"], code=code, code_verifier=pending["code_verifier"]
+        )
+        if not token.get("id_token"):
+            raise Denied("the provider sent no ID token")
+        claims = client.parse_id_token(token, nonce=pending["nonce"], leeway=LEEWAY)
+        return _person(_with_info(client, claims, token), token)
+
+
+def renew(subject: str, renewal: str) -> Person:
+    """Return what the provider says now of the person whom it gave this renewal."""
+    with _asking() as client:
+        with OAuth2Session(conf.OIDC_CLIENT_ID, conf.OIDC_CLIENT_SECRET, default_timeout=PATIENCE) as session:
+            url = client.load_server_metadata()["token_endpoint"]
+            token = session.refresh_token(url, refresh_token=renewal)
+        claims = client.parse_id_token(token, nonce=None, leeway=LEEWAY) or {"sub": subject}
+        if claims["sub"] != subject:
+            raise Denied("the provider spoke of another person")
+        # A provider that gives no new renewal lets the old one go on.
+        return _person(
+            _with_info(client, claims, token), {"refresh_token": renewal} | {k: v for k, v in token.items() if v}
+        )
+
+
+def _with_info(client: Any, claims: Any, token: Any) -> dict[str, Any]:
+    """The claims, and what the provider's page about the person says now, if it has one: many put groups there alone."""
+    if "userinfo_endpoint" not in client.load_server_metadata():
+        return dict(claims)
+    info = client.userinfo(token=token)
+    if info.get("sub") != claims["sub"]:
+        raise Denied("the provider spoke of another person")
+    return {**claims, **info}
+
+
+def _person(claims: Any, token: Any) -> Person:
+    groups = claims.get(conf.OIDC_GROUPS_CLAIM, [])
+    # One group may come as a word.
+    groups = [groups] if isinstance(groups, str) else groups
+    if not isinstance(groups, list):
+        raise Denied(f"the claim {conf.OIDC_GROUPS_CLAIM} is no list of groups")
+    named = [claims.get(claim) for claim in NAMES]
+    return Person(
+        subject=str(claims["sub"]),
+        name=next((name for name in named if isinstance(name, str) and name.strip()), str(claims["sub"])),
+        email=str(claims.get("email") or ""),
+        groups=tuple(sorted({str(group) for group in groups})),
+        renewal=str(token.get("refresh_token") or ""),
+    )
