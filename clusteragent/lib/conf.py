@@ -60,7 +60,8 @@ ADMIN_HOSTS = words("CLUSTERAGENT_ADMIN_HOSTS") or ("localhost", "127.0.0.1", "[
 #: The URL that operators' browsers show, where a proxy stands in between: `https://ca.example.com`. Whatever Host and scheme
 #: arrive, it is taken for them.
 ADMIN_URL = origin("CLUSTERAGENT_ADMIN_URL")
-#: Addresses of the proxies whose `X-Forwarded-For` says where an operator's call comes from.
+#: Addresses of the proxies whose `X-Forwarded-For` says where a call of an operator, or of a node agent with a
+#: [node token](../security.md#node-tokens), comes from.
 TRUSTED_PROXIES = networks("CLUSTERAGENT_TRUSTED_PROXIES", ())
 #: An operator is logged out after this time.
 SESSION_AGE = duration("CLUSTERAGENT_SESSION_AGE", timedelta(hours=12), low=timedelta(minutes=1))

@@ -425,6 +425,7 @@ COMMANDS: dict[str, Callable[[World], object] | str] = {
     "expirenodes": lambda w: w.run("expirenodes"),
     "pruneledger": lambda w: w.run("pruneledger"),
     "createtoken": lambda w: w.run("createtoken", "--user", "olga"),
+    "nodetoken": lambda w: w.run("nodetoken", "add", "--note", "runners", "--nodes", "runner-*"),
     "unlock": lambda w: w.run("unlock"),
     "createsuperuser": DJANGOS,
     "migrate": "It changes the schema, and makes the first operator when there is none.",
