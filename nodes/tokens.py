@@ -7,10 +7,10 @@ from django.db import transaction
 
 from acts.models import Act
 from acts.recording import record
-from clusteragent.lib import deadlines
+from clusteragent.lib import conf, deadlines
 from clusteragent.lib.words import plain_count
 from nodes.models import NodeToken
-from nodes.models.tokens import KEY, MOST_TOKENS
+from nodes.models.tokens import KEY, MOST_TOKENS, Pool, digest
 
 
 class NoSuchToken(LookupError):
@@ -58,6 +58,15 @@ def beginning_with(words: Iterable[str]) -> list[NodeToken]:
         if word[:KEY] not in rows:
             raise NoSuchToken(f"no node token begins with {word[:KEY]}")
     return list(rows.values())
+
+
+def for_runners() -> list[tuple[str, Pool]]:
+    """The tokens of CLUSTERAGENT_RUNNER_TOKENS that are node tokens and hold, each with its pool."""
+    if not conf.RUNNER_TOKENS:
+        return []
+    pools = NodeToken.objects.pools()
+    found = ((token, pools.get(digest(token))) for token in conf.RUNNER_TOKENS)
+    return [(token, pool) for token, pool in found if pool and not pool.has_ended]
 
 
 def named(row: NodeToken) -> str:

@@ -86,6 +86,7 @@ class Kind(enum.StrEnum):
     DRAIN_LATE = enum.auto()
     CONTESTED = enum.auto()
     CLAMPED = enum.auto()
+    TOKEN_REFUSED = enum.auto()
     ADOPTED = enum.auto()
     NO_HEADROOM = enum.auto()
     FEW_RUNNERS = enum.auto()
@@ -454,6 +455,15 @@ def _of_nodes(now: datetime) -> Iterator[Alert]:
                 " get nothing new, and what they have moves away bit by bit. See CLUSTERAGENT_PLACEMENT_PREFER."
             )
             yield Alert(Kind.FEW_RUNNERS, count, cause, _rows(Node, type="runner"), now)
+    refusing = Runner.objects.refusing()
+    if count := refusing.count():
+        names = _named(Node.objects.filter(runner__in=refusing), count)
+        cause = (
+            f"{names} up, but {'refuses' if count == 1 else 'refuse'} our token when asked for stats, so load is estimated and"
+            " failing checks are not noticed there. A runner accepts only the token that it has: see CLUSTERAGENT_RUNNER_TOKENS."
+        )
+        since = refusing.aggregate(since=Min("failing_since"))["since"]
+        yield Alert(Kind.TOKEN_REFUSED, count, cause, _rows(Node), now, since)
     runners = Runner.objects.clamped().order_by("node__name")
     if count := runners.count():
         examples = "; ".join(f"{name}: {what}" for name, what in runners.values_list("node__name", "clamped")[:NAMED])

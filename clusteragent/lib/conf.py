@@ -29,6 +29,7 @@ from clusteragent.lib.options import (
     option,
     origin,
     secret,
+    secrets,
     selection,
     text,
     url,
@@ -106,6 +107,10 @@ LOG_LEVEL = choice("DD_LOG_LEVEL", "info", _LEVELS)
 #: The token of node agents. All replicas need the same.
 #: Default: the file `cluster_agent.auth_token` in `CLUSTERAGENT_VAR`, which the first start makes.
 AUTH_TOKEN = secret("DD_CLUSTER_AGENT_AUTH_TOKEN", VAR / "cluster_agent.auth_token")
+#: Node tokens that the leader sends to runners when it asks for their stats, with blanks between: each to the nodes of its pool,
+#: since a runner accepts only the token that it sends itself. Two of a pool while it is rotated. All replicas need the same.
+#: Default: none; all get the token of node agents.
+RUNNER_TOKENS = secrets("CLUSTERAGENT_RUNNER_TOKENS")
 #: The token of the local routes, such as the state of the cluster. All replicas need the same.
 #: Default: the file `auth_token` in `CLUSTERAGENT_VAR`, which the first start makes.
 LOCAL_TOKEN = secret("CLUSTERAGENT_LOCAL_TOKEN", VAR / "auth_token")
@@ -210,7 +215,8 @@ SLOW_RELIEF = number("CLUSTERAGENT_SLOW_RELIEF", 3.0, high=1000)
 
 # Runners. They are called at the addresses that they report, and receive our token.
 _PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
-#: Runners are asked for their stats at addresses in these ranges alone, because the call carries the node agents' token.
+#: Runners are asked for their stats at addresses in these ranges alone, because the call carries the node agents' token or
+#: one of `CLUSTERAGENT_RUNNER_TOKENS`.
 #: Default: `10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 fc00::/7`; with simulated node agents loopback, too.
 RUNNER_NETWORKS = networks(
     "CLUSTERAGENT_RUNNER_NETWORKS", (*_PRIVATE, "127.0.0.0/8", "::1/128") if DEMO_NODES else _PRIVATE

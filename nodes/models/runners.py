@@ -36,6 +36,8 @@ COUNTS = {
 }  # fmt: skip
 
 
+# How an error begins that says that a node's API does not accept the token that we send.
+REFUSES = "refuses our token"
 # A node is overloaded once it was in so many rounds of stats in a row.
 MANY_ROUNDS = 2
 
@@ -132,6 +134,10 @@ class RunnerQuerySet(models.QuerySet["Runner"]):
         implausible = {name: clamped[pk] for pk, name in names}
         NodeEvent.objects.note_each(NodeEvent.Kind.CLAMPED, implausible)
         return implausible
+
+    def refusing(self) -> RunnerQuerySet:
+        """Runners of known nodes that did not accept our token when they were asked last."""
+        return self.filter(node__heartbeat__isnull=False, failures__gt=0, error__startswith=REFUSES)
 
     def clamped(self) -> RunnerQuerySet:
         """Runners of known nodes whose last answer was implausible."""
