@@ -143,6 +143,12 @@ def check_nodes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Itera
             hint="Nobody runs the checks that these nodes are given.",
             id="clusteragent.W003",
         )
+    if conf.DEMO_NODES and not conf.SHARED_TOKEN_OPENS:
+        yield checks.Warning(
+            "CLUSTERAGENT_SHARED_TOKEN is off, and CLUSTERAGENT_DEMO_NODES are simulated node agents that have no other.",
+            hint="They are refused: set CLUSTERAGENT_DEMO_NODES=0.",
+            id="clusteragent.W008",
+        )
 
 
 def check_kubernetes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[checks.CheckMessage]:

@@ -23,7 +23,7 @@ from clusteragent.lib import clock, conf, credentials, locks
 from clusteragent.lib.words import duration, listed
 from clusteragent.schema import compare
 from nodes import statsclient
-from nodes.models import Heartbeat, Node
+from nodes.models import Heartbeat, Node, NodeToken, SharedTokenUse
 from nodes.tokens import for_runners
 
 # PostgreSQL's oldest release that its makers still maintain.
@@ -65,6 +65,7 @@ def examine() -> Iterator[Finding]:
         current = list(schema())
         yield from current
         if all(finding.level != Level.FAIL for finding in current):
+            yield from shared_token()
             yield from runners()
     yield from kubernetes()
 
@@ -226,6 +227,18 @@ def schema() -> Iterator[Finding]:
         yield Finding("schema", Level.FAIL, text, "Run `clusteragent migrate`.")
     if not newer and not missing:
         yield Finding("schema", Level.OK, "The database has this version's schema.")
+
+
+def shared_token() -> Iterator[Finding]:
+    """Check that a token which opens all names is not left on beside node tokens."""
+    if not NodeToken.objects.valid().exists():
+        text = "One token opens all names of node agents."
+        yield Finding("node tokens", Level.OK, text, "docs/security.md says what node tokens bound.")
+    elif conf.SHARED_TOKEN_OPENS:
+        remedy = "Give them node tokens, then set CLUSTERAGENT_SHARED_TOKEN=off: docs/howto/rotate-node-tokens.md."
+        yield Finding("node tokens", Level.WARN, SharedTokenUse.objects.sentence(), remedy)
+    else:
+        yield Finding("node tokens", Level.OK, "Node tokens alone open the agents' port.")
 
 
 def runners() -> Iterator[Finding]:

@@ -4,9 +4,12 @@ import enum
 import hmac
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
+from django.core.exceptions import ValidationError
+from django.db import DatabaseError, connection
 from django.http import HttpRequest
 from rest_framework.exceptions import NotAuthenticated, PermissionDenied
 
@@ -14,8 +17,9 @@ from clusteragent.lib import clients, conf, database
 from clusteragent.lib.database.batching import Batcher
 from clusteragent.lib.logs import RateLimit
 from clusteragent.lib.words import escape_controls
-from nodes.models import NodeToken
-from nodes.models.tokens import SHAPE, Pool, digest
+from nodes.models import NodeToken, SharedTokenUse
+from nodes.models.tokens import MOST_USES, SHAPE, USED_AGAIN, Pool, digest
+from nodes.names import validate_node_name
 
 # In seconds: how long a process goes by the node tokens that it read, so a revoked one opens for so long at most; and the time
 # between two times that it reads them, however many unknown ones it is shown.
@@ -78,7 +82,47 @@ class KnownTokens:
         return [self._pools.get(one) for one in shown]
 
 
+class SharedUses:
+    """The names for which the shared token was shown, as this process saw it. Written once a minute, while no call waits."""
+
+    def __init__(self) -> None:
+        # {name: what says from where}. An address is read when it is written: reading it takes longer than all else.
+        self._seen: dict[str, Mapping[str, str]] = {}
+        self._written_at = time.monotonic()
+        self._thread = ThreadPoolExecutor(1, "shared-token")
+
+    def note(self, request: HttpRequest, name: str) -> None:
+        """Note that a call for this name had the shared token."""
+        seen, now = self._seen, time.monotonic()
+        if len(seen) < MOST_USES:
+            seen[name] = {key: request.META.get(key, "") for key in ("REMOTE_ADDR", "HTTP_X_FORWARDED_FOR")}
+        if now - self._written_at >= USED_AGAIN.total_seconds():
+            self._seen, self._written_at = {}, now
+            self._thread.submit(self._write, seen)
+
+    def _write(self, seen: Mapping[str, Mapping[str, str]]) -> None:
+        addresses = {name: clients.address(meta) for name, meta in seen.items() if _is_name(name)}
+        told = {name: str(address) if address else None for name, address in addresses.items()}
+        try:
+            database.ask_aside(lambda: SharedTokenUse.objects.note(told))
+        except (database.Away, DatabaseError) as error:
+            # Agents show it again within seconds.
+            log.info("shared_token_use_not_written", error=" ".join(str(error).split()))
+        finally:
+            # Not one more session of this process between two minutes.
+            connection.close()
+
+
+def _is_name(text: str) -> bool:
+    try:
+        validate_node_name(text)
+    except ValidationError:
+        return False
+    return True
+
+
 _known = KnownTokens()
+_shared_uses = SharedUses()
 
 
 class BearerToken:
@@ -93,15 +137,15 @@ class BearerToken:
 
         names: what `name` in its path is the name of. A node token opens names of its pool alone.
         """
-        if shown := self._shown(request):
+        if shown := self._shown(request, name):
             _admit(_known.recall(shown) or _known.find(shown), request, names, name)
 
     async def authenticate_promptly(self, request: HttpRequest, names: Names | None = None, name: str = "") -> None:
         """The same, on the event loop."""
-        if shown := self._shown(request):
+        if shown := self._shown(request, name):
             _admit(_known.recall(shown) or await _known.find_promptly(shown), request, names, name)
 
-    def _shown(self, request: HttpRequest) -> bytes | None:
+    def _shown(self, request: HttpRequest, name: str) -> bytes | None:
         """The digest of what may be a node token; None if the call bears another token that is accepted."""
         words = request.META.get("HTTP_AUTHORIZATION", "").split(" ")
         if words == [""]:
@@ -111,6 +155,8 @@ class BearerToken:
         # WSGI passes a header's bytes as Latin-1.
         given, accepted = words[-1].encode("latin-1", "replace"), [token() for token in self._tokens]
         if len(words) == 2 and any(hmac.compare_digest(given, token.encode()) for token in accepted if token):
+            if name:
+                _shared_uses.note(request, name)
             return None
         if self._of_nodes and len(words) == 2 and SHAPE.fullmatch(words[1]):
             return digest(words[1])
@@ -143,8 +189,13 @@ def _refused(request: HttpRequest, reason: str) -> PermissionDenied:
     return PermissionDenied(reason)
 
 
+def shared_token() -> str:
+    """The token that opens all names; empty where it is switched off."""
+    return conf.AUTH_TOKEN if conf.SHARED_TOKEN_OPENS else ""
+
+
 # For node agents' routes; for local routes (state, all endpoint configs, what changes the map); and for paths that do not
 # exist, since only callers with a token learn that.
-AGENT_TOKEN = BearerToken(lambda: conf.AUTH_TOKEN, of_nodes=True)
+AGENT_TOKEN = BearerToken(shared_token, of_nodes=True)
 LOCAL_TOKEN = BearerToken(lambda: conf.LOCAL_TOKEN)
-ANY_TOKEN = BearerToken(lambda: conf.AUTH_TOKEN, lambda: conf.LOCAL_TOKEN, of_nodes=True)
+ANY_TOKEN = BearerToken(shared_token, lambda: conf.LOCAL_TOKEN, of_nodes=True)

@@ -19,7 +19,7 @@ from clusteragent.lib import conf, tls
 from clusteragent.lib.version import USER_AGENT
 from nodes import tokens
 from nodes.models import Heartbeat, Node, Runner
-from nodes.models.runners import COUNTS, REFUSES, Answer, CheckStats
+from nodes.models.runners import COUNTS, REFUSES, UNSENT, Answer, CheckStats
 
 # How many nodes are asked at the same time, and how many of them may still be within their first second (HANGING). A runner
 # that is silent for longer hangs and makes room for another. With more at once, calls would take each other's processor
@@ -95,7 +95,8 @@ class _Asking:
         """The tokens that a node of this name may accept, that which it accepted last first: those of its pool alone, so that
         no runner learns another pool's, and the node agents' token, which it has until its agent starts with another.
         """
-        found = [token for token, pool in self._tokens if pool.has_node(name)] + [conf.AUTH_TOKEN]
+        found = [token for token, pool in self._tokens if pool.has_node(name)]
+        found += [conf.AUTH_TOKEN] if conf.SHARED_TOKEN_OPENS else []
         return sorted(found, key=lambda token: token != _accepted.get(name))
 
     def take(self, number: int) -> None:
@@ -228,6 +229,8 @@ def _client(host: str) -> httpx.AsyncClient:
 async def _authorized(client: httpx.AsyncClient, name: str, asking: _Asking) -> object:
     """The JSON answer of the stats' route, by the first token that the node accepts. The client keeps it. Raises Unreadable."""
     ours = asking.tokens_of(name)
+    if not ours:
+        raise Unreadable(UNSENT)
     for token in ours:
         client.headers["Authorization"] = f"Bearer {token}"
         try:

@@ -32,7 +32,7 @@ from checks.wire.scrub import scrub
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from clusteragent.lib.words import cut, duration, listed, milliseconds, percent, plain_count
-from nodes.models import Hearing, Node, NodeEvent, Runner, Slowness
+from nodes.models import Hearing, Node, NodeEvent, NodeToken, Runner, SharedTokenUse, Slowness
 from nodes.models.events import SAID_AGAIN_AFTER
 from nodes.models.hearing import is_stale
 from nodes.models.nodes import BRAKE_HOLDS
@@ -87,6 +87,7 @@ class Kind(enum.StrEnum):
     CONTESTED = enum.auto()
     CLAMPED = enum.auto()
     TOKEN_REFUSED = enum.auto()
+    SHARED_TOKEN = enum.auto()
     ADOPTED = enum.auto()
     NO_HEADROOM = enum.auto()
     FEW_RUNNERS = enum.auto()
@@ -209,6 +210,7 @@ def current(differing: Sequence[str] = ()) -> list[Alert]:
         *_of_checks(hearing.now),
         *_of_slow_checks(hearing.now),
         *_of_nodes(hearing.now),
+        *_of_tokens(hearing.now),
         *_of_slow_nodes(hearing.now),
         *_of_flapping_nodes(hearing.now),
         *_of_overload(hearing.now),
@@ -455,20 +457,32 @@ def _of_nodes(now: datetime) -> Iterator[Alert]:
                 " get nothing new, and what they have moves away bit by bit. See CLUSTERAGENT_PLACEMENT_PREFER."
             )
             yield Alert(Kind.FEW_RUNNERS, count, cause, _rows(Node, type="runner"), now)
-    refusing = Runner.objects.refusing()
-    if count := refusing.count():
-        names = _named(Node.objects.filter(runner__in=refusing), count)
-        cause = (
-            f"{names} up, but {'refuses' if count == 1 else 'refuse'} our token when asked for stats, so load is estimated and"
-            " failing checks are not noticed there. A runner accepts only the token that it has: see CLUSTERAGENT_RUNNER_TOKENS."
-        )
-        since = refusing.aggregate(since=Min("failing_since"))["since"]
-        yield Alert(Kind.TOKEN_REFUSED, count, cause, _rows(Node), now, since)
     runners = Runner.objects.clamped().order_by("node__name")
     if count := runners.count():
         examples = "; ".join(f"{name}: {what}" for name, what in runners.values_list("node__name", "clamped")[:NAMED])
         cause = f"Runners report impossible values, which are limited. {examples}{'; others' if count > NAMED else ''}."
         yield Alert(Kind.CLAMPED, count, cause, _rows(NodeEvent, kind__exact="clamped"), now)
+
+
+def _of_tokens(now: datetime) -> Iterator[Alert]:
+    """Runners that refuse our token, and a token that opens all names beside those that open some."""
+    refusing = Runner.objects.refusing()
+    if count := refusing.count():
+        names, them = _named(Node.objects.filter(runner__in=refusing), count), "it" if count == 1 else "them"
+        cause = (
+            f"{names} up, but {'refuses' if count == 1 else 'refuse'} our token when asked for stats, or we have none for {them},"
+            " so load is estimated and failing checks are not noticed there. A runner accepts only the token that it has: see"
+            " CLUSTERAGENT_RUNNER_TOKENS."
+        )
+        since = refusing.aggregate(since=Min("failing_since"))["since"]
+        yield Alert(Kind.TOKEN_REFUSED, count, cause, _rows(Node), now, since)
+    since = NodeToken.objects.valid().aggregate(since=Min("time"))["since"]
+    if since and conf.SHARED_TOKEN_OPENS:
+        still = SharedTokenUse.objects.lately().count()
+        cause = (
+            f"There are node tokens, and a thief of the shared one can be any node. {SharedTokenUse.objects.sentence()}"
+        )
+        yield Alert(Kind.SHARED_TOKEN, max(still, 1), cause, _rows(Node), now, since)
 
 
 def _of_slow_nodes(now: datetime) -> Iterator[Alert]:

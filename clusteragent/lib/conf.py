@@ -107,6 +107,9 @@ LOG_LEVEL = choice("DD_LOG_LEVEL", "info", _LEVELS)
 #: The token of node agents. All replicas need the same.
 #: Default: the file `cluster_agent.auth_token` in `CLUSTERAGENT_VAR`, which the first start makes.
 AUTH_TOKEN = secret("DD_CLUSTER_AGENT_AUTH_TOKEN", VAR / "cluster_agent.auth_token")
+#: `off`: the token of node agents opens nothing, and [node tokens](../security.md#node-tokens) alone do. All replicas need the
+#: same.
+SHARED_TOKEN_OPENS = choice("CLUSTERAGENT_SHARED_TOKEN", "on", {"on": "on", "off": "off"}) == "on"
 #: Node tokens that the leader sends to runners when it asks for their stats, with blanks between: each to the nodes of its pool,
 #: since a runner accepts only the token that it sends itself. Two of a pool while it is rotated. All replicas need the same.
 #: Default: none; all get the token of node agents.

@@ -36,6 +36,7 @@ def _defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"AUTH_TOKEN": "", "LOCAL_TOKEN": "", "SECRET_KEY": ""}, set()),
         ({"NODE_EXPIRATION_TIMEOUT": timedelta(seconds=10)}, {"clusteragent.W002"}),
         ({"DEMO_NODES": 3, "DATABASE_URL": "postgresql://db"}, {"clusteragent.W003"}),
+        ({"DEMO_NODES": 3, "SHARED_TOKEN_OPENS": False}, {"clusteragent.W008"}),
         ({"DATABASE_URL": "postgresql://a,b/name"}, {"clusteragent.E003"}),
         ({"DATABASE_URL": "postgresql://a,b/name?target_session_attrs=any"}, {"clusteragent.E003"}),
         ({"DATABASE_URL": "hostaddr=10.0.0.1,10.0.0.2 dbname=name"}, {"clusteragent.E003"}),

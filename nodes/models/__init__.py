@@ -13,10 +13,11 @@ from nodes.models.probes import Probe
 from nodes.models.rules import NodeRule, validate_labels, validate_network
 from nodes.models.runners import Runner, RunnerStats
 from nodes.models.slowness import MissedPolls, RunLength, Slowness
-from nodes.models.tokens import NodeToken
+from nodes.models.tokens import NodeToken, SharedTokenUse
 from nodes.names import validate_node_name
 
 __all__ = [
     "Hearing", "Heartbeat", "Memory", "MissedPolls", "Node", "NodeEvent", "NodeRule", "NodeToken", "NodeType", "Pod", "Probe",
-    "RunLength", "Runner", "RunnerStats", "Slowness", "UnknownNode", "validate_labels", "validate_network", "validate_node_name",
+    "RunLength", "Runner", "RunnerStats", "SharedTokenUse",
+    "Slowness", "UnknownNode", "validate_labels", "validate_network", "validate_node_name",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -16,8 +16,12 @@ from django.db import connection, models
 from django.db.models import Case, Q, Value, When
 from django.db.models.functions import Now
 
+from clusteragent.lib import conf
 from clusteragent.lib.clients import Address
-from clusteragent.lib.words import utc
+from clusteragent.lib.clock import ago
+from clusteragent.lib.database import bulk
+from clusteragent.lib.database.arrays import array
+from clusteragent.lib.words import listed, plain_count, utc
 
 # How a token looks: its beginning, by which people tell tokens apart, and 224 bits more that only its node agents know.
 SHAPE = re.compile(r"nt-[0-9a-f]{64}")
@@ -26,6 +30,10 @@ KEY = 11
 MOST_TOKENS = 1000
 # The use of a token is written again after this time.
 USED_AGAIN = timedelta(minutes=1)
+# Who showed the shared token in this time uses it still. Agents report each ten seconds.
+LATELY = timedelta(minutes=5)
+# Names that are kept of those for which the shared token was shown, and for how long.
+MOST_USES, USES_KEPT = 100_000, timedelta(days=1)
 
 
 def digest(token: str) -> bytes:
@@ -164,3 +172,68 @@ class NodeToken(models.Model):
         names = ("key", "note", "pattern", "kubernetes_pattern", "networks")
         ends = self.expires_at.isoformat(timespec="seconds") if self.expires_at else None
         return {name: getattr(self, name) for name in names} | {"expires": ends}
+
+
+class SharedTokenUseQuerySet(models.QuerySet["SharedTokenUse"]):
+    def note(self, addresses: Mapping[str, str | None]) -> None:
+        """Write that the shared token was shown for these names just now, {name: from where}, if there are node tokens."""
+        values: list[Any] = [array(addresses), array(addresses.values()), MOST_USES, USED_AGAIN / 2]
+        with connection.cursor() as cursor:
+            # Not the ORM, whose upsert can't leave alone what another process has just written. In the order of names, so that
+            # two of these wait for each other in one direction.
+            cursor.execute(
+                "INSERT INTO nodes_sharedtokenuse AS u (name, address, last_used_at)"
+                " SELECT t.name, t.address, statement_timestamp() FROM unnest(%s::text[], %s::inet[]) AS t (name, address)"
+                " WHERE EXISTS (SELECT FROM nodes_nodetoken) AND ((SELECT count(*) FROM nodes_sharedtokenuse) < %s"
+                " OR EXISTS (SELECT FROM nodes_sharedtokenuse AS k WHERE k.name = t.name))"
+                " ORDER BY t.name ON CONFLICT (name) DO UPDATE"
+                " SET address = excluded.address, last_used_at = excluded.last_used_at"
+                " WHERE u.last_used_at < statement_timestamp() - %s",
+                values,
+            )
+
+    def lately(self) -> SharedTokenUseQuerySet:
+        """Names whose node agents use the shared token still."""
+        return self.filter(last_used_at__gte=ago(LATELY))
+
+    def prune(self, most: float) -> int:
+        """Delete what is older than a day. Returns how many."""
+        return bulk.delete(self.filter(last_used_at__lt=ago(USES_KEPT)).order_by("last_used_at"), most=most)
+
+    def sentence(self) -> str:
+        """What the shared token opens, and who uses it, for people."""
+        if not conf.SHARED_TOKEN_OPENS:
+            return "The shared token is switched off (CLUSTERAGENT_SHARED_TOKEN)."
+        if not NodeToken.objects.filter(time__lt=ago(LATELY)).exists():
+            return (
+                "The shared token opens all names. Who uses it is known five minutes after there is a first node token."
+            )
+        last = self.order_by("-last_used_at", "name").first()
+        if last is None:
+            return "The shared token opens all names. Nobody uses it: set CLUSTERAGENT_SHARED_TOKEN=off."
+        used = f"Last used {utc(last.last_used_at)} for {last.name} from {last.address or 'nowhere'}."
+        names = list(self.lately().order_by("name").values_list("name", flat=True))
+        if not names:
+            return f"The shared token opens all names. {used} Nobody uses it now: set CLUSTERAGENT_SHARED_TOKEN=off."
+        still = f"{plain_count(len(names), 'name')} in the last five minutes: {listed(names)}"
+        return f"The shared token opens all names. {used} It was used for {still}."
+
+
+class SharedTokenUse(models.Model):
+    """When the shared token was shown last for a name: of a node, or of a Kubernetes node for its endpoint checks."""
+
+    name = models.CharField(max_length=253, primary_key=True)
+    address = models.GenericIPAddressField(null=True)
+    last_used_at = models.DateTimeField(db_default=Now())
+
+    objects = SharedTokenUseQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+    def told(self) -> dict[str, Any]:
+        """What is known of it, as JSON data."""
+        return {"name": self.name, "address": self.address, "last_used": self.last_used_at}

@@ -12,9 +12,10 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import listed, plain_count
+from clusteragent.lib import conf
+from clusteragent.lib.words import listed, plain_count, utc
 from nodes import tokens
-from nodes.models import Node, NodeToken
+from nodes.models import Node, NodeToken, SharedTokenUse
 from operators import documentation
 from operators.admin.base import TABLE_ROWS, DeclaredAdmin, Table, link
 from operators.admin.orderforms import UntilField
@@ -88,8 +89,22 @@ class NodeTokenAdmin(ShownDeletions, DeclaredAdmin):
         return scrub(token.note)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        more = {"rotate_url": documentation.page("howto/rotate-node-tokens")}
+        more = {
+            "rotate_url": documentation.page("howto/rotate-node-tokens"),
+            "shared": SharedTokenUse.objects.sentence(),
+            "shared_tables": self._uses(),
+        }
         return super().changelist_view(request, {**(extra_context or {}), **more})
+
+    def _uses(self) -> list[Table]:
+        """The names for which the shared token was shown lately, so that would be refused if it were switched off."""
+        uses = list(SharedTokenUse.objects.lately().order_by("name")[:TABLE_ROWS]) if conf.SHARED_TOKEN_OPENS else []
+        known = {node.name: node for node in Node.objects.filter(name__in=[use.name for use in uses]).only("name")}
+        rows = [
+            (link(known[use.name]) if use.name in known else use.name, utc(use.last_used_at), use.address or "")
+            for use in uses
+        ]
+        return [Table.of("Names that use the shared token now", ("Name", "Last used", "From"), rows)] if rows else []
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any

@@ -9,9 +9,10 @@ from django.core.management.base import CommandError, CommandParser
 from acts.recording import person
 from checks.management import commandline
 from checks.management.commandline import ActingCommand
+from clusteragent.lib import conf
 from clusteragent.lib.words import escape_controls, utc
 from nodes import tokens
-from nodes.models import NodeToken
+from nodes.models import NodeToken, SharedTokenUse
 
 # {option of `add`: the field that it fills}
 _FIELDS = {
@@ -75,9 +76,13 @@ class Command(ActingCommand):
     def _list(self, options: dict[str, Any]) -> None:
         rows = list(NodeToken.objects.all())
         used = {row.key: row.last_used_at for row in rows}
-        document = {"tokens": [row.told() | {"author": row.author, "last_used": used[row.key]} for row in rows]}
+        document: dict[str, Any] = {
+            "tokens": [row.told() | {"author": row.author, "last_used": used[row.key]} for row in rows]
+        }
         lines = [f"{row.key}…  {row.described()}; {_used(row)}" for row in rows]
-        commandline.answer(self, options, document, lines or ["There are no node tokens."])
+        uses = SharedTokenUse.objects
+        document["shared"] = {"accepted": conf.SHARED_TOKEN_OPENS, "used_by": [one.told() for one in uses.lately()]}
+        commandline.answer(self, options, document, [*(lines or ["There are no node tokens."]), uses.sentence()])
 
     def _revoke(self, options: dict[str, Any]) -> None:
         if not options["token"]:
