@@ -19,6 +19,7 @@ from clusteragent.lib.logs import RateLimit
 from nodes.authentication import AGENT_TOKEN, ANY_TOKEN, BearerToken, Names
 from nodes.goodbyes import note_goodbye
 from nodes.heartbeats import note_heartbeat, note_heartbeats
+from nodes.holders import HOLDERS
 from nodes.models import Heartbeat, UnknownNode
 from nodes.models.heartbeats import Report
 from nodes.names import validate_node_name
@@ -62,6 +63,8 @@ class AgentView(View):
         try:
             if self.token:
                 self.token.authenticate(request, self.names, kwargs.get("name", ""))
+            if self.names == Names.NODE:
+                HOLDERS.require(request, kwargs["name"])
             self.initial(request)
             return super().dispatch(request, *args, **kwargs)
         except Exception as error:  # noqa: BLE001 - each has its answer
@@ -107,6 +110,8 @@ class PromptView(AgentView):
         try:
             if self.token:
                 await self.token.authenticate_promptly(request, self.names, kwargs.get("name", ""))
+            if self.names == Names.NODE:
+                await HOLDERS.require_promptly(request, kwargs["name"])
             self.initial(request)
             method = str(request.method).lower()
             if method in self.http_method_names and hasattr(self, method):

@@ -55,6 +55,23 @@ def test_it_reads_and_reports_for_its_pool(web: WebServer, stolen: str) -> None:
     assert web.call("GET", "/api/v1/cluster/id", token=stolen).status == 404
 
 
+def test_where_a_name_has_one_address_its_thief_is_not_a_node_of_the_pool_that_reports(
+    stolen: str, tmp_path: Path
+) -> None:
+    options = {"CLUSTERAGENT_ONE_ADDRESS": "refuse", "CLUSTERAGENT_TRUSTED_PROXIES": "127.0.0.1/32"}
+    with serving(database_url(), tmp_path, **options) as web:
+        ours, theirs = ({"X-Forwarded-For": f"192.0.2.{number}"} for number in (1, 2))
+        status = f"{API}/status/runner-1", '{"last_change":7}'
+        assert web.call("POST", *status, token=stolen, headers=ours).status == 200
+        answers = calls(web, stolen, "runner-1", **theirs, **{"X-Real-Ip": "192.0.2.1"})[:3]
+        assert {(answer.status, answer.body) for answer in answers} == {
+            (403, "runner-1 reports from another address\n")
+        }
+        assert web.call("POST", *status, token=stolen, headers=ours).status == 200
+    assert not Node.objects.get(name="runner-1").leaving
+    assert NodeEvent.objects.get(kind=NodeEvent.Kind.TWO_ADDRESSES).cause == "192.0.2.1 and 192.0.2.2"
+
+
 @table(
     ("path", "shown"),
     [
