@@ -17,7 +17,7 @@ from simulation.client import CallError, Server, Timing
 from tests.documentation.pages import PAGES, commands
 from tests.map import compact, register, store
 from tests.replicas import wait_for
-from tests.webserver import AGENT, WebServer
+from tests.webserver import AGENT, WebServer, database_url, serving
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.processes]
 
@@ -101,7 +101,7 @@ def run(command: str) -> str:
 
 
 def test_a_rotation_as_the_page_has_it_refuses_no_call(pool: Pool) -> None:
-    add, see, add_second, see_again, revoke = commands(PAGE)
+    add, see, see_shared, doctor, add_second, see_again, revoke = commands(PAGE)
     for name in NAMES:
         wire = compact({"check_name": name, "instances": ["e30="], "init_config": None})
         store(wire, owner=register(name, 7))
@@ -111,11 +111,13 @@ def test_a_rotation_as_the_page_has_it_refuses_no_call(pool: Pool) -> None:
     for name in NAMES:
         pool.restart(name, first)
     assert "last used 20" in run(see)
+    assert "The shared token opens all names." in run(see_shared)
+    assert doctor == "clusteragent doctor"
 
     second = run(add_second)
     for name in NAMES:
         pool.restart(name, second)
-    assert [line.count("last used 20") for line in run(see_again).splitlines()] == [1, 1]
+    assert [line.count("last used 20") for line in run(see_again).splitlines()][:2] == [1, 1]
     key = NodeToken.objects.get(note="runners 2026").key
     run(revoke.replace(NT, key))
 
@@ -125,3 +127,14 @@ def test_a_rotation_as_the_page_has_it_refuses_no_call(pool: Pool) -> None:
         wait_for("it still reports", lambda node=node, name=name: node.counters.heartbeats > counted[name] + 25)  # type: ignore[misc]
         assert len(node.running) == 1
     assert pool.refusals.found == []
+
+
+@pytest.mark.usefixtures("warm")
+def test_the_shared_token_switched_off_opens_nothing_and_node_tokens_do(tmp_path: Path) -> None:
+    token = run(commands(PAGE)[0])
+    status = "/api/v1/clusterchecks/status/runner-1", '{"last_change":0}'
+    with serving(database_url(), tmp_path, CLUSTERAGENT_SHARED_TOKEN="off") as web:
+        assert web.call("POST", *status, token=f"Bearer {token}").status == 200
+        refused = web.call("POST", *status, token=AGENT)
+        assert (refused.status, refused.body) == (403, "invalid session token\n")
+        assert web.call("GET", "/version", token=AGENT).status == 403

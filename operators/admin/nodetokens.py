@@ -56,7 +56,6 @@ class NodeTokenAdmin(ShownDeletions, DeclaredAdmin):
         "expires_at",
         "last_used_at",
         "author",
-        "time",
     )
     list_before_template = "admin/operators/node_tokens.html"
     change_form_outer_after_template = "admin/tables.html"

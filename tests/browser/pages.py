@@ -74,7 +74,7 @@ _FURNITURE = """
     INSERT INTO knox_authtoken (digest, token_key, created, expiry, user_id)
         SELECT repeat('0', 128), 'furniture', now(), now() + interval '90 days', id FROM auth_user WHERE username = 'admin';
     INSERT INTO nodes_nodetoken (key, digest, note, pattern, kubernetes_pattern, networks, expires_at, author)
-        VALUES ('nt-furnitur', '\\x00', 'furniture', 'runner-*', '', '10.1.0.0/16', now() + interval '90 days', 'admin');
+        VALUES ('nt-furnitur', '\\x00', 'furniture', 'runner-*', '', '10.1.0.0/16', now() - interval '1 day', 'admin');
     INSERT INTO operators_savedview (owner_id, of, name, query, is_shared)
         SELECT id, 'checks.config', 'furniture', '{"gone": "1"}', false FROM auth_user WHERE username = 'admin';
     INSERT INTO nodes_node (name, labels, config_version) VALUES ('dove', '{}', 7)
