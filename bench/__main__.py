@@ -15,6 +15,7 @@ from clusteragent.lib import postgres
 
 QUESTIONS = (
     "heartbeats",
+    "tokens",
     "storm",
     "overload",
     "configs",

@@ -15,7 +15,7 @@ from checks.models.freezes import Freeze
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from clusteragent.lib.database import bulk
-from nodes.models import Node, NodeEvent
+from nodes.models import Node, NodeEvent, SharedTokenUse
 
 log = structlog.get_logger()
 
@@ -29,6 +29,7 @@ KINDS: dict[str, Callable[[float], int]] = {
     ),
     "acts": lambda most: Act.objects.prune(most),
     "events": lambda most: NodeEvent.objects.prune(_old(), most),
+    "uses of the shared token": lambda most: SharedTokenUse.objects.prune(most),
     "nodes": lambda most: Node.objects.prune(most),
     # Those of configs that are gone.
     "costs": lambda most: bulk.delete(

@@ -18,7 +18,7 @@ from checks.models.configs import Share
 from checks.plans import isolation
 from clusteragent.lib import clients, conf, database
 from clusteragent.lib.database.batching import Batcher
-from nodes.authentication import LOCAL_TOKEN
+from nodes.authentication import LOCAL_TOKEN, Names
 from nodes.names import validate_node_name
 from nodes.parsers import read_rebalance
 from nodes.views import ClusterChecksView, PromptView, json_answer, line
@@ -38,6 +38,8 @@ _shares = Batcher(Config.objects.shares_of, most=16)
 class Configs(PromptView, ClusterChecksView):
     """GET …/clusterchecks/configs/<node>: the configs of a node."""
 
+    names = Names.NODE
+
     async def get(self, request: HttpRequest, name: str) -> HttpResponse:
         validate_node_name(name)
         share = await _shares.ask(name)
@@ -46,6 +48,8 @@ class Configs(PromptView, ClusterChecksView):
 
 class EndpointsConfigs(ClusterChecksView):
     """GET …/endpointschecks/configs/<node>: the endpoint checks of a node, known or not."""
+
+    names = Names.KUBERNETES_NODE
 
     def get(self, request: HttpRequest, name: str) -> HttpResponse:
         validate_node_name(name)

@@ -137,7 +137,7 @@ def check_logins(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iter
         yield checks.Warning(
             "CLUSTERAGENT_LOCAL_LOGIN is off, and nothing else lets people in but `clusteragent breakglass`.",
             hint="Name the provider by which they log in, in CLUSTERAGENT_OIDC_ISSUER.",
-            id="clusteragent.W008",
+            id="clusteragent.W009",
         )
 
 
@@ -147,7 +147,7 @@ def check_weak_logins(app_configs: Sequence[AppConfig] | None, **kwargs: Any) ->
         yield checks.Warning(
             "People log in by a provider, and passwords of this program open the admin, too.",
             hint="Set CLUSTERAGENT_LOCAL_LOGIN to false. `clusteragent breakglass` lets an admin in when the provider is away.",
-            id="clusteragent.W009",
+            id="clusteragent.W010",
         )
 
 
@@ -177,6 +177,12 @@ def check_nodes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Itera
             "CLUSTERAGENT_DEMO_NODES adds simulated node agents to the database of DATABASE_URL.",
             hint="Nobody runs the checks that these nodes are given.",
             id="clusteragent.W003",
+        )
+    if conf.DEMO_NODES and not conf.SHARED_TOKEN_OPENS:
+        yield checks.Warning(
+            "CLUSTERAGENT_SHARED_TOKEN is off, and CLUSTERAGENT_DEMO_NODES are simulated node agents that have no other.",
+            hint="They are refused: set CLUSTERAGENT_DEMO_NODES=0.",
+            id="clusteragent.W008",
         )
 
 

@@ -23,7 +23,8 @@ from clusteragent.lib import clock, conf, credentials, locks
 from clusteragent.lib.words import duration, listed
 from clusteragent.schema import compare
 from nodes import statsclient
-from nodes.models import Heartbeat, Node
+from nodes.models import Heartbeat, Node, NodeToken, SharedTokenUse
+from nodes.tokens import for_runners
 
 # PostgreSQL's oldest release that its makers still maintain.
 OLDEST_POSTGRESQL = 14
@@ -64,6 +65,7 @@ def examine() -> Iterator[Finding]:
         current = list(schema())
         yield from current
         if all(finding.level != Level.FAIL for finding in current):
+            yield from shared_token()
             yield from runners()
     yield from kubernetes()
 
@@ -227,15 +229,32 @@ def schema() -> Iterator[Finding]:
         yield Finding("schema", Level.OK, "The database has this version's schema.")
 
 
+def shared_token() -> Iterator[Finding]:
+    """Check that a token which opens all names is not left on beside node tokens."""
+    if not NodeToken.objects.valid().exists():
+        text = "One token opens all names of node agents."
+        yield Finding("node tokens", Level.OK, text, "docs/security.md says what node tokens bound.")
+    elif conf.SHARED_TOKEN_OPENS:
+        remedy = "Give them node tokens, then set CLUSTERAGENT_SHARED_TOKEN=off: docs/howto/rotate-node-tokens.md."
+        yield Finding("node tokens", Level.WARN, SharedTokenUse.objects.sentence(), remedy)
+    else:
+        yield Finding("node tokens", Level.OK, "Node tokens alone open the agents' port.")
+
+
 def runners() -> Iterator[Finding]:
     """Ask the nodes that report for the stats of their checks, from this machine, as the leader does."""
     alive = Heartbeat.objects.filter(node__in=Node.objects.alive(), client_ip__isnull=False).order_by("node_id")
-    rows = {pk: (name, ip) for pk, name, ip in alive.values_list("node_id", "node__name", "client_ip")[:MOST_RUNNERS]}
+    if unused := len(conf.RUNNER_TOKENS) - len(for_runners()):
+        verb = "is no node token" if unused == 1 else "are no node tokens"
+        text = f"Of CLUSTERAGENT_RUNNER_TOKENS {unused} {verb} that open anything, so nobody is sent them."
+        yield Finding("runners", Level.WARN, text, "`clusteragent nodetoken list` has those that hold.")
+    columns = ("node_id", "node__name", "client_ip")
+    rows = {pk: statsclient.Target(name, ip) for pk, name, ip in alive.values_list(*columns)[:MOST_RUNNERS]}
     if not rows:
         yield Finding("runners", Level.OK, "No node that reports has an address to ask.")
         return
-    answers = statsclient.ask({pk: str(ip) for pk, (_, ip) in rows.items()})
-    failed = [f"{rows[pk][0]} ({rows[pk][1]}: {answer.error})" for pk, answer in answers.items() if answer.error]
+    answers = statsclient.ask(rows)
+    failed = [f"{rows[pk].name} ({rows[pk].address}: {answer.error})" for pk, answer in answers.items() if answer.error]
     if failed:
         text = f"{len(failed)} of {len(answers)} nodes give no stats of their checks: {listed(failed, NAMED)}."
         remedy = f"Is port {conf.CLC_RUNNERS_PORT} open from here, and is clc_runner_enabled on? Without stats load is estimated."

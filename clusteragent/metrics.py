@@ -324,6 +324,7 @@ class Scrape(AgentView):
     """
 
     http_method_names = ["get", "head"]
+    token = None  # node agents have none of those that open it
     challenge = "Bearer"
     permission = permissions.requires("checks.view_clusterstore")()
 

@@ -17,8 +17,9 @@ import structlog
 
 from clusteragent.lib import conf, tls
 from clusteragent.lib.version import USER_AGENT
+from nodes import tokens
 from nodes.models import Heartbeat, Node, Runner
-from nodes.models.runners import COUNTS, Answer, CheckStats
+from nodes.models.runners import COUNTS, REFUSES, UNSENT, Answer, CheckStats
 
 # How many nodes are asked at the same time, and how many of them may still be within their first second (HANGING). A runner
 # that is silent for longer hangs and makes room for another. With more at once, calls would take each other's processor
@@ -42,6 +43,8 @@ MAX_OF_ONE_ADDRESS = 4
 # The longest check ID in stats. Our own IDs are shorter.
 MAX_CHECK_ID_BYTES = 2000
 MAX_ERROR = 1000
+# The most nodes of which it is remembered which of several tokens they accept.
+_MOST_REMEMBERED = 100_000
 _MAX_COUNT = 2**63 - 1
 _LAST_DAY = datetime(9999, 12, 31, tzinfo=UTC).timestamp() * 1000
 # Runners have self-signed certificates.
@@ -54,6 +57,17 @@ class Unreadable(ValueError):
     """A runner's answer is not what it should be. The message says what is wrong and quotes nothing of the answer."""
 
 
+class Refused(Unreadable):
+    """A runner does not accept the token."""
+
+
+class Target(NamedTuple):
+    """A node that is asked, and the address that it names."""
+
+    name: str
+    address: str
+
+
 class Round(NamedTuple):
     """A round of stats: how many nodes were asked, how many of them failed, and the seconds that it took."""
 
@@ -63,7 +77,7 @@ class Round(NamedTuple):
 
 
 class _Asking:
-    """What all nodes of a round share: its end and its budget of bytes."""
+    """What all nodes of a round share: its end, its budget of bytes and the tokens."""
 
     # How many more large answers may be read. It belongs to the event loop of one chunk.
     large: asyncio.Semaphore
@@ -71,16 +85,29 @@ class _Asking:
     def __init__(self) -> None:
         self._ends = time.monotonic() + ROUND
         self._bytes_left = MAX_ROUND_BYTES
+        self._tokens = tokens.for_runners()
 
     def is_over(self) -> bool:
         """Whether the time of the round is over."""
         return time.monotonic() > self._ends
+
+    def tokens_of(self, name: str) -> list[str]:
+        """The tokens that a node of this name may accept, that which it accepted last first: those of its pool alone, so that
+        no runner learns another pool's, and the node agents' token, which it has until its agent starts with another.
+        """
+        found = [token for token, pool in self._tokens if pool.has_node(name)]
+        found += [conf.AUTH_TOKEN] if conf.SHARED_TOKEN_OPENS else []
+        return sorted(found, key=lambda token: token != _accepted.get(name))
 
     def take(self, number: int) -> None:
         """Count received bytes. Raises Unreadable when all nodes together sent too many."""
         self._bytes_left -= number
         if self._bytes_left < 0:
             raise Unreadable(f"not read: all runners told more than {MAX_ROUND_BYTES >> 20} MiB")
+
+
+# {node's name: the token that it accepted last}, where there were several.
+_accepted: dict[str, str] = {}
 
 
 def collect(node_ids: Collection[int] | None = None) -> Round:
@@ -95,10 +122,11 @@ def collect(node_ids: Collection[int] | None = None) -> Round:
     nodes = Heartbeat.objects.filter(node__in=Node.objects.alive(), client_ip__isnull=False).order_by("node_id")
     if node_ids is not None:
         nodes = nodes.filter(node_id__in=node_ids)
-    rows: list[tuple[int, Any, int | None]] = list(nodes.values_list("node_id", "client_ip", "node__runner__failures"))
+    columns = ("node_id", "node__name", "client_ip", "node__runner__failures")
+    rows: list[tuple[int, str, str, int | None]] = list(nodes.values_list(*columns))
     # Failing nodes come in random order: if there are too many to ask all, each round asks others.
-    rows.sort(key=lambda row: random.random() if row[2] else 0)  # noqa: S311
-    items = ((node_id, address) for node_id, address, _ in rows)
+    rows.sort(key=lambda row: random.random() if row[3] else 0)  # noqa: S311
+    items = ((node_id, Target(name, address)) for node_id, name, address, _ in rows)
     while chunk := dict(islice(items, CHUNK)):
         answers = asyncio.run(_ask_all(chunk, asking))
         clamped = Runner.objects.note(answers)
@@ -111,18 +139,19 @@ def collect(node_ids: Collection[int] | None = None) -> Round:
     return Round(asked, failed, time.monotonic() - began)
 
 
-def ask(addresses: Mapping[int, str]) -> dict[int, Answer]:
-    """Ask the nodes at {node id: address}, and return their answers. Stores nothing."""
-    return asyncio.run(_ask_all(addresses, _Asking()))
+def ask(targets: Mapping[int, Target]) -> dict[int, Answer]:
+    """Ask these nodes, {node id: target}, and return their answers. Stores nothing."""
+    return asyncio.run(_ask_all(targets, _Asking()))
 
 
-async def _ask_all(addresses: Mapping[int, str], asking: _Asking) -> dict[int, Answer]:
+async def _ask_all(targets: Mapping[int, Target], asking: _Asking) -> dict[int, Answer]:
     """{node id: its answer}, without the nodes for which no time was left."""
     room, eager = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(EAGER)
     asking.large = asyncio.Semaphore(LARGE_AT_ONCE)
     number: Counter[str] = Counter()
 
-    async def ask(address: str) -> Answer | None:
+    async def ask(target: Target) -> Answer | None:
+        address = target.address
         number[address] += 1
         if number[address] > MAX_OF_ONE_ADDRESS:
             return Answer(None, error=f"not asked: more than {MAX_OF_ONE_ADDRESS} nodes name the address {address}")
@@ -131,21 +160,21 @@ async def _ask_all(addresses: Mapping[int, str], asking: _Asking) -> dict[int, A
                 return None
             async with eager:
                 began = time.monotonic()
-                call = asyncio.ensure_future(_ask(address, asking))
+                call = asyncio.ensure_future(_ask(target, asking))
                 await asyncio.wait([call], timeout=HANGING)
             return (await call)._replace(address=address, began=began)
 
-    answers = await asyncio.gather(*map(ask, addresses.values()))
-    return {node_id: answer for node_id, answer in zip(addresses, answers, strict=True) if answer is not None}
+    answers = await asyncio.gather(*map(ask, targets.values()))
+    return {node_id: answer for node_id, answer in zip(targets, answers, strict=True) if answer is not None}
 
 
-async def _ask(address: str, asking: _Asking) -> Answer:
-    """The answer of the node at this address. Its stats count even if it does not say how many workers it has."""
+async def _ask(target: Target, asking: _Asking) -> Answer:
+    """The answer of the node. Its stats count even if it does not say how many workers it has."""
     stats = workers = None
     error = clamped = ""
     try:
-        async with asyncio.timeout(TIMEOUT), _client(_host(address)) as client:
-            answer = await _get(client, "stats", asking)
+        async with asyncio.timeout(TIMEOUT), _client(_host(target.address)) as client:
+            answer = await _authorized(client, target.name, asking)
             stats = read_stats(answer)
             if isinstance(answer, dict) and len(answer) > len(stats):
                 clamped = f"{len(answer) - len(stats)} checks whose name or times can't be, left out"
@@ -164,7 +193,7 @@ async def _ask(address: str, asking: _Asking) -> Answer:
         error = "broke off, or does not speak HTTP"
     except Exception as failure:
         # One runner must not lose the other runners' answers.
-        log.exception("runner_call_failed", address=address)
+        log.exception("runner_call_failed", address=target.address)
         error = type(failure).__name__
     return Answer(stats, workers, "" if stats is not None else error[:200], clamped)
 
@@ -189,7 +218,7 @@ def _client(host: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         base_url=f"https://{host}:{conf.CLC_RUNNERS_PORT}/api/v1/clcrunner/",
         # No compression: a small answer could expand without limit.
-        headers={"Authorization": f"Bearer {conf.AUTH_TOKEN}", "Accept-Encoding": "identity", "User-Agent": USER_AGENT},
+        headers={"Accept-Encoding": "identity", "User-Agent": USER_AGENT},
         verify=_TLS,
         timeout=TIMEOUT,
         follow_redirects=False,
@@ -197,11 +226,34 @@ def _client(host: str) -> httpx.AsyncClient:
     )
 
 
+async def _authorized(client: httpx.AsyncClient, name: str, asking: _Asking) -> object:
+    """The JSON answer of the stats' route, by the first token that the node accepts. The client keeps it. Raises Unreadable."""
+    ours = asking.tokens_of(name)
+    if not ours:
+        raise Unreadable(UNSENT)
+    for token in ours:
+        client.headers["Authorization"] = f"Bearer {token}"
+        try:
+            answer = await _get(client, "stats", asking)
+        except Refused:
+            if token == ours[-1]:
+                raise
+            continue
+        if len(ours) > 1:
+            if len(_accepted) >= _MOST_REMEMBERED:
+                _accepted.clear()
+            _accepted[name] = token
+        break
+    return answer
+
+
 async def _get(client: httpx.AsyncClient, what: str, asking: _Asking) -> object:
     """The JSON answer of a route. Raises Unreadable."""
     body = bytearray()
     async with AsyncExitStack() as held:
         response = await held.enter_async_context(client.stream("GET", what))
+        if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise Refused(f"{REFUSES}: {what}: answered {response.status_code}")
         if response.status_code != httpx.codes.OK:
             raise Unreadable(f"{what}: answered {response.status_code}")
         async for part in response.aiter_raw():

@@ -16,9 +16,10 @@ from rest_framework.exceptions import APIException, NotAuthenticated
 from clusteragent.lib import conf, database
 from clusteragent.lib.database.batching import Batcher, run_alone
 from clusteragent.lib.logs import RateLimit
-from nodes.authentication import AGENT_TOKEN, ANY_TOKEN, BearerToken
+from nodes.authentication import AGENT_TOKEN, ANY_TOKEN, BearerToken, Names
 from nodes.goodbyes import note_goodbye
 from nodes.heartbeats import note_heartbeat, note_heartbeats
+from nodes.holders import HOLDERS
 from nodes.models import Heartbeat, UnknownNode
 from nodes.models.heartbeats import Report
 from nodes.names import validate_node_name
@@ -49,24 +50,28 @@ class AgentView(View):
 
     It is Django's view, not REST framework's, whose module loads the admin. The protocol fixes the format of calls and answers,
     so nothing is negotiated.
+
+    token: None for a route that everybody may call. names: what `name` in its path is the name of; None without a name.
     """
 
     http_method_names = ["get", "post"]
-    # None: everybody may call it.
     token: BearerToken | None = AGENT_TOKEN
+    names: Names | None = None
     challenge = 'Bearer realm="Datadog Agent"'
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
+            if self.token:
+                self.token.authenticate(request, self.names, kwargs.get("name", ""))
+            if self.names == Names.NODE:
+                HOLDERS.require(request, kwargs["name"])
             self.initial(request)
             return super().dispatch(request, *args, **kwargs)
         except Exception as error:  # noqa: BLE001 - each has its answer
             return self.handle_exception(error)
 
     def initial(self, request: HttpRequest) -> None:
-        """Raise an APIException if the caller may not use this route."""
-        if self.token:
-            self.token.authenticate(request)
+        """Raise an APIException if the route, whose token the caller has, may not be used now."""
 
     def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         allowed = [method.upper() for method in self.http_method_names if hasattr(self, method)]
@@ -103,6 +108,10 @@ class PromptView(AgentView):
 
     async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
         try:
+            if self.token:
+                await self.token.authenticate_promptly(request, self.names, kwargs.get("name", ""))
+            if self.names == Names.NODE:
+                await HOLDERS.require_promptly(request, kwargs["name"])
             self.initial(request)
             method = str(request.method).lower()
             if method in self.http_method_names and hasattr(self, method):
@@ -153,6 +162,7 @@ class Status(PromptView, ClusterChecksView):
     """POST …/clusterchecks/status/<node>: a heartbeat."""
 
     comes_first = True
+    names = Names.NODE
 
     async def post(self, request: HttpRequest, name: str) -> HttpResponse:
         """Record the heartbeat, and answer whether the node has its latest configs."""
@@ -179,6 +189,8 @@ class Status(PromptView, ClusterChecksView):
 
 class Goodbye(ClusterChecksView):
     """POST …/clusterchecks/goodbye/<node>: the node leaves for good, or restarts."""
+
+    names = Names.NODE
 
     def post(self, request: HttpRequest, name: str) -> HttpResponse:
         validate_node_name(name)

@@ -15,6 +15,7 @@ def ours() -> dict[str, str]:
     """
     secrets = {
         "the node agents' token": conf.AUTH_TOKEN,
+        "the tokens for runners": " ".join(conf.RUNNER_TOKENS),
         "the local token": conf.LOCAL_TOKEN,
         "the secret key": conf.SECRET_KEY,
     }

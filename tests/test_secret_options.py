@@ -74,6 +74,8 @@ def said(folder: Path, variable: str, value: str) -> str:
         ("DD_CLUSTER_AGENT_AUTH_TOKEN", f"{HIDDEN * 4}\nand another line"),
         ("CLUSTERAGENT_LOCAL_TOKEN", HIDDEN),
         ("CLUSTERAGENT_SECRET_KEY", HIDDEN),
+        ("CLUSTERAGENT_RUNNER_TOKENS", f"{HIDDEN * 4} {HIDDEN}"),
+        ("CLUSTERAGENT_RUNNER_TOKENS_FILE", HIDDEN * 4),
         ("CLUSTERAGENT_WEBHOOK", f"hooks.example.com/{HIDDEN}"),
         ("CLUSTERAGENT_WEBHOOK", f"https://hooks.example.com:port/{HIDDEN}"),
         ("CLUSTERAGENT_ADMIN_URL", f"https://someone:{HIDDEN}@ca.example.com"),

@@ -23,7 +23,20 @@ from clusteragent.lib import clock, conf
 from nodes.goodbyes import note_goodbye
 from nodes.hearing import lose_expired
 from nodes.heartbeats import note_heartbeat
-from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeType, Runner, RunnerStats, Slowness, hearing
+from nodes.models import (
+    Hearing,
+    Heartbeat,
+    Node,
+    NodeEvent,
+    NodeToken,
+    NodeType,
+    Runner,
+    RunnerStats,
+    Slowness,
+    hearing,
+)
+from nodes.models.runners import REFUSES
+from nodes.tokens import make
 from operators.admin.base import address
 from tests.table import table
 
@@ -575,7 +588,10 @@ def test_every_link_leads_to_a_page(admin_client) -> None:
     Node.objects.filter(name="cedar").update(schedulable=False)
     NodeEvent.objects.note(["birch"], NodeEvent.Kind.TWO_ADDRESSES, "192.0.2.1 and 192.0.2.2")
     NodeEvent.objects.note(["ash", "birch"], NodeEvent.Kind.FLAPPING)
-    Runner.objects.create(node=Node.objects.get(name="birch"), clamped="9 workers, taken as 8")
+    Runner.objects.create(
+        node=Node.objects.get(name="birch"), clamped="9 workers, taken as 8", failures=1, error=f"{REFUSES}: stats"
+    )
+    make(NodeToken(note="elms", pattern="elm"))
     report("АSH", "elm", "fir")  # noqa: RUF001 - a Cyrillic letter
     note_heartbeat("cedar", last_change=-1, node_type=NodeType.RUNNER)
     Node.objects.cordon()

@@ -19,7 +19,7 @@ from checks.models import ClusterStore, Cost, Move, Plan, TaskRun
 from checks.models.freezes import Freeze
 from clusteragent.lib.database import bulk
 from nodes.heartbeats import note_heartbeat
-from nodes.models import Node, NodeEvent
+from nodes.models import Node, NodeEvent, SharedTokenUse
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -27,7 +27,7 @@ LONG_AGO = Now() - timedelta(days=400)
 NUMBER = 5
 EACH = {
     "moves": NUMBER, "plans": NUMBER, "edits": 0, "freezes": NUMBER, "acts": NUMBER, "events": NUMBER, "nodes": NUMBER,
-    "costs": NUMBER, "sessions": NUMBER, "task results": NUMBER, "tokens": NUMBER,
+    "costs": NUMBER, "sessions": NUMBER, "task results": NUMBER, "tokens": NUMBER, "uses of the shared token": NUMBER,
 }  # fmt: skip
 
 
@@ -44,6 +44,7 @@ def _old_rows(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
         Act.objects.create(person="olga", how=Act.How.ADMIN, verb=Act.Verb.PIN, time=LONG_AGO)
         Node.objects.create(name=f"lost-{number}", lost_at=LONG_AGO)
         Cost.objects.create(config_id=number + 1, workers_needed=0.5)
+        SharedTokenUse.objects.create(name=f"node-{number}", last_used_at=LONG_AGO)
         Session.objects.create(session_key=f"key-{number}", session_data="", expire_date=LONG_AGO)
         Task.objects.create(
             id=f"{number}", name="x", func="x", started="2020-01-01T00:00Z", stopped="2020-01-01T00:00Z"

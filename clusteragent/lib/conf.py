@@ -31,6 +31,7 @@ from clusteragent.lib.options import (
     option,
     origin,
     secret,
+    secrets,
     selection,
     text,
     url,
@@ -62,7 +63,8 @@ ADMIN_HOSTS = words("CLUSTERAGENT_ADMIN_HOSTS") or ("localhost", "127.0.0.1", "[
 #: The URL that operators' browsers show, where a proxy stands in between: `https://ca.example.com`. Whatever Host and scheme
 #: arrive, it is taken for them.
 ADMIN_URL = origin("CLUSTERAGENT_ADMIN_URL")
-#: Addresses of the proxies whose `X-Forwarded-For` says where an operator's call comes from.
+#: Addresses of the proxies whose `X-Forwarded-For` says where a call of an operator, or of a node agent with a
+#: [node token](../security.md#node-tokens), comes from.
 TRUSTED_PROXIES = networks("CLUSTERAGENT_TRUSTED_PROXIES", ())
 #: An operator is logged out after this time.
 SESSION_AGE = duration("CLUSTERAGENT_SESSION_AGE", timedelta(hours=12), low=timedelta(minutes=1))
@@ -107,6 +109,13 @@ LOG_LEVEL = choice("DD_LOG_LEVEL", "info", _LEVELS)
 #: The token of node agents. All replicas need the same.
 #: Default: the file `cluster_agent.auth_token` in `CLUSTERAGENT_VAR`, which the first start makes.
 AUTH_TOKEN = secret("DD_CLUSTER_AGENT_AUTH_TOKEN", VAR / "cluster_agent.auth_token")
+#: `off`: the token of node agents opens nothing, and [node tokens](../security.md#node-tokens) alone do. All replicas need the
+#: same.
+SHARED_TOKEN_OPENS = choice("CLUSTERAGENT_SHARED_TOKEN", "on", {"on": "on", "off": "off"}) == "on"
+#: Node tokens that the leader sends to runners when it asks for their stats, with blanks between: each to the nodes of its pool,
+#: since a runner accepts only the token that it sends itself. Two of a pool while it is rotated. All replicas need the same.
+#: Default: none; all get the token of node agents.
+RUNNER_TOKENS = secrets("CLUSTERAGENT_RUNNER_TOKENS")
 #: The token of the local routes, such as the state of the cluster. All replicas need the same.
 #: Default: the file `auth_token` in `CLUSTERAGENT_VAR`, which the first start makes.
 LOCAL_TOKEN = secret("CLUSTERAGENT_LOCAL_TOKEN", VAR / "auth_token")
@@ -146,6 +155,11 @@ NODE_EXPIRATION_TIMEOUT = duration(
 )
 #: A new database places no config for this time after the first node reported. `make run` takes 3 seconds.
 WARMUP_DURATION = duration("DD_CLUSTER_CHECKS_WARMUP_DURATION", timedelta(seconds=30))
+#: What happens when calls in a node's name come from a second address while the first one still reports. `off`: nothing is
+#: known of that but what agents say (`X-Real-Ip`). `tell`: the alert `contested`. `refuse`: that, and the second gets 403.
+#: Addresses are those of connections, or what `CLUSTERAGENT_TRUSTED_PROXIES` say: leave it off behind other proxies, and where
+#: addresses are translated.
+ONE_ADDRESS = choice("CLUSTERAGENT_ONE_ADDRESS", "off", {name: name for name in ("off", "tell", "refuse")})
 #: When more than this share of the nodes is silent at once, none expires for one and a half timeouts. 0: there is no brake.
 BRAKE_FRACTION = number("CLUSTERAGENT_BRAKE_FRACTION", 0.5, high=1)
 #: The brake needs this many silent nodes at least. 0: there is no brake.
@@ -236,7 +250,8 @@ SLOW_RELIEF = number("CLUSTERAGENT_SLOW_RELIEF", 3.0, high=1000)
 
 # Runners. They are called at the addresses that they report, and receive our token.
 _PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
-#: Runners are asked for their stats at addresses in these ranges alone, because the call carries the node agents' token.
+#: Runners are asked for their stats at addresses in these ranges alone, because the call carries the node agents' token or
+#: one of `CLUSTERAGENT_RUNNER_TOKENS`.
 #: Default: `10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 fc00::/7`; with simulated node agents loopback, too.
 RUNNER_NETWORKS = networks(
     "CLUSTERAGENT_RUNNER_NETWORKS", (*_PRIVATE, "127.0.0.0/8", "::1/128") if DEMO_NODES else _PRIVATE

@@ -77,7 +77,7 @@ def hide(line: str) -> str:
     """Return the line without our own secrets and without values of Authorization headers."""
     urls = (conf.DATABASE_URL, conf.DIRECT_DATABASE_URL)
     passwords = (str(conninfo_to_dict(url).get("password") or "") for url in urls)
-    ours = (conf.AUTH_TOKEN, conf.LOCAL_TOKEN, conf.SECRET_KEY, conf.WEBHOOK)
+    ours = (conf.AUTH_TOKEN, conf.LOCAL_TOKEN, conf.SECRET_KEY, conf.WEBHOOK, *conf.RUNNER_TOKENS)
     for secret in (*ours, *conf.TRACES_HEADERS.values(), *passwords):
         # A short password may be an ordinary word: hiding it would damage other lines.
         if len(secret) >= 8:

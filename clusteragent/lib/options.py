@@ -388,10 +388,21 @@ def secret(name: str, file: Path) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise OptionError(f"{file}, in the folder of CLUSTERAGENT_VAR, can't be read: {reason}") from error
-    where = name if given else str(file)
+    _require_secret(value, name if given else str(file))
+    return value
+
+
+def secrets(name: str) -> tuple[str, ...]:
+    """Read secrets of at least 32 characters with blanks between. Errors don't quote them."""
+    given = tuple(text(name, "").split())
+    for number, value in enumerate(given, 1):
+        _require_secret(value, f"number {number} of {name}" if len(given) > 1 else name)
+    return given
+
+
+def _require_secret(value: str, where: str) -> None:
     if len(value) < 32:
         raise OptionError(f"{where} has {len(value)} characters, at least 32 are needed")
     if not (value.isascii() and value.isprintable()):
         # No header can have it, and who finds that quotes it.
         raise OptionError(f"{where} has characters other than printable ASCII")
-    return value

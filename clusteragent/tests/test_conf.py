@@ -133,6 +133,15 @@ def test_a_secret_that_no_header_can_have_is_refused(tmp_path: Path, value: str)
         options.secret("OPTION", tmp_path / "token")
 
 
+def test_several_secrets_have_blanks_between(given: Callable[[str], None]) -> None:
+    assert options.secrets("OTHER") == ()
+    given(f"{'o' * 32} {'p' * 32}")
+    assert options.secrets("OPTION") == ("o" * 32, "p" * 32)
+    given(f"{'o' * 32} short")
+    with pytest.raises(OptionError, match=r"^number 2 of OPTION has 5 characters, at least 32 are needed$"):
+        options.secrets("OPTION")
+
+
 def test_no_error_repeats_a_secret(given: Callable[[str], None], tmp_path: Path) -> None:
     given("mysql://someone:hidden@host")
     with pytest.raises(OptionError) as database:

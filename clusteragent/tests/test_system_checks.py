@@ -36,6 +36,11 @@ def _defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"AUTH_TOKEN": "", "LOCAL_TOKEN": "", "SECRET_KEY": ""}, set()),
         ({"NODE_EXPIRATION_TIMEOUT": timedelta(seconds=10)}, {"clusteragent.W002"}),
         ({"DEMO_NODES": 3, "DATABASE_URL": "postgresql://db"}, {"clusteragent.W003"}),
+        ({"DEMO_NODES": 3, "SHARED_TOKEN_OPENS": False}, {"clusteragent.W008"}),
+        ({"OIDC_ISSUER": "https://id", "OIDC_CLIENT_SECRET": "s"}, {"clusteragent.E009"}),
+        ({"OIDC_ISSUER": "https://id", "GROUP_ROLES": {"admin": ("a",)}}, {"clusteragent.E010"}),
+        ({"OIDC_ISSUER": "https://id", "OIDC_CLIENT_SECRET": "s", "GROUP_ROLES": {"admin": ("a",)}}, set()),
+        ({"LOCAL_LOGIN": False}, {"clusteragent.W009"}),
         ({"DATABASE_URL": "postgresql://a,b/name"}, {"clusteragent.E003"}),
         ({"DATABASE_URL": "postgresql://a,b/name?target_session_attrs=any"}, {"clusteragent.E003"}),
         ({"DATABASE_URL": "hostaddr=10.0.0.1,10.0.0.2 dbname=name"}, {"clusteragent.E003"}),
@@ -90,3 +95,13 @@ def test_nothing_starts_that_may_write_to_a_standby(tmp_path: Path, command: str
     assert "target_session_attrs=read-write" in done.stderr
     assert "Traceback" not in done.stderr
     assert "secret-word" not in done.stderr
+
+
+def test_passwords_beside_a_provider_are_a_weak_default_of_a_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
+    def weak() -> set[str]:
+        return {str(one.id) for one in checks.run_checks(include_deployment_checks=True)} - found()
+
+    monkeypatch.setattr(conf, "OIDC_ISSUER", "https://id")
+    assert "clusteragent.W010" in weak()
+    monkeypatch.setattr(conf, "LOCAL_LOGIN", False)
+    assert "clusteragent.W010" not in weak()

@@ -12,6 +12,7 @@ from django.db import connection, models
 from django.db.models import Case, DurationField, Exists, ExpressionWrapper, F, TextField, Value, When
 from django.db.models.functions import Greatest, Now
 
+from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from clusteragent.lib.database.arrays import array
 from nodes.declarations import UNRESTRICTED
@@ -160,6 +161,40 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
             cursor.execute(self._BEAT_TOGETHER, [array(column) for column in columns])
             return {name: Beat(*beat) for name, *beat in cursor.fetchall()}
 
+    # One statement, so that of two that claim a name one gets it: who finds the row changed since it was read takes nothing.
+    # It waits for no row, since heartbeats lock many in another order.
+    _HOLD = """
+        WITH told AS (
+            SELECT h.node_id, t.name, t.address, h.peer,
+                h.peer IS NULL OR h.seen_at < statement_timestamp() - %s OR n.leaving OR n.kept_until IS NOT NULL AS is_free
+            FROM unnest(%s::text[], %s::inet[]) AS t (name, address)
+            JOIN nodes_node AS n ON n.name = t.name
+            JOIN nodes_heartbeat AS h ON h.node_id = n.id
+        ), locked AS (
+            SELECT h.node_id, told.address FROM nodes_heartbeat AS h JOIN told ON told.node_id = h.node_id
+            WHERE told.is_free AND told.peer IS DISTINCT FROM told.address AND h.peer IS NOT DISTINCT FROM told.peer
+            FOR NO KEY UPDATE OF h SKIP LOCKED
+        ), taken AS (
+            UPDATE nodes_heartbeat AS h SET peer = locked.address FROM locked WHERE h.node_id = locked.node_id
+            RETURNING h.node_id
+        )
+        SELECT told.name, CASE
+            WHEN taken.node_id IS NOT NULL THEN host(told.address)
+            WHEN NOT told.is_free OR told.peer = told.address THEN host(told.peer) END
+        FROM told LEFT JOIN taken ON taken.node_id = told.node_id
+    """
+
+    def hold(self, addresses: Mapping[str, str]) -> dict[str, str | None]:
+        """Give these names, {name: address}, to who claims them where nobody holds them or the holder is silent or has said
+        goodbye.
+
+        Returns {name: address that holds it now}, None where its row is locked, without names that are not known.
+        """
+        with connection.cursor() as cursor:
+            values: list[Any] = [conf.NODE_EXPIRATION_TIMEOUT, array(addresses), array(addresses.values())]
+            cursor.execute(self._HOLD, values)
+            return dict(cursor.fetchall())
+
     def last_reports(self) -> list[tuple[int, Report]]:
         """What known nodes report while nothing changes, as (node id, report); empty during the warm-up."""
         known = self.filter(node__config_version__gt=0).exclude(Exists(Hearing.objects.filter(warmup=True)))
@@ -286,6 +321,8 @@ class Heartbeat(models.Model):
     client_ip = models.GenericIPAddressField(null=True)
     # The address that it had before this one, since it registered.
     former_ip = models.GenericIPAddressField(null=True)
+    # Where the calls come from that hold its name, since it registered; not what the node says.
+    peer = models.GenericIPAddressField(null=True)
 
     objects = HeartbeatQuerySet.as_manager()
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db import connection, models, transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 
 from clusteragent.lib import conf
@@ -36,6 +36,10 @@ COUNTS = {
 }  # fmt: skip
 
 
+# How an error begins that says that a node's API does not accept the token that we send.
+REFUSES = "refuses our token"
+# The error of a node that can't be asked, since the shared token is switched off and no other is for it.
+UNSENT = "not asked: CLUSTERAGENT_RUNNER_TOKENS has no token for it"
 # A node is overloaded once it was in so many rounds of stats in a row.
 MANY_ROUNDS = 2
 
@@ -132,6 +136,11 @@ class RunnerQuerySet(models.QuerySet["Runner"]):
         implausible = {name: clamped[pk] for pk, name in names}
         NodeEvent.objects.note_each(NodeEvent.Kind.CLAMPED, implausible)
         return implausible
+
+    def refusing(self) -> RunnerQuerySet:
+        """Runners of known nodes that did not accept our token when they were asked last, or for which there is none."""
+        refused = Q(error__startswith=REFUSES) | Q(error=UNSENT)
+        return self.filter(refused, node__heartbeat__isnull=False, failures__gt=0)
 
     def clamped(self) -> RunnerQuerySet:
         """Runners of known nodes whose last answer was implausible."""

@@ -41,11 +41,16 @@ class FakeRunners:
         self.asked: list[Asked] = []
         self.port = 0
         self._scripts: dict[str, dict[str, Script]] = {}
+        self._tokens: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def says(self, address: str, stats: Script, workers: Script = WORKERS) -> None:
         """Say what the runner at the address answers from now on."""
         self._scripts[address] = {"stats": stats, "workers": workers}
+
+    def accepts(self, address: str, token: str) -> None:
+        """Let the runner at the address refuse all other tokens, as real ones do."""
+        self._tokens[address] = token
 
     async def listen(self) -> None:
         self._server = await asyncio.start_server(self._accept, "0.0.0.0", 0, ssl=server_tls(), backlog=1000)
@@ -71,6 +76,12 @@ class FakeRunners:
                     path = line.split(" ")[1]
                     fields = dict(header.lower().split(": ", 1) for header in headers if header)
                     self.asked.append(Asked(address, path, fields.get("authorization", "")))
+                    if (
+                        fields.get("authorization") != f"bearer {self._tokens.get(address, '')}"
+                        and address in self._tokens
+                    ):
+                        await _answer(Answer("invalid session token", status=403), writer)
+                        continue
                     await _answer(script[path.rpartition("/")[2]], writer)
         finally:
             writer.transport.abort()

@@ -238,7 +238,7 @@ def test_stats_count_even_if_the_number_of_workers_is_not_told_and_the_last_one_
         (json.dumps(dict.fromkeys(map(str, range(20_001)), 0)), "stats: 20001 checks, allowed are 20000"),
         (Answer("{}", missing=10, headers={"Connection": "close"}), "did not answer within 2 s"),
         (Answer("{}", status=201), "stats: answered 201"),
-        (Answer("{}", status=403), "stats: answered 403"),
+        (Answer("{}", status=403), "refuses our token: stats: answered 403"),
         (Answer("{}", status=302, headers={"Location": f"https://{BIRCH}/"}), "stats: answered 302"),
     ],
     ids=lambda value: value if isinstance(value, str) and len(value) < 99 else "answer",

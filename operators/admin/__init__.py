@@ -1,5 +1,31 @@
 """The admin: every page of a model, its forms and filters. Importing this registers them all."""
 
-from operators.admin import acts, cluster, configs, freezes, ledger, nodes, orders, people, plans, rules, sources
+from operators.admin import (
+    acts,
+    cluster,
+    configs,
+    freezes,
+    ledger,
+    nodes,
+    nodetokens,
+    orders,
+    people,
+    plans,
+    rules,
+    sources,
+)
 
-__all__ = ["acts", "cluster", "configs", "freezes", "ledger", "nodes", "orders", "people", "plans", "rules", "sources"]
+__all__ = [
+    "acts",
+    "cluster",
+    "configs",
+    "freezes",
+    "ledger",
+    "nodes",
+    "nodetokens",
+    "orders",
+    "people",
+    "plans",
+    "rules",
+    "sources",
+]

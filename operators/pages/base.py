@@ -53,6 +53,7 @@ SIDEBAR: Sequence[tuple[str, Sequence[Entry]]] = (
         ("Users", "person", "auth.User", "u"),
         ("Groups", "group", "auth.Group", ""),
         ("Tokens", "key", "knox.AuthToken", "t"),
+        ("Node tokens", "vpn_key", "nodes.NodeToken", ""),
     )),
 )  # fmt: skip
 

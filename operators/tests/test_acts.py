@@ -35,7 +35,7 @@ from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from clusteragent.lib.logs import RateLimit
 from nodes.authentication import LOCAL_TOKEN
-from nodes.models import Node, NodeRule
+from nodes.models import Node, NodeRule, NodeToken
 from nodes.statsclient import Round
 from operators import lockout, middleware
 from operators.api.urls import router
@@ -168,6 +168,13 @@ def busy() -> None:
 
 def token_of(name: str) -> AuthToken:
     return AuthToken.objects.create(user(name))[0]
+
+
+def node_token() -> NodeToken:
+    row = NodeToken(note="old", pattern="old-*")
+    row.draw()
+    row.save()
+    return row
 
 
 def isolate_by_admin(w: World) -> None:
@@ -321,6 +328,11 @@ ADMIN: dict[str, Callable[[World], object]] = {
     "authtoken:delete_selected": lambda w: w.confirm(
         "knox/authtoken/", action="delete_selected", _selected_action=[token_of("eve").pk]
     ),
+    "nodetoken:add": lambda w: w.post("nodes/nodetoken/add/", note="runners", pattern="runner-*"),
+    "nodetoken:delete": lambda w: w.confirm(f"nodes/nodetoken/{node_token().pk}/delete/"),
+    "nodetoken:delete_selected": lambda w: w.confirm(
+        "nodes/nodetoken/", action="delete_selected", _selected_action=[node_token().pk]
+    ),
 }
 # Pages with an address of their own, each with what passes it, or why it leaves no act.
 PAGES: dict[str, Callable[[World], object] | str] = {
@@ -428,6 +440,7 @@ COMMANDS: dict[str, Callable[[World], object] | str] = {
     "expirenodes": lambda w: w.run("expirenodes"),
     "pruneledger": lambda w: w.run("pruneledger"),
     "createtoken": lambda w: w.run("createtoken", "--user", "olga"),
+    "nodetoken": lambda w: w.run("nodetoken", "add", "--note", "runners", "--nodes", "runner-*"),
     "unlock": lambda w: w.run("unlock"),
     "breakglass": lambda w: w.run("breakglass"),
     "createsuperuser": DJANGOS,

@@ -54,6 +54,8 @@ PAGES = {
     "/admin/auth/group/add/": set(),
     "/admin/knox/authtoken/": {A},
     "/admin/knox/authtoken/add/": {A},
+    "/admin/nodes/nodetoken/": {A},
+    "/admin/nodes/nodetoken/add/": {A},
 }  # fmt: skip
 
 

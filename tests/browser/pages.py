@@ -76,6 +76,8 @@ _FURNITURE = """
         VALUES ('lab-*', '', '{"zone": "lab"}', 'admin', 'furniture');
     INSERT INTO knox_authtoken (digest, token_key, created, expiry, user_id)
         SELECT repeat('0', 128), 'furniture', now(), now() + interval '90 days', id FROM auth_user WHERE username = 'admin';
+    INSERT INTO nodes_nodetoken (key, digest, note, pattern, kubernetes_pattern, networks, expires_at, author)
+        VALUES ('nt-furnitur', '\\x00', 'furniture', 'runner-*', '', '10.1.0.0/16', now() - interval '1 day', 'admin');
     INSERT INTO operators_savedview (owner_id, of, name, query, is_shared)
         SELECT id, 'checks.config', 'furniture', '{"gone": "1"}', false FROM auth_user WHERE username = 'admin';
     INSERT INTO nodes_node (name, labels, config_version) VALUES ('dove', '{}', 7)
@@ -85,6 +87,7 @@ _CLEARED = """
     DELETE FROM checks_isolation WHERE note = 'furniture'; DELETE FROM checks_freeze WHERE note = 'furniture';
     DELETE FROM checks_rule WHERE note = 'furniture'; DELETE FROM nodes_noderule WHERE note = 'furniture';
     DELETE FROM knox_authtoken WHERE token_key = 'furniture';
+    DELETE FROM nodes_nodetoken WHERE note = 'furniture';
     DELETE FROM operators_savedview WHERE name = 'furniture'; DELETE FROM nodes_node WHERE name = 'dove'
 """
 

@@ -27,9 +27,10 @@ MODELS = [
     "nodes/nodeevent",
     "acts/act",
     "nodes/noderule",
+    "nodes/nodetoken",
 ]
 ADDED = ["auth/group", "auth/user", "checks/config", "checks/isolation", "checks/pause", "checks/pin", "checks/rule"]
-ADDED += ["knox/authtoken", "nodes/noderule"]
+ADDED += ["knox/authtoken", "nodes/noderule", "nodes/nodetoken"]
 PAGES = [
     "/admin/",
     "/admin/map/",

@@ -102,6 +102,7 @@ class Terminal:
             "runner-3": "birch",
             "runner-7": "cedar",
             "localhost:5006": f"localhost:{self.ports[1]}",
+            "nt-00000000": "$(clusteragent nodetoken list | cut -c 1-11 | head -n 1)",
             r"\b42\b": first,
             r"\b43\b": second,
             r'(?<="until": ")[^"]*': f"{tomorrow:%Y-%m-%dT%H:%M:%SZ}",

@@ -22,6 +22,7 @@ from checks.explain.alerts.nodes import (
     unacknowledged,
 )
 from checks.explain.alerts.orders import of_orders, pins_astray
+from checks.explain.alerts.tokens import of_tokens
 from nodes.models import Hearing
 
 __all__ = [
@@ -64,6 +65,7 @@ def current(differing: Sequence[str] = ()) -> list[Alert]:
         *of_lost_nodes(hearing.now),
         *of_slow_checks(hearing.now),
         *of_nodes(hearing.now),
+        *of_tokens(hearing.now),
         *of_slow_nodes(hearing.now),
         *of_flapping_nodes(hearing.now),
         *of_overload(hearing.now),

@@ -51,6 +51,8 @@ class Kind(enum.StrEnum):
     DRAIN_LATE = enum.auto()
     CONTESTED = enum.auto()
     CLAMPED = enum.auto()
+    TOKEN_REFUSED = enum.auto()
+    SHARED_TOKEN = enum.auto()
     ADOPTED = enum.auto()
     NO_HEADROOM = enum.auto()
     FEW_RUNNERS = enum.auto()

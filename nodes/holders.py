@@ -1,0 +1,99 @@
+"""Which address holds a node's name: the first that reports in it, until it is silent for the expiration timeout or says goodbye.
+
+Addresses are those of connections, or what trusted proxies say of them. A process remembers who holds the names that it hears, so
+only the first call of an address asks the database.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from django.http import HttpRequest
+from rest_framework.exceptions import PermissionDenied
+
+from clusteragent.lib import clients, conf, database
+from clusteragent.lib.database.batching import Batcher
+from nodes.models import Heartbeat, NodeEvent
+
+# The most names that a process remembers.
+_MOST = 100_000
+
+
+class Claim(NamedTuple):
+    """A node's name, and the address that reports in it."""
+
+    name: str
+    address: str
+
+
+class _Held(NamedTuple):
+    """What said from where the last call of a name's holder came, and when it reported, by the monotonic clock."""
+
+    told: tuple[str, str]
+    heard_at: float
+
+
+class Holders:
+    """Lets only the address that holds a node's name call in it, where CLUSTERAGENT_ONE_ADDRESS is on."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, _Held] = {}
+        self._batches: Batcher[Claim, str | None] = Batcher(settle)
+
+    def require(self, request: HttpRequest, name: str) -> None:
+        """Return if the call comes from the address that holds the name. Raises PermissionDenied or Away."""
+        if claim := self._claim(request, name):
+            self._judge(request, claim, database.ask(lambda: settle([claim]))[0])
+
+    async def require_promptly(self, request: HttpRequest, name: str) -> None:
+        """The same, on the event loop."""
+        if claim := self._claim(request, name):
+            self._judge(request, claim, await self._batches.ask(claim))
+
+    def _claim(self, request: HttpRequest, name: str) -> Claim | None:
+        """What must be asked; None if nothing must."""
+        if conf.ONE_ADDRESS == "off":
+            return None
+        held, now = self._held.get(name), time.monotonic()
+        # Nobody else can hold it while its node is not silent.
+        if (
+            held
+            and held.told == _told(request)
+            and now - held.heard_at < conf.NODE_EXPIRATION_TIMEOUT.total_seconds() / 2
+        ):
+            self._note_heard(request, name)
+            return None
+        address = clients.address(request.META)
+        return Claim(name, str(address)) if address else None
+
+    def _judge(self, request: HttpRequest, claim: Claim, holder: str | None) -> None:
+        if holder == claim.address:
+            self._note_heard(request, claim.name)
+        elif holder is not None:
+            self._held.pop(claim.name, None)
+            if conf.ONE_ADDRESS == "refuse":
+                raise PermissionDenied(f"{claim.name} reports from another address")
+
+    def _note_heard(self, request: HttpRequest, name: str) -> None:
+        # Only a report makes a node heard.
+        if request.method == "POST":
+            if len(self._held) >= _MOST:
+                self._held.clear()
+            self._held[name] = _Held(_told(request), time.monotonic())
+
+
+def _told(request: HttpRequest) -> tuple[str, str]:
+    return request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", "")
+
+
+def settle(claims: Sequence[Claim]) -> list[str | None]:
+    """Give names that nobody holds to who claims them, and say who holds each; None while that is not known. Notes rivals."""
+    holders = Heartbeat.objects.hold({claim.name: claim.address for claim in reversed(claims)})
+    for claim in claims:
+        holder = holders.get(claim.name)
+        if holder and holder != claim.address:
+            NodeEvent.objects.note_addresses(claim.name, {claim.address, holder})
+    return [holders.get(claim.name) for claim in claims]
+
+
+HOLDERS = Holders()

@@ -1,0 +1,74 @@
+"""Making and revoking node tokens, on record."""
+
+from collections.abc import Iterable
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from acts.models import Act
+from acts.recording import record
+from clusteragent.lib import conf, deadlines
+from clusteragent.lib.words import plain_count
+from nodes.models import NodeToken
+from nodes.models.tokens import KEY, MOST_TOKENS, Pool, digest
+
+
+class NoSuchToken(LookupError):
+    """No node token begins like this."""
+
+
+@transaction.atomic
+def make(row: NodeToken) -> str:
+    """Store this new row and return its token, which is not kept. Raises ValidationError."""
+    token = row.draw()
+    row.full_clean()
+    check(row)
+    row.save()
+    record(Act.Verb.MAKE, named(row), after=row.told())
+    return token
+
+
+def check(row: NodeToken) -> None:
+    """Raise ValidationError for an end that is over or too far away, or for one token too many."""
+    if row.expires_at:
+        try:
+            deadlines.in_future(row.expires_at)
+        except ValueError as error:
+            raise ValidationError({"expires_at": str(error)}) from None
+    if NodeToken.objects.count() >= MOST_TOKENS:
+        raise ValidationError(f"There are {MOST_TOKENS} node tokens already: revoke some.")
+
+
+@transaction.atomic
+def revoke(rows: Iterable[NodeToken]) -> str:
+    """Delete these tokens and say so. They open nothing from two seconds later on."""
+    chosen = list(rows)
+    for row in chosen:
+        record(Act.Verb.DELETE, named(row), before=row.told())
+        row.delete()
+    return f"{plain_count(len(chosen), 'node token')} revoked."
+
+
+def beginning_with(words: Iterable[str]) -> list[NodeToken]:
+    """The tokens that begin like these words, each of which is the first characters that lists show, or more. Raises
+    NoSuchToken.
+    """
+    rows = {row.key: row for row in NodeToken.objects.filter(key__in=[word[:KEY] for word in words])}
+    for word in words:
+        if word[:KEY] not in rows:
+            raise NoSuchToken(f"no node token begins with {word[:KEY]}")
+    return list(rows.values())
+
+
+def for_runners() -> list[tuple[str, Pool]]:
+    """The tokens of CLUSTERAGENT_RUNNER_TOKENS that are node tokens and hold, each with its pool."""
+    if not conf.RUNNER_TOKENS:
+        return []
+    pools = NodeToken.objects.pools()
+    found = ((token, pools.get(digest(token))) for token in conf.RUNNER_TOKENS)
+    return [(token, pool) for token, pool in found if pool and not pool.has_ended]
+
+
+def named(row: NodeToken) -> str:
+    """A token in words: how it begins, and whose it is."""
+    return f"node token {row}"

@@ -1,0 +1,106 @@
+"""manage.py nodetoken: make, list and revoke the tokens of node agents."""
+
+import json
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import CommandError, CommandParser
+
+from acts.recording import person
+from checks.management import commandline
+from checks.management.commandline import ActingCommand
+from clusteragent.lib import conf
+from clusteragent.lib.words import escape_controls, utc
+from nodes import tokens
+from nodes.models import NodeToken, SharedTokenUse
+
+# {option of `add`: the field that it fills}
+_FIELDS = {
+    "note": "note",
+    "nodes": "pattern",
+    "kubernetes_nodes": "kubernetes_pattern",
+    "networks": "networks",
+    "until": "expires_at",
+}
+
+
+class Command(ActingCommand):
+    """Prints a new token to standard output; lists and revokes tokens by their first characters."""
+
+    help = (
+        "Make (add), list or revoke tokens of node agents, each for the nodes of a pool. A new one is written once, to standard"
+        " output, and only its hash is kept."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("action", choices=("add", "list", "revoke"), help="what to do")
+        parser.add_argument(
+            "token", nargs="*", metavar="TOKEN", help="revoke: how the token begins, as `list` shows it"
+        )
+        parser.add_argument("--note", metavar="TEXT", help="add: whose it is; who is refused reads it")
+        parser.add_argument("--nodes", metavar="PATTERN", help="add: the names that it opens, as runner-*")
+        parser.add_argument(
+            "--kubernetes-nodes", metavar="PATTERN", help="add: the Kubernetes nodes whose endpoint checks it opens"
+        )
+        parser.add_argument(
+            "--networks", metavar="RANGES", help="add: where it may be shown from, as 10.1.0.0/16,fd00::/8"
+        )
+        commandline.add(parser, "--until", help="add: when it ends, as 90d or 2027-12-24 08:00; by default never")
+        commandline.add(parser, "--json")
+        super().add_arguments(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        action = options["action"]
+        if action != "revoke" and options["token"]:
+            raise CommandError(f"{action} takes no TOKEN")
+        if action != "add" and (given := [name for name in _FIELDS if options[name] is not None]):
+            raise CommandError(f"{action} takes no --{given[0].replace('_', '-')}")
+        getattr(self, f"_{action}")(options)
+
+    def _add(self, options: dict[str, Any]) -> None:
+        if missing := [f"--{name}" for name in ("note", "nodes") if not options[name]]:
+            raise CommandError(f"add needs {' and '.join(missing)}")
+        fields = {field: options[name] or "" for name, field in _FIELDS.items() if name != "until"}
+        row = NodeToken(**fields, expires_at=commandline.parse_until(options), author=person())
+        try:
+            token = tokens.make(row)
+        except ValidationError as error:
+            raise CommandError(_described(error)) from error
+        if options["json"]:
+            self.stdout.write(json.dumps(row.told() | {"token": token}))
+            return
+        self.stdout.write(token)
+        ends = utc(row.expires_at) if row.expires_at else "it is revoked"
+        self.stderr.write(f"It opens nodes {escape_controls(row.pattern)} until {ends}. It is not shown again.")
+
+    def _list(self, options: dict[str, Any]) -> None:
+        rows = list(NodeToken.objects.all())
+        used = {row.key: row.last_used_at for row in rows}
+        document: dict[str, Any] = {
+            "tokens": [row.told() | {"author": row.author, "last_used": used[row.key]} for row in rows]
+        }
+        lines = [f"{row.key}…  {row.described()}; {_used(row)}" for row in rows]
+        uses = SharedTokenUse.objects
+        document["shared"] = {"accepted": conf.SHARED_TOKEN_OPENS, "used_by": [one.told() for one in uses.lately()]}
+        commandline.answer(self, options, document, [*(lines or ["There are no node tokens."]), uses.sentence()])
+
+    def _revoke(self, options: dict[str, Any]) -> None:
+        if not options["token"]:
+            raise CommandError("revoke needs a TOKEN")
+        try:
+            rows = tokens.beginning_with(options["token"])
+        except LookupError as error:
+            raise CommandError(escape_controls(str(error))) from error
+        said = tokens.revoke(rows)
+        commandline.answer(self, options, {"revoked": [row.key for row in rows]}, [said])
+
+
+def _used(row: NodeToken) -> str:
+    return f"last used {utc(row.last_used_at)}" if row.last_used_at else "never used"
+
+
+def _described(error: ValidationError) -> str:
+    """What is wrong, by the names of the options."""
+    options = {field: f"--{name.replace('_', '-')}" for name, field in _FIELDS.items()}
+    found = error.message_dict if hasattr(error, "error_dict") else {"": error.messages}
+    return "; ".join(f"{options.get(field, '')}: {' '.join(said)}".lstrip(": ") for field, said in found.items())
