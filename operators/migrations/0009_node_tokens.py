@@ -12,6 +12,6 @@ def grant_them(apps: Any, editor: Any) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("operators", "0008_identities"), ("nodes", "0020_tokens")]
+    dependencies = [("operators", "0008_identities"), ("nodes", "0021_tokens")]
 
     operations = [migrations.RunPython(grant_them, migrations.RunPython.noop)]

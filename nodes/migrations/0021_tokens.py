@@ -6,7 +6,7 @@ import nodes.models.tokens
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("nodes", "0019_run_lengths"),
+        ("nodes", "0020_in_order"),
     ]
 
     operations = [

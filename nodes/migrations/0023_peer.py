@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("nodes", "0021_shared_token_uses"),
+        ("nodes", "0022_shared_token_uses"),
     ]
 
     operations = [
