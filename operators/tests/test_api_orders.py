@@ -283,7 +283,7 @@ def test_only_operators_freeze_and_all_roles_see_it(operator: Caller) -> None:
         ("node-rules", {"pattern": "a", "label": {"b": "c"}}, {"label": ["Unknown name. Did you mean labels?"]}),
         ("freezes", {"untill": FAR}, {"untill": ["Unknown name. Did you mean until?"]}),
         ("plans", {"bugdet": 1}, {"bugdet": ["Unknown name. Did you mean budget?"]}),
-        ("nodes/ash/cordon?dry_run=1", None, {"dry_run": ["Unknown name."]}),
+        ("nodes/ash/cordon?dry_run=1", None, {"dry_run": ["Unknown name. Known are accept_no_node."]}),
     ],
 )
 def test_what_nothing_reads_is_refused_and_nothing_is_done(
@@ -348,7 +348,7 @@ def test_a_dry_run_of_the_end_of_a_pause_ends_nothing(operator: Caller) -> None:
     told = operator.call("DELETE", f"pins/{pin['id']}?dry_run=1")
     assert (told.status_code, told.json()["what"]) == (200, f"Unpin {Config.objects.get(pk=pin['config'])}")
     refused = operator.call("POST", "nodes/ash/cordon?dry_run=1")
-    assert (refused.status_code, refused.json()) == (400, {"dry_run": ["Unknown name."]})
+    assert (refused.status_code, refused.json()) == (400, {"dry_run": ["Unknown name. Known are accept_no_node."]})
     assert Node.objects.get(name="ash").schedulable
     assert Pin.objects.exists()
 
