@@ -24,6 +24,7 @@ from acts.recording import record
 from checks.explain import facts
 from checks.models import Config, Origin, Source
 from checks.models.configs import displayable
+from checks.models.tags import tags_in
 from checks.models.troubles import Trouble
 from checks.sources import authored, origins
 from checks.sources.authored import ADMIN, by_hand
@@ -58,7 +59,7 @@ from operators.admin.filters import (
     SourceFilter,
     TroubleFilter,
 )
-from operators.queries import CONFIG_WORDS, WIDE_COLUMNS, state_of, tags_in
+from operators.queries import CONFIG_WORDS, WIDE_COLUMNS, state_of
 from operators.roles import sees_digests
 from operators.terms import Term, written
 

@@ -12,12 +12,13 @@ from django.test import Client
 
 from checks import dispatcher
 from checks.models import Config
+from checks.models.tags import tags_in
 from checks.models.troubles import Trouble
 from checks.tests.cast import report, sent
 from checks.tests.operators import CONFIGS, config, listed, page_of, superuser
 from nodes.models import Node
 from operators import queries
-from operators.queries import CONFIG_WORDS, NODE_WORDS, Word, tags_in
+from operators.queries import CONFIG_WORDS, NODE_WORDS, Word
 from operators.roles import Role
 from operators.tests.cast import having
 
