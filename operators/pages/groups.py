@@ -92,7 +92,7 @@ def _newest_errors(configs: QuerySet[Config], by: str, groups: Collection[str | 
     """{group: what the config of it that failed last says}."""
     failing = Trouble.objects.current().filter(kind=Trouble.Kind.FAILING, config__in=configs.values("pk"))
     key = F("config__origins__source") if by == "source" else _key(by, "config__")
-    newest = failing.annotate(group=key).order_by("group", "-since", "-pk").distinct("group") if groups else ()
+    newest: Any = failing.annotate(group=key).order_by("group", "-since", "-pk").distinct("group") if groups else ()
     told = [one for one in newest if one.group in groups]
     put_handles_back(told)
     return {one.group: whole_error(one.last_error) for one in told}

@@ -47,6 +47,12 @@ def test_each_node_is_a_tile_that_tells_its_load_and_state(admin_client: Client,
     assert [title.partition(":")[0] for title in tiles(admin_client, "?load=over")] == ["web-1"]
 
 
+def test_lost_nodes_are_named(admin_client: Client, fleet: None) -> None:
+    assert "Lost:" not in admin_client.get(MAP).content.decode()
+    Heartbeat.objects.filter(node__name="db-1").delete()
+    assert ". Lost: db-1</p>" in admin_client.get(MAP).content.decode()
+
+
 def test_they_are_in_groups(admin_client: Client, fleet: None) -> None:
     text = admin_client.get(MAP).content.decode()
     assert re.findall(r'<h2 id="group-\d+"><a href="[^"]*">([^<]*)<', text) == ["web-*", "Nodes of no pool"]
