@@ -1,17 +1,43 @@
 """Error responses of the operators' port that no view gives: JSON below /api/, pages of our own elsewhere."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from django.core.exceptions import RequestDataTooBig
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.apps import apps
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.db import DatabaseError
+from django.db.models import Model
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
+from django.utils.text import capfirst
+
+from clusteragent.lib.words import listed
+from operators import roles
+
+
+class Lacks(PermissionDenied):
+    """The user lacks one of these permissions, all of which are needed."""
+
+    def __init__(self, *permissions: str) -> None:
+        super().__init__()
+        self.permissions = permissions
+
+
+class NoSuchRow(Http404):
+    """No row of this model has the address. url: of the list of its rows."""
+
+    def __init__(self, model: type[Model], url: str) -> None:
+        super().__init__()
+        self.model, self.url = model, url
 
 
 class ErrorPage(NamedTuple):
-    """The words of a page: what is wrong, and what to do. Nothing of the call is in them."""
+    """The words of a page: what is wrong, what to do, and where to go on. Nothing of the call is in them."""
 
     title: str
     advice: str
+    url: str = "/admin/"
+    to: str = "the first page"
 
 
 MALFORMED = ErrorPage("This call can't be understood", "Go back, and try it from the page that you came from.")
@@ -40,13 +66,18 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler403."""
-    return _answer(request, "This is not allowed.", 403, FORBIDDEN)
+    return _answer(request, "This is not allowed.", 403, _forbidden(request, exception))
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler404."""
     detail = "Not found: /api/operator/v1/schema/ lists all paths."
-    return _answer(request, detail, 404, NOT_FOUND)
+    page = NOT_FOUND
+    if isinstance(exception, NoSuchRow):
+        names = exception.model._meta
+        title, to = f"There is no such {names.verbose_name}", f"the {names.verbose_name_plural} that there are"
+        page = ErrorPage(title, "It may have been deleted, or the address has an error.", exception.url, to)
+    return _answer(request, detail, 404, page)
 
 
 def failed(request: HttpRequest) -> HttpResponse:
@@ -76,6 +107,37 @@ def unknown_host(request: HttpRequest) -> HttpResponse:
 
 
 FAILED = "Internal error. The server's log has the details."
+
+
+# What the pages of a row and of its list need, by the end of their URL's name.
+_NEEDED = {"changelist": "view", "change": "view", "history": "view", "add": "add", "delete": "delete"}
+
+
+def _forbidden(request: HttpRequest, exception: Exception) -> ErrorPage:
+    """The page for who lacks a permission: which one, where, and which roles have it."""
+    match, user = request.resolver_match, getattr(request, "user", None)
+    if match is None or user is None:
+        return FORBIDDEN
+    where, _, page = (match.url_name or "").rpartition("_")
+    model = next((one for one in apps.get_models() if one._meta.label_lower == where.replace("_", ".", 1)), None)
+    needed: Sequence[str] = getattr(exception, "permissions", ())
+    if model and not needed and page in _NEEDED:
+        action = "change" if page == "change" and request.method == "POST" else _NEEDED[page]
+        needed = [f"{model._meta.app_label}.{action}_{model._meta.model_name}"]
+    lacked = [one for one in needed if not user.has_perm(one)]
+    try:
+        having = [name for name in roles.Role.values if all(name in roles.with_permission(one) for one in lacked)]
+    except DatabaseError:
+        return FORBIDDEN
+    if not lacked:
+        return FORBIDDEN
+    place = capfirst(str(model._meta.verbose_name_plural) if model else page.replace("-", " "))
+    comes = f"comes with the role {' or '.join(having)}" if having else "comes with no role"
+    advice = (
+        f"{place}: this needs the permission to {listed([roles.in_words(one) for one in lacked], None)}, which {comes}."
+        " Ask a user with the role admin for it, then log in again."
+    )
+    return ErrorPage(FORBIDDEN.title, advice)
 
 
 def _is_api(request: HttpRequest) -> bool:

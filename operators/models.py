@@ -179,6 +179,10 @@ class SavedView(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def named_for(self, user: Any) -> str:
+        """Its name, for others than its owner with the owner."""
+        return self.name if self.owner_id == user.pk else f"{self.name} of {self.owner.get_username()}"
+
     def is_deletable_by(self, user: Any) -> bool:
         """Whether this user, who sees it, may delete it: the owner or an administrator."""
         return bool(self.owner_id == user.pk or user.has_perm("operators.delete_savedview"))

@@ -1,20 +1,17 @@
 """Queries that the admin and the operators' API share."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
-import yaml
-from django.db.models import Q, QuerySet
+from django.db.models import Aggregate, Count, Q, QuerySet, Sum
 
 from checks.models import Assignment, Config, Origin
-from checks.models.configs import displayable
 from checks.models.orders import Isolation, Pause, Pin
+from checks.models.tags import TEAM, tags_in, with_tag, with_tag_beginning
 from checks.models.troubles import Trouble
 from checks.wire.scrub import scrub
-from checks.wire.yamlnodes import one_line
 from clusteragent.lib.database.bulk import TooSlow, within
 from nodes.models import Node, NodeType
 from operators.terms import BadQuery, Term, parse, written
@@ -48,27 +45,38 @@ def in_trouble(kind: str) -> Q:
     return Q(pk__in=Trouble.objects.current().filter(kind=kind).values("config"))
 
 
-# The tags of instances, as texts of configs have them.
-_TAGS = re.compile(r"^(?:- |  )tags:\n((?:  - .*\n)+)", re.MULTILINE)
+class States(NamedTuple):
+    """How many configs there are, how many are in which state, and their load; None if none is measured.
 
+    Each is in one state at most. What an endpoint check does, nobody tells: it is in none.
+    """
 
-def tags_in(text: str) -> list[str]:
-    """The tags in a config's text, in its order."""
-    items = (item[4:] for found in _TAGS.finditer(text) for item in found[1].splitlines())
-    return list(dict.fromkeys(str(yaml.safe_load(item)) if item[0] in "\"'" else item for item in items))
+    configs: int = 0
+    running: int = 0
+    failing: int = 0
+    paused: int = 0
+    dangling: int = 0
+    load: float | None = None
 
+    @staticmethod
+    def aggregates(config: str = "") -> dict[str, Aggregate]:
+        """The aggregates that `of` reads, of rows each of which has a config. config: the path to it, as `config__`."""
+        # Sub-selects, which indexes answer: configs themselves are large to read.
+        of_states: dict[str, QuerySet[Any]] = {
+            "failing": Trouble.objects.current().filter(kind=Trouble.Kind.FAILING).values("config"),
+            "paused": Pause.objects.filter(config__isnull=False).order_by().values("config"),
+            "dangling": Config.objects.dangling().order_by().values("pk"),
+            "endpoints": Config.objects.exclude(node_name="").order_by().values("pk"),
+        }
+        counts = {name: Count("pk", filter=Q(**{f"{config}pk__in": some})) for name, some in of_states.items()}
+        return {"configs": Count("pk"), **counts, "load": Sum(f"{config}cost__workers_needed")}
 
-def with_tag(tag: str) -> Q:
-    """Configs whose text has this tag. YAML has those that are no plain scalars in quotes."""
-    if one_line(tag) == tag:
-        return _with_item(f"{tag}\n")
-    quoted = tag.replace("'", "''")
-    return _with_item(f"'{quoted}'\n") | _with_item(f"{json.dumps(tag, ensure_ascii=False)}\n")
-
-
-def _with_item(beginning: str) -> Q:
-    """Configs whose text has an item of an instance's list that begins so."""
-    return displayable() & Q(text__contains=f"\n  - {beginning}")
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """The states that these aggregates tell."""
+        # What is in no other state has a node: that is counted without looking for the node of each.
+        running = row["configs"] - sum(row[name] for name in ("failing", "paused", "dangling", "endpoints"))
+        return cls(row["configs"], running, row["failing"], row["paused"], row["dangling"], row["load"])
 
 
 class Word(NamedTuple):
@@ -110,14 +118,14 @@ def _names(rows: QuerySet[Any], column: str) -> Callable[[str], list[str]]:
 
 def _tags(beginning: str) -> list[str]:
     """The commonest tags that begin with this, of the first configs that have one."""
-    having = Config.objects.filter(_with_item(beginning) | _with_item(f"'{beginning}")).order_by()
+    having = Config.objects.filter(with_tag_beginning(beginning)).order_by()
     texts = having.values_list("text", flat=True)[:MOST_READ]
     counts = Counter(tag for text in texts for tag in tags_in(text) if tag.startswith(beginning))
     return [tag for tag, _ in counts.most_common(MOST_VALUES)]
 
 
 def _teams(beginning: str) -> list[str]:
-    return [tag.removeprefix("team:") for tag in _tags(f"team:{beginning}")]
+    return [tag.removeprefix(TEAM) for tag in _tags(TEAM + beginning)]
 
 
 def _is(condition: Q) -> Callable[[], Q]:
@@ -129,7 +137,7 @@ _TROUBLES = {kind: lambda kind=kind: in_trouble(kind) for kind in Trouble.Kind.v
 # What the bar above the configs understands.
 CONFIG_WORDS = {
     "tag": Word("a tag of an instance", with_tag, _tags),
-    "team": Word("the tag team:", lambda value: with_tag(f"team:{value}"), _teams),
+    "team": Word("the tag team:", lambda value: with_tag(TEAM + value), _teams),
     "check": Word("the check's name", lambda value: Q(name=value), _names(Config.objects.all(), "name")),
     "node": Word("the node that has it", lambda value: Q(pk__in=of_node(value)), _names(Node.objects.all(), "name")),
     "state": _choice("what is wrong with it, or ordered", _STATES | _TROUBLES),

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from django.apps import apps as django_apps
 from django.contrib.auth.models import Group
 from django.db import models
 
@@ -41,6 +42,20 @@ def with_permission(name: str) -> list[str]:
     app, _, codename = name.partition(".")
     groups = Group.objects.filter(permissions__content_type__app_label=app, permissions__codename=codename)
     return list(groups.order_by("name").values_list("name", flat=True).distinct())
+
+
+def in_words(name: str) -> str:
+    """What this permission allows: `view users`."""
+    app, _, codename = name.partition(".")
+    for model in django_apps.get_app_config(app).get_models():
+        titles = {code: title.removeprefix("Can ") for code, title in model._meta.permissions}
+        names = model._meta
+        titles |= {
+            f"{verb}_{names.model_name}": f"{verb} {names.verbose_name_plural}" for verb in names.default_permissions
+        }
+        if codename in titles:
+            return str(titles[codename])
+    return name
 
 
 def _permission(apps: Any, name: str) -> Any:

@@ -11,6 +11,7 @@ from django.db.models import F
 
 from checks.models import Config, Instance
 from checks.models.configs import displayable
+from checks.models.tags import teams_in
 from checks.models.troubles import Trouble, put_handles_back, whole_error
 from nodes.models import RunnerStats
 
@@ -20,7 +21,6 @@ MOST, MOST_TOLD = 5_000, 100
 _READ, _COMPARED = 20, 500
 _QUOTED = re.compile(r"""(?<!\w)(?:"[^"]*"|'[^']*')(?!\w)""")
 _AROUND = "()[]{}<>,;:.!?="
-_TEAM = re.compile(r"""(?<![\w/])team:([\w.-]+)(?=[\s,'"\]]|$)""")
 
 
 @dataclass
@@ -126,4 +126,4 @@ def _read_teams(failures: Iterable[Failure]) -> None:
             asked[config.pk].append(failure)
     for pk, text in Config.objects.filter(displayable(), pk__in=asked).values_list("pk", "text"):
         for failure in asked[pk]:
-            failure.teams = sorted({*failure.teams, *_TEAM.findall(text)})
+            failure.teams = sorted({*failure.teams, *teams_in(text)})

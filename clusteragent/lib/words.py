@@ -35,6 +35,11 @@ def ago(value: timedelta | None) -> str:
     return f"{duration(max(value, timedelta(0)))} ago" if value is not None else ""
 
 
+def relative(time: datetime, now: datetime) -> str:
+    """Format how far a time is away: `4 s ago`, `in 2 h`."""
+    return f"in {duration(time - now)}" if time - now >= timedelta(seconds=1) else ago(now - time)
+
+
 def moment(value: datetime | None) -> str:
     """Format a time in the server's time zone; empty for None."""
     return localize(localtime(value)) if value else ""

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
+from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -13,7 +14,7 @@ from unfold.decorators import display
 
 from acts.models import Act
 from checks.models import Plan
-from operators.admin.base import TABLE_ROWS, ReadOnlyAdmin, Table, link, list_url
+from operators.admin.base import TABLE_ROWS, ReadOnlyAdmin, Table, dated, link, list_url, time_column
 from operators.admin.filters import DaysFilter
 
 SEES = "acts.view_act"
@@ -56,8 +57,9 @@ class ActAdmin(ReadOnlyAdmin):
     """The acts, the last one first."""
 
     empty = "What people and tokens do is a line here: who, from where, what, before and after."
-    list_display = ("time", "who", "how", "address", "what", "reason")
+    list_display = ("when", "who", "how", "address", "what", "reason")
     list_display_links = ("what",)
+    when = time_column("time", dated)
     list_filter = (
         PersonFilter, ("verb", ChoicesDropdownFilter), ("how", ChoicesDropdownFilter), ("time", DaysFilter), NodeFilter,
         ConfigFilter,
@@ -65,7 +67,7 @@ class ActAdmin(ReadOnlyAdmin):
     search_fields = ("object",)
     search_help_text = "A part of what it was done to"
     fields = readonly_fields = (
-        "time", "who", "how", "address", "verb", "object", "shown_plan", "reason", "shown_before", "shown_after",
+        "when", "who", "how", "address", "verb", "object", "shown_plan", "reason", "shown_before", "shown_after",
     )  # fmt: skip
 
     class Media:
@@ -115,8 +117,8 @@ def tables(user: Any, acts: QuerySet[Act], **query: Any) -> list[Table]:
     """
     if not user.has_perm(SEES):
         return []
-    found = acts.defer("before", "after", "about")[: TABLE_ROWS + 1]
-    rows = [(act.time, who(act), act.get_how_display(), link(act), act.reason) for act in found]
+    found = acts.annotate(now=Now()).defer("before", "after", "about")[: TABLE_ROWS + 1]
+    rows = [(dated(act.time, act.now), who(act), act.get_how_display(), link(act), act.reason) for act in found]
     return [Table.of("Acts", HEADERS, rows, list_url(Act, **query))] if rows else []
 
 

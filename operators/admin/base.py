@@ -1,7 +1,7 @@
 """What the admin's pages share: links, tables, lists that filter by declared fields and never count, read-only rows."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, partial
@@ -17,6 +17,7 @@ from django.core.exceptions import FieldDoesNotExist
 from django.core.paginator import Paginator
 from django.db import DataError
 from django.db.models import Model, QuerySet
+from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
@@ -31,7 +32,8 @@ from checks.models import Config
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf, credentials
 from clusteragent.lib.database import bulk
-from clusteragent.lib.words import ago, grouped, moment
+from clusteragent.lib.words import duration, grouped, moment, relative
+from operators.errors import NoSuchRow
 from operators.models import SavedView
 from operators.queries import Word, matching
 from operators.terms import BadQuery, parse, written
@@ -68,9 +70,35 @@ def link(row: Model, text: str = "") -> SafeString:
     return anchor(row_url(row), text or row)
 
 
-def aged(time: datetime, now: datetime) -> SafeString:
-    """How long ago it was, with the time itself on hover."""
-    return format_html('<time datetime="{}" title="{}">{}</time>', time.isoformat(), moment(time), ago(now - time))
+def aged(time: datetime | None, now: datetime) -> SafeString | str:
+    """How long ago it was or how soon it will be, with the time itself on hover; empty for None."""
+    return _marked(time, relative(time, now)) if time else ""
+
+
+def lasting(since: datetime, now: datetime) -> SafeString:
+    """For how long it has been so, with the time itself on hover."""
+    return _marked(since, duration(now - since))
+
+
+def dated(time: datetime | None, now: datetime) -> SafeString | str:
+    """The time, and how far it is away: for records, and for pages of one row; empty for None."""
+    return format_html("<span>{}</span> {}", moment(time), aged(time, now)) if time else ""
+
+
+def _marked(time: datetime, text: str) -> SafeString:
+    """A text, marked with its time, so that a script can show that in another zone."""
+    return format_html('<time datetime="{}" title="{}">{}</time>', time.isoformat(), moment(time), text)
+
+
+def time_column(field: str, show: Callable[[Any, datetime], SafeString | str] = aged, title: str = "") -> Any:
+    """A column, or a line of a page, that shows a row's time. show: `aged` or `dated`. The row has `now`."""
+
+    @display(description=title or field.replace("_", " "), ordering=field)
+    def column(self: Any, row: Any) -> SafeString | str | None:
+        """The time; None without one, which is shown as a dash."""
+        return show(getattr(row, field), row.now) or None
+
+    return column
 
 
 def shortened(error: str) -> SafeString | str:
@@ -260,15 +288,15 @@ class UncountedChangeList(DeclaredChangeList):
     def total(self) -> str:
         """How many rows fit, of a filtered list also how many there are: `26, 548 in all`. `more than 100` where it is slow."""
         # A whole list is always counted, by as many statements for few rows as for many.
-        fitting = None if self._are_all_seen and self.chips else _counted(self.queryset)
+        fitting = None if self._are_all_seen and self.chips else counted(self.queryset)
         if fitting is None and self._are_all_seen:
             fitting = self._seen
         told = f"more than {grouped(self._seen - 1)}" if fitting is None else grouped(fitting)
-        whole = _counted(self.root_queryset) if self.chips else None
+        whole = counted(self.root_queryset) if self.chips else None
         return told if whole is None else f"{told}, {grouped(whole)} in all"
 
 
-def _counted(rows: QuerySet[Any]) -> int | None:
+def counted(rows: QuerySet[Any]) -> int | None:
     """How many rows there are; None if counting takes too long."""
     try:
         with bulk.within(MOST_COUNTING):
@@ -324,6 +352,18 @@ class DeclaredAdmin(ModelAdmin):
 
     linked: Sequence[str] = ()
     words: Mapping[str, Word] = {}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """The rows, with `now`: the time by the database's clock."""
+        rows: QuerySet[Any] = super().get_queryset(request)
+        return rows.annotate(now=Now())
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """The row; NoSuchRow if there is none, for those who may know: Django would show the first page instead."""
+        found = super().get_object(request, object_id, from_field)
+        if found is None and self.has_view_permission(request):
+            raise NoSuchRow(self.model, list_url(self.model))
+        return found
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
         if not self.words:

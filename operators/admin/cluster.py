@@ -1,19 +1,19 @@
 """The page about the whole cluster."""
 
-from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from checks.explain import alerts
 from checks.models import ClusterStore, freezes
-from clusteragent.lib.words import ago, duration
 from nodes.models import Hearing
-from operators.admin.base import ReadOnlyAdmin, Table
+from operators.admin.base import ReadOnlyAdmin, Table, aged, lasting
+from operators.errors import Lacks
 
 
 @admin.register(ClusterStore)
@@ -22,7 +22,7 @@ class ClusterStoreAdmin(ReadOnlyAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if not self.has_view_permission(request):
-            raise PermissionDenied
+            raise Lacks("checks.view_clusterstore")
         table = Table("", (), facts())
         context = self.admin_site.each_context(request) | {"title": "Cluster", "tables": [table]}
         return TemplateResponse(request, "admin/cluster.html", context)
@@ -35,15 +35,15 @@ def facts() -> list[tuple[str, Any]]:
         ("Leader", store.leader or "none yet"),
         ("Term", store.term),
         ("Changes of the map", store.revision),
-        ("Last pass", ago(_since(hearing, "last_pass")) or "never"),
-        ("Hearing for", duration(_since(hearing, "hearing_since")) or "always"),
-        ("Brake", f"on for {duration(_since(hearing, 'braked_since'))}" if hearing.braked_since else "off"),
+        ("Last pass", aged(hearing.last_pass, hearing.now) or "never"),
+        ("Hearing for", lasting(hearing.hearing_since, hearing.now) if hearing.hearing_since else "always"),
+        ("Brake", _braked(hearing)),
         ("Warm-up", alerts.warmup(hearing) if hearing.warmup else "over"),
         ("Automatic balancing", f"off: {why}" if (why := freezes.why_off()) else "on"),
     ]
 
 
-def _since(hearing: Any, time: str) -> timedelta | None:
-    """How long ago one of the hearing's times was; None if it is unset."""
-    moment = getattr(hearing, time)
-    return None if moment is None else hearing.now - moment
+def _braked(hearing: Any) -> SafeString | str:
+    """Whether the brake is on, and for how long."""
+    since = hearing.braked_since
+    return format_html("on for {}", lasting(since, hearing.now)) if since else "off"

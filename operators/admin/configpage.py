@@ -12,9 +12,9 @@ from checks.wire import scrub, written, yamlnodes
 from checks.wire.patching import IntegrationConfig
 from checks.wire.sharding import parent_of
 from checks.wire.yamlnodes import InvalidYAML
-from clusteragent.lib.words import ago, listed, milliseconds, moment, percent, plain_count
+from clusteragent.lib.words import listed, milliseconds, percent, plain_count
 from operators import documentation
-from operators.admin.base import Table, list_url
+from operators.admin.base import Table, aged, dated, list_url
 
 MOST_LINES = 50
 MOST_INSTANCES = 100
@@ -27,15 +27,16 @@ _LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 _SIGNS = {Truth.YES: "check_circle", Truth.NO: "cancel", Truth.UNKNOWN: "help"}
 
 
-def context(config: Config, *, exact: bool = False) -> dict[str, Any]:
+def context(config: Any, *, exact: bool = False) -> dict[str, Any]:
     """The context of admin/checks/config_*.html. exact: with node agents' check IDs, for users who may see digests."""
     known, reasons = facts.of(config), why.explain(config)
     lines, more = timeline.of(config, MOST_LINES)
+    now = config.now
     refused = [(reason, listed(names)) for reason, names in reasons.refused.items()]
     if (left := len(refused) - MOST_REASONS) > 0:
         refused[MOST_REASONS:] = [(f"and {plain_count(left, 'other reason')}", "")]
     return {
-        "facts": [(fact, _SIGNS[fact.truth], ago(fact.age)) for fact in known.three],
+        "facts": [(fact, _SIGNS[fact.truth], fact.age and aged(now - fact.age, now)) for fact in known.three],
         "error": known.error,
         "broken": [
             (scrub.scrub(where), line, scrub.scrub(error)) for where, line, error in Source.objects.errors_about(config)
@@ -46,7 +47,7 @@ def context(config: Config, *, exact: bool = False) -> dict[str, Any]:
         ],
         "run_time": _run_time(known.slowest),
         "why": reasons,
-        "move_time": moment(reasons.move.time) if reasons.move else "",
+        "move_time": dated(reasons.move.time, now) if reasons.move else "",
         "moves_url": list_url(Move, config_id=config.pk),
         "candidates": [(name, percent(load)) for name, load in reasons.best],
         "refused": Table("", ("why not", "nodes"), refused),
@@ -55,7 +56,7 @@ def context(config: Config, *, exact: bool = False) -> dict[str, Any]:
         "text": config.display_text,
         "instances": Table("", INSTANCE_HEADERS, [_instance(run, exact) for run in known.runs[:MOST_INSTANCES]]),
         "instances_left": max(len(known.runs) - MOST_INSTANCES, 0),
-        "timeline": lines,
+        "timeline": [(line, dated(line.time, now)) for line in lines],
         "timeline_is_cut": more,
     }
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.db.models import Case, F, OuterRef, QuerySet, Subquery, When
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
@@ -24,15 +23,15 @@ from acts.recording import record
 from checks.explain import facts
 from checks.models import Config, Origin, Source
 from checks.models.configs import displayable
+from checks.models.tags import tags_in
 from checks.models.troubles import Trouble
 from checks.sources import authored, origins
 from checks.sources.authored import ADMIN, by_hand
 from checks.wire import sharding
 from checks.wire.scrub import scrub
-from clusteragent.lib import clock
 from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.shortids import short_id
-from clusteragent.lib.words import duration, listed, milliseconds, percent, plain_count
+from clusteragent.lib.words import cut, listed, milliseconds, percent, plain_count
 from operators import charts
 from operators.admin import acts, configpage
 from operators.admin.actions import SteeringAdmin
@@ -42,12 +41,15 @@ from operators.admin.base import (
     UncountedChangeList,
     aged,
     anchor,
+    dated,
     example,
     first_of,
+    lasting,
     link,
     list_url,
     row_url,
     shortened,
+    time_column,
 )
 from operators.admin.configform import ConfigForm, foresee, remarks_on
 from operators.admin.filters import (
@@ -61,15 +63,18 @@ from operators.admin.filters import (
     TroubleFilter,
 )
 from operators.admin.questions import Question, only, seen_of
-from operators.queries import CONFIG_WORDS, WIDE_COLUMNS, state_of, tags_in
+from operators.errors import Lacks
+from operators.queries import CONFIG_WORDS, WIDE_COLUMNS, state_of
 from operators.roles import sees_digests
 from operators.terms import Term, written
 
 # Fields that are only shown when they have a value.
-OPTIONAL_FIELDS = ("node_name", "dangling_since", "former_node")
+OPTIONAL_FIELDS = {"node_name": "node_name", "dangles": "dangling_since", "former_node": "former_node"}
 DANGLING = SafeString('<span class="font-semibold text-orange-700 dark:text-orange-400">none: dangling</span>')
 # The most tags of a config in the list.
-MOST_TAGS = 4
+MOST_TAGS = 3
+# The most characters of a tag that are shown; all of it is on hover.
+MOST_TAG = 24
 
 
 class ConfigList(UncountedChangeList):
@@ -110,9 +115,11 @@ class ConfigAdmin(SteeringAdmin):
     ordering = (Natural("title"), "pk")
     sortable_by = ("called", "since", "condition", "load", "run_time")
     readonly_fields = (
-        "check_name", "digest", "shown_short_id", "origins", "node_name", "dangling_since", "former_node", "created", "changed"
+        "check_name", "digest", "shown_short_id", "origins", "node_name", "dangles", "former_node", "made", "written"
     )  # fmt: skip
     actions = (*SteeringAdmin.steering, "unschedule")
+    dangles = time_column("dangling_since", dated)
+    made, written = time_column("created", dated), time_column("changed", dated)
     change_form_outer_before_template = "admin/checks/config_head.html"
     change_form_outer_after_template = "admin/checks/config_foot.html"
 
@@ -136,13 +143,13 @@ class ConfigAdmin(SteeringAdmin):
         """What is wrong or odd in the text of a form while it is written, and what saving it would do. Nothing is stored."""
         found = self.get_object(request, request.GET.get("config", "")) if "config" in request.GET else None
         if not (self.has_change_permission(request, found) if found else self.has_add_permission(request)):
-            raise PermissionDenied
+            raise Lacks(f"checks.{'change' if found else 'add'}_config")
         return TemplateResponse(request, "admin/checks/remarks.html", remarks_on(request.POST, found))
 
     def template(self, request: HttpRequest) -> HttpResponse:
         """A text that a config of `?check=` can begin with."""
         if not self.has_add_permission(request):
-            raise PermissionDenied
+            raise Lacks("checks.add_config")
         return HttpResponse(
             authored.template_of(request.GET.get("check", "")), content_type="text/plain; charset=utf-8"
         )
@@ -176,7 +183,9 @@ class ConfigAdmin(SteeringAdmin):
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
         if obj is None:
             return "key", "check", "yaml"
-        shown = [name for name in self.readonly_fields if name not in OPTIONAL_FIELDS or getattr(obj, name)]
+        shown = [
+            name for name in self.readonly_fields if name not in OPTIONAL_FIELDS or getattr(obj, OPTIONAL_FIELDS[name])
+        ]
         if not sees_digests(request.user):
             shown.remove("digest")
         return ["key", "check", "yaml", *shown[1:]] if self.has_change_permission(request, obj) else shown
@@ -252,16 +261,15 @@ class ConfigAdmin(SteeringAdmin):
         return format_html_join(SafeString("<br>"), "{}", ((one,) for one in shown))
 
     @column(description="state", ordering=F("trouble_since").asc(nulls_last=True))
-    def condition(self, config: Any) -> str:
+    def condition(self, config: Any) -> SafeString:
         """What is wrong with it and for how long, and its orders; empty if there is nothing to say."""
         wrong = []
         if config.trouble:
-            wrong.append(
-                f"{Trouble.Kind(config.trouble).label.lower()} for {duration(clock.now() - config.trouble_since)}"
-            )
+            wrong.append((Trouble.Kind(config.trouble).label.lower(), config.trouble_since))
         if config.dangling_since:
-            wrong.append(f"dangling for {duration(clock.now() - config.dangling_since)}")
-        return ", ".join(filter(None, (*wrong, self.orders(config))))
+            wrong.append(("dangling", config.dangling_since))
+        told = [format_html("{} for {}", what, lasting(since, config.now)) for what, since in wrong]
+        return format_html_join(", ", "{}", ((one,) for one in (*told, self.orders(config)) if one))
 
     @column(description="load", ordering=F("cost__workers_needed").asc(nulls_first=True))
     def load(self, config: Config) -> str:
@@ -369,10 +377,10 @@ class ConfigAdmin(SteeringAdmin):
 
 
 def tag_chips(tags: Sequence[str], most: int = MOST_TAGS) -> SafeString:
-    """These tags, each linked to the configs that have it. Of more than `most` the others are named on hover."""
-    links = ((list_url(Config, q=written([Term("tag", tag)])), tag) for tag in tags[:most])
-    shown = format_html_join(" ", '<a class="list-chip" href="{}">{}</a>', links)
-    more = format_html(' <span title="{}">{} more</span>', ", ".join(tags[most:]), len(tags) - most)
+    """These tags, each linked to the configs that have it. Of more than `most` the others are named on hover: `+3`."""
+    links = ((list_url(Config, q=written([Term("tag", tag)])), tag, cut(tag, MOST_TAG)) for tag in tags[:most])
+    shown = format_html_join(" ", '<a class="list-chip" href="{}" title="{}">{}</a>', links)
+    more = format_html(' <span title="{}">+{}</span>', ", ".join(tags[most:]), len(tags) - most)
     return shown + more if len(tags) > most else shown
 
 

@@ -6,14 +6,15 @@ from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from checks.explain import forecasts
 from checks.models import freezes
 from checks.models.freezes import Freeze
-from clusteragent.lib.words import moment
-from operators.admin.base import NotedAdmin, ReadOnlyAdmin, list_url
+from operators.admin.base import NotedAdmin, ReadOnlyAdmin, aged, dated, list_url, time_column
 from operators.admin.orderforms import NoteField, UntilField
 from operators.admin.questions import Question
 
@@ -35,15 +36,17 @@ class FreezeAdmin(NotedAdmin, ReadOnlyAdmin):
 
     form = FreezeForm
     empty = "A freeze stops automatic balancing until a time, as during a release. Configs of lost nodes still move."
-    list_display = ("about", "shown_note", "time", "until", "over")
+    list_display = ("about", "shown_note", "when", "ends", "over")
     actions = ("thaw",)
+    when, given = time_column("time"), time_column("time", dated)
+    ends, due = time_column("until"), time_column("until", dated)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """A stored freeze also shows who started it and whether it is over."""
         return ("until", "note") if obj is None else self.get_readonly_fields(request, obj)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return () if obj is None else ("author", "time", "until", "shown_note", "over")
+        return () if obj is None else ("author", "given", "due", "shown_note", "over")
 
     has_add_permission = ModelAdmin.has_add_permission
 
@@ -60,10 +63,10 @@ class FreezeAdmin(NotedAdmin, ReadOnlyAdmin):
         return str(freeze)
 
     @display(description="over")
-    def over(self, freeze: Freeze) -> str:
+    def over(self, freeze: Any) -> SafeString | str:
         """Whether the freeze is over, and who ended it."""
         if freeze.ended_at:
-            return f"ended by {freeze.ended_by} at {moment(freeze.ended_at)}"
+            return format_html("ended by {} {}", freeze.ended_by, aged(freeze.ended_at, freeze.now))
         return "no" if Freeze.objects.in_force().filter(pk=freeze.pk).exists() else "its time is over"
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:

@@ -13,7 +13,7 @@ from unfold.decorators import display
 
 from checks.models import Config, Move
 from clusteragent.lib.shortids import short_id, short_id_in
-from operators.admin.base import ReadOnlyAdmin, link
+from operators.admin.base import ReadOnlyAdmin, dated, link, time_column
 from operators.admin.filters import DaysFilter
 from operators.roles import sees_digests
 
@@ -23,12 +23,13 @@ class MoveAdmin(ReadOnlyAdmin):
     """The moves, the last one first."""
 
     empty = "Each change of who runs a config is a line here."
-    list_display = ("time", "config", "source_node", "to_node", "reason", "actor")
+    list_display = ("when", "config", "source_node", "to_node", "reason", "actor")
     list_filter = (("reason", ChoicesDropdownFilter), ("time", DaysFilter))
     linked = ("config_id",)
+    when = time_column("time", dated)
     search_fields = ("name", "title", "source_node", "to_node")
     search_help_text = "A check, the title or short ID of a config, or a node"
-    fields = readonly_fields = ("time", "config", "short_id", *list_display[2:], "term")
+    fields = readonly_fields = ("when", "config", "short_id", *list_display[2:], "term")
 
     @display(description="config")
     def config(self, move: Move) -> SafeString:

@@ -3,15 +3,16 @@
 from typing import Any
 
 from django.db.models import F, Q
+from django.db.models.functions import Now
 
 from checks.dispatcher import costs
 from checks.explain import drains, facts
 from checks.models import Config, Handover, Move
 from clusteragent.lib import clock
 from clusteragent.lib.database.natural import Natural
-from clusteragent.lib.words import ago, grouped_count, milliseconds, percent, utc
+from clusteragent.lib.words import grouped_count, milliseconds, percent, utc
 from nodes.models import Node, NodeEvent, Pod, Runner, RunnerStats, Slowness
-from operators.admin.base import TABLE_ROWS, Table, aged, anchor, by_load, link, list_url, shortened
+from operators.admin.base import TABLE_ROWS, Table, aged, anchor, by_load, dated, link, list_url, shortened
 from operators.queries import WIDE_COLUMNS
 
 
@@ -47,8 +48,8 @@ def configs(node: Node) -> Table:
 
 def timeline(node: Node) -> Table:
     """A table of the node's last moves and events, merged."""
-    events = NodeEvent.objects.filter(node_name=node.name)[: TABLE_ROWS + 1]
-    moves = Move.objects.filter(Q(source_node=node.name) | Q(to_node=node.name))[: TABLE_ROWS + 1]
+    events = NodeEvent.objects.filter(node_name=node.name).annotate(now=Now())[: TABLE_ROWS + 1]
+    moves = Move.objects.filter(Q(source_node=node.name) | Q(to_node=node.name)).annotate(now=Now())[: TABLE_ROWS + 1]
     about = Config.objects.filter(digest__in={one.digest for one in events} - {""})
     configs = about.values_list("pk", "title", "name", "digest")
     told = [(one.config_id, one.title, one.name, one.digest) for one in moves]
@@ -56,15 +57,27 @@ def timeline(node: Node) -> Table:
     named = {
         digest: link(Config(pk=pk), name) for (pk, _, _, digest), name in zip(configs, names[len(told) :], strict=True)
     }
-    rows: list[tuple[Any, ...]] = []
+    found: list[tuple[Any, tuple[Any, ...]]] = []
+    event: Any
+    one: Any
     for event in events:
         config = named.get(event.digest, "")
-        rows.append((event.time, event.kind, config, "" if config else event.told))
+        line = (dated(event.time, event.now), event.kind, config, "" if config else event.told)
+        found.append((event.time, line))
     for one, name in zip(moves, names, strict=False):
         why = f"{one.reason} by {one.actor}" if one.actor else one.reason
-        rows.append((one.time, _way(one, node.name), link(Config(pk=one.config_id), name), why))
-    rows.sort(key=lambda row: row[0], reverse=True)
+        line = (dated(one.time, one.now), _way(one, node.name), link(Config(pk=one.config_id), name), why)
+        found.append((one.time, line))
+    rows = [line for _, line in sorted(found, key=lambda line: line[0], reverse=True)]
     return Table.of("Timeline", ("time", "what", "config", "why"), rows, list_url(Move, q=node.name))
+
+
+def _line(one: NodeEvent | Move, node: str) -> tuple[Any, ...]:
+    """What it was, the config that it was about, and why."""
+    if isinstance(one, NodeEvent):
+        return one.kind, "", one.told
+    why = f"{one.reason} by {one.actor}" if one.actor else one.reason
+    return _way(one, node), link(Config(pk=one.config_id), one.shown), why
 
 
 def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
@@ -76,7 +89,7 @@ def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
         running = RunnerStats.objects.filter(node=node).count()
         known = [
             state,
-            ("Last heard", ago(node.silence)),
+            ("Last heard", aged(node.heartbeat.seen_at, node.now)),
             ("Address", node.heartbeat.client_ip or "unknown"),
             ("Type", node.heartbeat.get_node_type_display()),
             *([("Domain", node.domain)] if node.domain else []),

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import Exists, F, OuterRef, QuerySet
+from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
@@ -18,13 +19,23 @@ from checks.models import Config
 from checks.models.troubles import Trouble
 from checks.wire.scrub import scrub
 from clusteragent.lib.database.natural import Natural
-from clusteragent.lib.words import ago, grouped_count, listed, percent, plain_count
+from clusteragent.lib.words import grouped_count, listed, percent, plain_count
 from nodes.declarations import parse
 from nodes.models import Node, NodeEvent, Slowness
 from nodes.models.nodes import named_domain
 from operators import charts, documentation
 from operators.admin import acts, nodepage
-from operators.admin.base import ReadOnlyAdmin, Table, UncountedChangeList, anchor, by_load, list_url
+from operators.admin.base import (
+    ReadOnlyAdmin,
+    Table,
+    UncountedChangeList,
+    aged,
+    anchor,
+    by_load,
+    dated,
+    list_url,
+    time_column,
+)
 from operators.admin.filters import (
     CLOSED,
     PACE_COLOURS,
@@ -78,9 +89,10 @@ class NodeAdmin(ReadOnlyAdmin):
     sortable_by = ("called", "shown_state", "load", "failing", "heard", "configs", "shown_schedulable")
     # The head of the page shows the rest.
     fields = readonly_fields = (
-        "shown_declared", "labels", "weight", "max_configs", "config_version", "first_seen", "lost_at"
+        "shown_declared", "labels", "weight", "max_configs", "config_version", "joined", "lost"
     )  # fmt: skip
     actions = ("cordon", "uncordon", "drain", "forget")
+    joined, lost = time_column("first_seen", dated), time_column("lost_at", dated)
     change_form_outer_before_template = "operators/node_head.html"
     list_before_template = "operators/no_nodes.html"
 
@@ -91,7 +103,7 @@ class NodeAdmin(ReadOnlyAdmin):
         late = alerts.unacknowledged().filter(pk=OuterRef("pk"))
         nodes = Node.objects.with_state().select_related("heartbeat", "slowness")
         found: QuerySet[Node] = drains.counted(nodes).annotate(
-            is_late=Exists(late), failing=Trouble.objects.failing_on()
+            is_late=Exists(late), failing=Trouble.objects.failing_on(), now=Now()
         )
         return found
 
@@ -161,9 +173,9 @@ class NodeAdmin(ReadOnlyAdmin):
         return anchor(list_url(Config, node=node.name), node.configs)
 
     @display(description="last heard", ordering="silence")
-    def heard(self, node: Any) -> str:
-        """How long ago its last heartbeat came."""
-        return ago(node.silence)
+    def heard(self, node: Any) -> SafeString | str:
+        """How long ago its last heartbeat came; empty for a lost node."""
+        return aged(node.heartbeat.seen_at, node.now) if node.silence is not None else ""
 
     @display(description="type")
     def shown_type(self, node: Any) -> str:
@@ -289,9 +301,10 @@ class NodeEventAdmin(ReadOnlyAdmin):
     """The node events, the last one first."""
 
     empty = "What happens to nodes is a line here: that they join, fall silent, leave, are cordoned or drained."
-    list_display = fields = readonly_fields = ("time", "node_name", "kind", "shown_cause")
+    list_display = fields = readonly_fields = ("when", "node_name", "kind", "shown_cause")
     list_filter = (("kind", ChoicesDropdownFilter), ("time", DaysFilter))
     linked = ("node_name",)
+    when = time_column("time", dated)
     search_help_text = "Name of a node"
     search_fields = ("node_name",)
 

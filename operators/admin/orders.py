@@ -21,7 +21,7 @@ from checks.explain.forecasts import Forecast
 from checks.models.orders import Isolation, Order, Pause, Pin
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import listed, plain_count
-from operators.admin.base import NotedAdmin, ReadOnlyAdmin, link, list_url, row_url
+from operators.admin.base import NotedAdmin, ReadOnlyAdmin, dated, link, list_url, row_url, time_column
 from operators.admin.orderforms import IsolationForm, PauseForm, PinForm
 from operators.admin.plans import show_plan
 from operators.admin.questions import Question, ShownDeletions
@@ -31,11 +31,12 @@ from operators.roles import sees_digests
 class OrderAdmin(ShownDeletions, NotedAdmin, ReadOnlyAdmin):
     """The orders of one kind."""
 
-    list_display: Sequence[str] = ("about", "origin", "author", "shown_note", "time")
+    list_display: Sequence[str] = ("about", "origin", "author", "shown_note", "when")
     # The config's column links to the config.
     list_display_links = ("origin",)
     search_fields: Sequence[str] = ("source", "config__origins__shown", "author")
     search_help_text = "An origin or an author"
+    when, given, ends = time_column("time"), time_column("time", dated), time_column("until")
 
     has_add_permission = ModelAdmin.has_add_permission
     has_change_permission = ModelAdmin.has_change_permission
@@ -53,10 +54,10 @@ class OrderAdmin(ShownDeletions, NotedAdmin, ReadOnlyAdmin):
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
         fields = super().get_fields(request, obj)
-        return fields if obj is None else ["about", "origin", *fields[1:], "author", "time"]
+        return fields if obj is None else ["about", "origin", *fields[1:], "author", "given"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
-        return () if obj is None else ("about", "origin", "shown_note", "author", "time")
+        return () if obj is None else ("about", "origin", "shown_note", "author", "given")
 
     @display(description="config")
     def about(self, order: Order) -> SafeString | str:
@@ -145,7 +146,7 @@ class PinAdmin(OrderAdmin):
         " Make one here, or on a config's page by Pin…: what would move is shown first."
     )
     fields = ("configs", "kind", "aim", "waits", "until", "note")
-    list_display = ("about", "pinned_to", "waits", "until", "origin", "author", "shown_note", "time")
+    list_display = ("about", "pinned_to", "waits", "ends", "origin", "author", "shown_note", "when")
     search_fields = ("aim", *OrderAdmin.search_fields)
     search_help_text = "A node, a source, the whole key of an origin or an author"
 
@@ -169,7 +170,7 @@ class PauseAdmin(OrderAdmin):
     )
     actions = ("resume", "resume_group")
     fields = ("configs", "until", "note")
-    list_display = ("about", "until", "origin", "author", "shown_note", "time")
+    list_display = ("about", "ends", "origin", "author", "shown_note", "when")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_delete_permission(request, obj) and (obj is None or obj.config_id is None)
@@ -220,7 +221,7 @@ class IsolationAdmin(OrderAdmin):
         " leave its node is shown first. The quarantine isolates what seems to kill node after node."
     )
     fields = ("configs", "note")
-    list_display = ("about", "get_reason_display", "origin", "author", "shown_note", "time")
+    list_display = ("about", "get_reason_display", "origin", "author", "shown_note", "when")
 
     def take(self, ids: Collection[int]) -> object:
         return dispatcher.release(ids)

@@ -24,7 +24,7 @@ from acts.recording import record
 from clusteragent.lib import clock
 from clusteragent.lib.words import listed, plain_count
 from operators import identities, tokens
-from operators.admin.base import DeclaredAdmin, example
+from operators.admin.base import DeclaredAdmin, dated, example, time_column
 from operators.admin.questions import Question, ShownDeletions
 from operators.models import SavedView
 from operators.roles import MEANINGS, Role
@@ -102,15 +102,17 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
     # What one may do comes from roles alone.
     fieldsets = (
         (None, {"fields": ("username", "password", "groups", "is_active", "is_superuser")}),
-        ("About", {"fields": ("logs_in_by", "first_name", "last_name", "email", "last_login", "date_joined")}),
+        ("About", {"fields": ("logs_in_by", "first_name", "last_name", "email", "was_here", "joined")}),
     )
-    readonly_fields = ("logs_in_by",)
-    list_display = ("username", "roles", "logs_in_by", "is_active", "last_login")
+    list_display = ("username", "roles", "logs_in_by", "is_active", "logged_in")
     list_filter = ("groups", "is_active")
     # Name, role and password in one form: nothing is left to be done for a colleague.
     add_fieldsets = ((None, {"fields": ("username", "groups", "usable_password", "password1", "password2")}),)
 
+    readonly_fields = ("logs_in_by", "was_here", "joined")
     filter_horizontal = ("user_permissions",)
+    logged_in, was_here = time_column("last_login"), time_column("last_login", dated)
+    joined = time_column("date_joined", dated)
 
     def get_queryset(self, request: HttpRequest) -> Any:
         rows = super().get_queryset(request).select_related("identity", "broken_glass").prefetch_related("groups")
@@ -212,11 +214,13 @@ class TokenAdmin(RecordedAdmin):
         "A token lets a script or a pipeline use the operators' API with the role of its user. Give each pipeline a user of"
         " its own, so that what it does is on record under its name."
     )
-    list_display = ("token_key", "user", "roles", "created", "expiry")
+    list_display = ("token_key", "user", "roles", "made", "expires")
     list_select_related = ("user",)
     search_fields = ("user__username", "token_key")
     search_help_text = "A user, or how a token begins"
     ordering = ("user__username", "created")
+    made, issued = time_column("created"), time_column("created", dated)
+    expires, due = time_column("expiry"), time_column("expiry", dated)
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).prefetch_related("user__groups")
@@ -225,7 +229,7 @@ class TokenAdmin(RecordedAdmin):
         return False
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        return ("user", "expiry") if obj is None else ("token_key", "user", "created", "expiry")
+        return ("user", "expiry") if obj is None else ("token_key", "user", "issued", "due")
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         return {"expiry": clock.now() + knox_settings.TOKEN_TTL} | super().get_changeform_initial_data(request)

@@ -9,6 +9,7 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import OperationalError
 from django.db.models import F, Func, IntegerField, Model, QuerySet
+from django.db.models.functions import Now
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
@@ -27,11 +28,12 @@ from checks.explain import drains, forecasts
 from checks.models import Config, Plan, freezes
 from checks.models.orders import Pin
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import grouped_count, listed, moment, percent, plain_count, utc
+from clusteragent.lib.words import grouped_count, listed, percent, plain_count, utc
 from nodes.models import Node, UnknownNode
-from operators.admin.base import ReadOnlyAdmin, Table, first_of, link, list_url, row_url
+from operators.admin.base import ReadOnlyAdmin, Table, aged, dated, first_of, link, list_url, row_url, time_column
 from operators.admin.orderforms import UntilField
 from operators.admin.questions import Question
+from operators.errors import Lacks
 
 MOST_MOVES = 200
 MOST_NODES = 100
@@ -73,8 +75,9 @@ class PlanAdmin(ReadOnlyAdmin):
         "A plan shows what an order would move before anything moves: pins, pauses, drains, rebalances and others make one."
         " It is applied, and where that is possible undone, on its page."
     )
-    list_display = ("shown", "author", "time", "moving", "peak", "state")
-    fields = readonly_fields = ("author", "time", "applied_at", "moved", "outcome")
+    list_display = ("shown", "author", "when", "moving", "peak", "state")
+    fields = readonly_fields = ("author", "made", "applied", "moved", "outcome")
+    when, made, applied = time_column("time"), time_column("time", dated), time_column("applied_at", dated, "applied")
     change_form_outer_before_template = "admin/checks/plan_head.html"
     list_before_template = "admin/checks/plan_buttons.html"
 
@@ -103,7 +106,7 @@ class PlanAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Plan]:
         """The plans with the number of their moves. The moves themselves may be many and are read later."""
         number = Func(F("moves"), function="jsonb_array_length", output_field=IntegerField())
-        return Plan.objects.annotate(number=number).defer("moves", "nodes")
+        return Plan.objects.annotate(number=number, now=Now()).defer("moves", "nodes")
 
     @display(description="plan")
     def shown(self, plan: Any) -> str:
@@ -121,9 +124,9 @@ class PlanAdmin(ReadOnlyAdmin):
         return load_change(plan.spread["peak"]) if plan.spread else ""
 
     @display(description="applied")
-    def state(self, plan: Plan) -> str:
+    def state(self, plan: Any) -> SafeString | str:
         """When it was applied, or no."""
-        return moment(plan.applied_at) if plan.applied_at else "no"
+        return aged(plan.applied_at, plan.now) or "no"
 
     def page_context(self, request: HttpRequest, plan: Plan) -> dict[str, Any]:
         may_apply = plan.applied_at is None and plans.may_apply(request.user, plan)
@@ -227,7 +230,7 @@ class PlanAdmin(ReadOnlyAdmin):
     def rebalance(self, request: HttpRequest) -> HttpResponse:
         """Ask how much may move, and make a plan of it."""
         if not request.user.has_perm(PLANS):
-            raise PermissionDenied
+            raise Lacks(PLANS)
         form = RebalanceForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
             plan = plans.make(actor=request.user.get_username(), **form.cleaned_data)

@@ -17,7 +17,7 @@ from checks.wire.scrub import scrub
 from clusteragent.lib.words import grouped_count, listed
 from nodes.models import NodeRule
 from operators import rules
-from operators.admin.base import NotedAdmin, WithoutTransaction, list_url
+from operators.admin.base import NotedAdmin, WithoutTransaction, list_url, time_column
 from operators.admin.plans import load_change, worse
 from operators.admin.questions import Question, ShownDeletions, moving_table
 
@@ -44,8 +44,9 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
     )
     list_display: tuple[str, ...] = (
         "name", "check_pattern", "source_pattern", "required", "forbidden", "max_per_node", "spread", "apart_from",
-        "together_with", "handover", "author", "time",
+        "together_with", "handover", "author", "when",
     )  # fmt: skip
+    when = time_column("time")
     search_fields: tuple[str, ...] = ("name", "check_pattern")
     fields: tuple[str, ...] = (
         "name",
@@ -122,7 +123,7 @@ class NodeRuleAdmin(RuleAdmin):
         "A node rule gives nodes of some name or network labels, a weight or a limit of configs. What it would move is shown"
         " before it is made."
     )
-    list_display = ("__str__", "node_type", "labels", "weight", "max_configs", "author", "time")
+    list_display = ("__str__", "node_type", "labels", "weight", "max_configs", "author", "when")
     search_fields = ("pattern",)
     fields = ("pattern", "network", "node_type", "labels", "weight", "max_configs", "note")
     typed_field = "pattern"

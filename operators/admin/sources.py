@@ -9,15 +9,17 @@ from typing import Any, NamedTuple
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
+from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
+from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from checks import sources
 from checks.models import Config, Origin, Source
 from checks.sources import files, origins
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import ago, listed, moment, plain_count
-from operators.admin.base import ReadOnlyAdmin, Table, list_url
+from clusteragent.lib.words import listed, moment, plain_count
+from operators.admin.base import ReadOnlyAdmin, Table, aged, list_url
 from operators.admin.questions import Question
 
 MOST_PROBLEMS = 200
@@ -90,7 +92,7 @@ class SourceAdmin(ReadOnlyAdmin):
     actions = ("scan_now", "accept_removals")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Source]:
-        return Source.objects.with_counts().order_by("name")
+        return Source.objects.with_counts().annotate(now=Now()).order_by("name")
 
     @display(description="state")
     def doing(self, source: Any) -> str:
@@ -101,14 +103,14 @@ class SourceAdmin(ReadOnlyAdmin):
         return ": ".join(filter(None, (state.get("phase", ""), scrub(state.get("why") or ""))))
 
     @display(description="last read")
-    def read(self, source: Any) -> str:
+    def read(self, source: Any) -> SafeString | str:
         """How long ago the source was last read."""
-        return ago(source.read_age) or "never"
+        return aged(source.read_at, source.now) or "never"
 
     @display(description="last scan")
-    def scanned(self, source: Any) -> str:
+    def scanned(self, source: Any) -> SafeString | str:
         """How long ago the last scan was."""
-        return ago(source.scan_age) or "never"
+        return aged(source.scanned_at, source.now) or "never"
 
     errors_number = _number("errors")
     warnings_number = _number("warnings")

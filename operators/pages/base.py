@@ -6,7 +6,6 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -14,6 +13,7 @@ from django.views.decorators.cache import never_cache
 
 from operators import documentation
 from operators.admin.base import list_url
+from operators.errors import Lacks
 
 View = Callable[..., HttpResponseBase]
 
@@ -69,7 +69,7 @@ def page(view: View) -> View:
     @wraps(view)
     def refusing(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not request.user.has_perms(SEES):
-            raise PermissionDenied
+            raise Lacks(*SEES)
         return view(request, *args, **kwargs)
 
     return admin.site.admin_view(refusing)

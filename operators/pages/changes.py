@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -21,6 +20,7 @@ from clusteragent.lib.words import duration
 from nodes.models import NodeEvent
 from operators.admin.base import row_url
 from operators.admin.plans import show_plan
+from operators.errors import Lacks
 from operators.pages import base, stories, titles
 from operators.pages.bars import HEIGHT, WIDTH, chart, reasons_of
 from operators.pages.exports import FORMATS, export
@@ -111,7 +111,7 @@ def story(request: HttpRequest) -> HttpResponse:
 def undo(request: HttpRequest) -> HttpResponse:
     """Make the plan that undoes the moves that the form names, up to MOST_UNDONE."""
     if not request.user.has_perm(UNDO):
-        raise PermissionDenied
+        raise Lacks(UNDO)
     chosen = [int(id_) for id_ in request.POST.getlist("move") if id_.isdecimal() and len(id_) < 19][:MOST_UNDONE]
     if shown := show_plan(request, lambda: deciding.undo(chosen), "Nothing to undo"):
         return shown

@@ -6,8 +6,8 @@ from checks.explain import failures as failing
 from checks.models import Config
 from checks.wire.scrub import scrub
 from clusteragent.lib import clock
-from clusteragent.lib.words import ago, listed
-from operators.admin.base import list_url, row_url
+from clusteragent.lib.words import listed
+from operators.admin.base import aged, list_url, row_url
 from operators.pages import base
 
 # The most configs that each failure names.
@@ -23,8 +23,8 @@ def failures(request: HttpRequest) -> HttpResponse:
         {
             "failure": one,
             "check": scrub(one.check),
-            "since": ago(now - one.since),
-            "last_good": ago(now - one.last_good) if one.last_good else "",
+            "since": aged(one.since, now),
+            "last_good": aged(one.last_good, now),
             "nodes": listed([name for name, _ in one.nodes.most_common()]),
             "teams": [scrub(team) for team in one.teams],
             "named": [(str(config), row_url(config)) for config in one.configs[:MOST_NAMED]],

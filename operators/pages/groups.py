@@ -1,27 +1,44 @@
-"""Configs in groups, by check, team or source: how many, how many of them fail or have no node, and their load."""
+"""Configs in groups, by check, team or source: how many, in which states, their load, and the newest error."""
 
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
-from django.db.models import Count, Exists, F, Func, OuterRef, Q, QuerySet, Sum, TextField, Value
+from django.db.models import Case, Exists, F, OuterRef, QuerySet, TextField, When
 from django.http import HttpRequest, HttpResponse
 
 from checks.models import Config, Origin
 from checks.models.configs import displayable
-from checks.models.troubles import Trouble
+from checks.models.tags import first_team, team_of
+from checks.models.troubles import Trouble, put_handles_back, whole_error
 from checks.wire.scrub import scrub
 from clusteragent.lib import clock
-from operators.admin.base import list_url
+from operators.admin.base import list_url, shortened
 from operators.pages import base
-from operators.queries import CONFIG_WORDS, matching
+from operators.queries import CONFIG_WORDS, States, matching
 from operators.roles import sees_digests
-from operators.terms import BadQuery, Term, written
+from operators.terms import BadQuery, Term, parse, written
 
 # The most groups on the page: the largest ones.
 MOST = 200
 WAYS = {"check": "By check", "team": "By team", "source": "By source"}
-NUMBERS = ("configs", "failing", "dangling", "load")
-# The first tag `team:…` in a config's text.
-_TEAM = Func(F("text"), Value("\n  - team:([^\n]*)"), function="substring", output_field=TextField())
+# The states, and the words of the bar that find the configs of a group which are in them.
+STATES = {
+    "running": [Term("state", "assigned"), Term("state", "failing", is_not=True)],
+    "failing": [Term("state", "failing")],
+    "paused": [Term("state", "paused")],
+    "dangling": [Term("state", "dangling")],
+}
+UNKNOWN = "not known: it is being read anew"
+
+
+class Group(NamedTuple):
+    """A group. url: of the list of its configs; empty if no filter finds them. states: [(state, number, URL of their list)]."""
+
+    name: str
+    url: str
+    numbers: States
+    states: Sequence[tuple[str, int, str]]
+    error: str
 
 
 @base.page
@@ -38,43 +55,74 @@ def groups(request: HttpRequest) -> HttpResponse:
     except BadQuery as refused:
         configs, error = Config.objects.none(), scrub(str(refused))
     found = list(_grouped(configs, by)[: MOST + 1])
-    rows = [(scrub(row["group"] or ""), row, *_urls(query, by, row["group"])) for row in found[:MOST]]
+    errors = _newest_errors(configs, by, [row["group"] for row in found if row["failing"]])
+    rows = [_group(query, by, row, errors.get(row["group"], "")) for row in found[:MOST]]
     # Groups by source may share configs.
     is_whole = len(found) <= MOST and by != "source"
-    total = {name: sum(row[name] or 0 for row in found) for name in NUMBERS} if is_whole else None
     context = {
-        "rows": rows, "total": total, "is_cut": len(found) > MOST, "most": MOST, "ways": WAYS, "by": by, "query": query,
-        "error": error, "at": clock.now(), "list": list_url(Config, q=query) if query else list_url(Config),
+        "rows": rows, "total": _total(found) if is_whole else None, "is_cut": len(found) > MOST, "most": MOST, "ways": WAYS,
+        "states": STATES, "by": by, "query": query, "error": error, "at": clock.now(),
+        "list": list_url(Config, q=query) if query else list_url(Config),
     }  # fmt: skip
     return base.render(request, "operators/groups.html", "Groups of configs", **context)
 
 
+def _key(by: str, config: str = "") -> Any:
+    """Expression: what a row is grouped by. config: the path to its config.
+
+    Of a text that this version did not make it is not known which team it names.
+    """
+    if by == "team":
+        return Case(When(displayable(config), then=first_team(f"{config}text")), output_field=TextField())
+    return F(f"{config}name")
+
+
 def _grouped(configs: QuerySet[Config], by: str) -> QuerySet[Any, dict[str, Any]]:
     """The groups with their numbers, the largest first. A config that several sources send is in each of their groups."""
+    rows: Any = configs.values(group=_key(by))
     if by == "source":
         same = Origin.objects.filter(config=OuterRef("config"), source=OuterRef("source"), pk__lt=OuterRef("pk"))
         once = Origin.objects.filter(~Exists(same), config__in=configs.values("pk")).order_by()
-        return _numbers(once.values(group=F("source")), "config__")
+        rows = once.values(group=F("source"))
+    found: QuerySet[Any, dict[str, Any]] = rows.annotate(**States.aggregates("config__" if by == "source" else ""))
+    return found.order_by("-configs", "group")
+
+
+def _newest_errors(configs: QuerySet[Config], by: str, groups: Collection[str | None]) -> dict[str | None, str]:
+    """{group: what the config of it that failed last says}."""
+    failing = Trouble.objects.current().filter(kind=Trouble.Kind.FAILING, config__in=configs.values("pk"))
+    key = F("config__origins__source") if by == "source" else _key(by, "config__")
+    newest: Any = failing.annotate(group=key).order_by("group", "-since", "-pk").distinct("group") if groups else ()
+    told = [one for one in newest if one.group in groups]
+    put_handles_back(told)
+    return {one.group: whole_error(one.last_error) for one in told}
+
+
+def _group(query: str, by: str, row: dict[str, Any], error: str) -> Group:
+    numbers, name = States.of(row), row["group"]
     if by == "team":
-        return _numbers(configs.filter(displayable()).values(group=_TEAM), "")
-    return _numbers(configs.values(group=F("name")), "")
+        name = UNKNOWN if name is None else team_of(name)
+    # A name that is a secret, or shows one, leads nowhere: it would stand in the URL.
+    is_found = name and name != UNKNOWN and scrub(name) == name
+    url = _list(query, Term(by, name)) if is_found else ""
+    states = [
+        (state, getattr(numbers, state), url and _list(query, Term(by, name), *terms))
+        for state, terms in STATES.items()
+    ]
+    return Group(scrub(name), url, numbers, states, shortened(error))
 
 
-def _numbers(rows: Any, config: str) -> QuerySet[Any, dict[str, Any]]:
-    """Add the numbers to grouped rows. config: the path from a row to its config."""
-    failing = Trouble.objects.current().filter(kind=Trouble.Kind.FAILING).values("config")
-    counted: QuerySet[Any, dict[str, Any]] = rows.annotate(
-        configs=Count("pk"),
-        failing=Count("pk", filter=Q(**{f"{config}pk__in": failing})),
-        dangling=Count("pk", filter=Q(**{f"{config}dangling_since__isnull": False})),
-        load=Sum(f"{config}cost__workers_needed"),
-    ).order_by("-configs", "group")
-    return counted
+def _list(query: str, *terms: Term) -> str:
+    """The URL of the list of these configs; empty if that is more than the bar takes."""
+    asked = f"{query} {written(terms)}".strip()
+    try:
+        parse(asked, CONFIG_WORDS)
+    except BadQuery:
+        return ""
+    return list_url(Config, q=asked)
 
 
-def _urls(query: str, by: str, group: str | None) -> tuple[str, str]:
-    """The URLs of the lists of a group's configs, and of its failing ones; of configs without a team there is none."""
-    if not group:
-        return "", ""
-    mine = f"{query} {written([Term(by, group)])}".strip()
-    return list_url(Config, q=mine), list_url(Config, q=f"{mine} state:failing")
+def _total(rows: Sequence[dict[str, Any]]) -> States | None:
+    return (
+        States.of({name: sum(row[name] or 0 for row in rows) for name in rows[0] if name != "group"}) if rows else None
+    )

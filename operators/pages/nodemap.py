@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 
 from clusteragent.lib import clock
-from clusteragent.lib.words import grouped_count, percent
+from clusteragent.lib.words import grouped_count, listed, percent
 from nodes.models import Node
 from nodes.models.nodes import named_domain
 from operators.admin.base import list_url
@@ -22,6 +22,8 @@ from operators.pages.pools import Member, NodePool, pools
 DENSE = 400
 # The sizes of tiles: 1 for none or hardly any of the most configs that a node has, SIZES for as many.
 SIZES = 6
+# The most lost nodes that a group names.
+MOST_LOST = 5
 
 
 class Band(NamedTuple):
@@ -64,7 +66,9 @@ def nodemap(request: HttpRequest) -> HttpResponse:
     most = max((member.configs for member in members), default=0)
     is_dense = len(chosen) > DENSE
     context = {
-        "groups": [(*group, _tiles(group[1].members, most, is_dense)) for group in _groups(chosen, by)],
+        "groups": [
+            (*group, _tiles(group[1].members, most, is_dense), _lost(group[1].members)) for group in _groups(chosen, by)
+        ],
         "legend": [(band, counts[band.name], "?" + urlencode({"by": by, "load": band.name})) for band in BANDS],
         "ways": WAYS, "by": by, "load": wanted if wanted in _NAMES else "", "is_dense": is_dense, "at": clock.now(),
         "number": len(chosen),
@@ -105,3 +109,8 @@ def _links(members: Iterable[Member], most: int, is_dense: bool) -> Iterator[str
             f'<a class="tile tile-{size} tile-{band_of(member.load).name}{look}" href="{url}{member.id}/change/"'
             f' title="{escape(member.name)}: {grouped_count(member.configs, "config")}{told}{state}">{text}</a>'
         )
+
+
+def _lost(members: Iterable[Member]) -> str:
+    """The names of the first lost nodes: of these one wants to know which they are."""
+    return listed(sorted(member.name for member in members if member.state == "lost"), MOST_LOST)

@@ -1,4 +1,7 @@
-"""A range of time in a URL: `?last=6h`, `?at=03:12`, or `?since=2026-11-23T03:00&until=2026-11-23T04:00`, in UTC."""
+"""A range of time in a URL: `?last=6h`, `?at=03:12`, or `?since=2026-11-23T03:00&until=2026-11-23T04:00`, in UTC.
+
+`from` and `to` are the same as `since` and `until`.
+"""
 
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Self
@@ -36,7 +39,7 @@ class Range(NamedTuple):
                 return (cls(moment - AROUND, moment + AROUND), "") if moment else (cls.until_now(now, USUAL), TIMES)
             except OverflowError:
                 return cls.until_now(now, USUAL), TIMES
-        given = [query.get(name, "") for name in ("since", "until")]
+        given = [query.get("since", query.get("from", "")), query.get("until", query.get("to", ""))]
         if not any(given):
             last = query.get("last", USUAL)
             known = last in SPANS

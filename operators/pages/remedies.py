@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -24,6 +23,7 @@ from operators import documentation
 from operators.admin.base import address, row_url
 from operators.admin.questions import Question, seen_of
 from operators.admin.sources import UNDER_WAY, scan, scanned_names
+from operators.errors import Lacks
 from operators.pages import base
 
 
@@ -101,7 +101,7 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
         raise Http404
     chosen = REMEDIES[Kind(kind)]
     if not request.user.has_perm(chosen.permission):
-        raise PermissionDenied
+        raise Lacks(chosen.permission)
     if chosen.forecast and not (chosen.takes_nothing and request.POST.get("seen") == seen_of(chosen.about())):
         question = Question.of(chosen.forecast, chosen.label.rstrip("…"), chosen.about())
         if page := question.unanswered(

@@ -17,8 +17,9 @@ from checks.models import Assignment, Config, Instance, Origin
 from checks.models.configs import containing, displayable
 from checks.wire.scrub import scrub
 from nodes.models import Node
-from operators.admin.base import first_words, list_url, row_url
+from operators.admin.base import counted, first_words, list_url, row_url
 from operators.pages import base, views
+from operators.pages.phrases import spoken
 from operators.queries import CONFIG_WORDS, NODE_WORDS, completed, matching
 from operators.roles import sees_digests
 from operators.terms import MOST_CHARACTERS, BadQuery, Term, parse, written
@@ -41,11 +42,12 @@ class Hit:
 
 @dataclass(frozen=True)
 class Group:
-    """The hits of one kind. more: the URL of all of them, if there are more."""
+    """The hits of one kind. more: the URL of all of them, if there are more; number: how many, if that is counted quickly."""
 
     title: str
     hits: list[Hit]
     more: str = ""
+    number: int | None = None
 
 
 @base.page
@@ -66,7 +68,11 @@ def search(request: HttpRequest) -> HttpResponse:
     if len(named) == 1:
         return redirect(named[0])
     refused: list[str] = []
-    groups = [group for group in _groups(query, exact, refused) if group.hits] if query else []
+    groups = (
+        [group for group in _groups(query, exact, refused) if group.hits or (group.more and group.number != 0)]
+        if query
+        else []
+    )
     found = filter(None, (hit.config for group in groups for hit in group.hits))
     owners = dict(Assignment.objects.filter(config__in=found).values_list("config_id", "node__name"))
     shown = [(group, [(hit, owners.get(hit.config or 0)) for hit in group.hits]) for group in groups]
@@ -91,8 +97,12 @@ def _palette(request: HttpRequest, exact: bool) -> dict[str, Any]:
     pages = (page for group in base.navigation(request) for page in group["items"])
     titles = ((page["link"], page["title"], "Page") for page in pages)
     acts = ((url, title, "Act") for url, title in base.acts(request))
-    saved = ((reverse("pages:view", args=[view.pk]), view.name, "View") for view in views.seen(request))
-    lines = [line for line in (*titles, *acts, *saved) if query.lower() in line[1].lower()]
+    lines = [(url, title, "Act") for url, title in spoken(request, query)]
+    lines += [line for line in (*titles, *acts) if query.lower() in line[1].lower()]
+    lines += [
+        (reverse("pages:view", args=[view.pk]), view.named_for(request.user), "View")
+        for view in views.called(request, query, MOST_OF_A_KIND)
+    ]
     lines += [
         (hit.url, hit.text, group.title) for group in _groups(query, exact, []) for hit in group.hits[:MOST_OF_A_KIND]
     ]
@@ -129,35 +139,36 @@ def _filtered(query: str, exact: bool, refused: list[str]) -> Iterable[Group]:
             errors.append(f"{title}: {scrub(str(error))}.")
             continue
         hits = _configs(found) if rows.model is Config else [Hit(row_url(one), str(one)) for one in found]
-        yield Group(f"{title} that fit the filter", hits[:MOST], list_url(rows.model, q=query))
+        number = counted(matching(rows, query, words, free)) if len(hits) > MOST else len(hits)
+        yield Group(f"{title} that fit the filter", hits[:MOST], list_url(rows.model, q=query), number)
     if asked and len(errors) == asked:
         refused += errors
 
 
 def _with_text(query: str, exact: bool) -> Iterable[Group]:
+    """What has these words: a config once, where it is found first."""
     words = query.split()
     all_configs = list_url(Config, q=written(Term("", word) for word in words))
     of_ours = displayable("config__")
+    seen: set[int | None] = set()
     instances = _with_all(Instance.objects.filter(of_ours), "shown_name", words).order_by("shown_name", "pk")
-    yield _group(
-        "Check IDs",
-        (Hit(_page(one.config_id), one.shown_id(exact=exact), one.config_id) for one in instances[: MOST + 1]),
-        all_configs,
-    )
+    found = (Hit(_page(one.config_id), one.shown_id(exact=exact), one.config_id) for one in instances[: MOST + 1])
+    yield _group("Check IDs", found, seen, all_configs, instances)
     nodes = _with_all(Node.objects.all(), "name", words)
-    yield _group(
-        "Nodes",
-        (Hit(row_url(one), one.name) for one in nodes[: MOST + 1]),
-        list_url(Node, q=written(Term("", word) for word in words)),
-    )
-    origins = _with_all(Origin.objects.filter(of_ours), "shown", words).order_by("shown", "source")
-    yield _group("Files and names", (Hit(_page(one.config_id), str(one), one.config_id) for one in origins[: MOST + 1]))
+    found = (Hit(row_url(one), one.name) for one in nodes[: MOST + 1])
+    yield _group("Nodes", found, set(), list_url(Node, q=written(Term("", word) for word in words)), nodes)
+    origins = _with_all(Origin.objects.filter(of_ours), "shown", words).exclude(config__in=_known(seen))
+    origins = origins.order_by("shown", "source")
+    found = (Hit(_page(one.config_id), str(one), one.config_id) for one in origins[: MOST + 1])
+    yield _group("Files and names", found, seen)
     texts = _with_all(Config.objects.filter(displayable()).only("name", "title", "digest", "text"), "text", words)
-    yield _group(
-        "Text of a config",
-        _configs(texts[: MOST + 1], words[0]),
-        all_configs,
-    )
+    others = texts.exclude(pk__in=_known(seen))[: MOST + 1]
+    # What is seen already may be only the first part of what there is.
+    yield _group("Text of a config", _configs(others, words[0]), seen, all_configs, texts, is_cut=len(seen) >= MOST)
+
+
+def _known(seen: set[int | None]) -> list[int]:
+    return [config for config in seen if config is not None]
 
 
 def _configs(found: Iterable[Any], word: str = "") -> list[Hit]:
@@ -178,9 +189,26 @@ def _with_all(rows: QuerySet[Any], column: str, words: Sequence[str]) -> QuerySe
     return reduce(lambda found, word: containing(found, column, word), words, rows)
 
 
-def _group(title: str, hits: Iterable[Hit], more: str = "") -> Group:
-    found = list(hits)
-    return Group(title, found[:MOST], more if len(found) > MOST else "")
+def _group(
+    title: str,
+    hits: Iterable[Hit],
+    seen: set[int | None],
+    more: str = "",
+    rows: QuerySet[Any] | None = None,
+    *,
+    is_cut: bool = False,
+) -> Group:
+    """The hits of configs that are not among those seen, which they join.
+
+    more, rows: the list of all of them, and their rows. is_cut: whether there are more than these hits.
+    """
+    found, shown = list(hits), list[Hit]()
+    for hit in found[:MOST]:
+        if hit.config is None or hit.config not in seen:
+            shown.append(hit)
+            seen.add(hit.config)
+    is_cut = is_cut or len(found) > MOST
+    return Group(title, shown, more if is_cut else "", counted(rows) if is_cut and rows is not None else None)
 
 
 def around(text: str, word: str) -> Sequence[str]:

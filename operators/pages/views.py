@@ -5,8 +5,8 @@ from typing import Any
 from django import forms
 from django.apps import apps
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
+from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect
 from django.views.decorators.http import require_POST
@@ -15,6 +15,7 @@ from acts.models import Act
 from acts.recording import record
 from checks.wire.scrub import scrub
 from operators.admin.base import DeclaredAdmin, list_url
+from operators.errors import Lacks
 from operators.models import SavedView
 from operators.pages import base
 
@@ -42,7 +43,7 @@ def save(request: HttpRequest) -> HttpResponse:
     form = ViewForm(request.POST)
     site = _site(request, request.POST.get("of", ""))
     if form.data.get("is_shared") and not request.user.has_perm("operators.share_savedview"):
-        raise PermissionDenied
+        raise Lacks("operators.share_savedview")
     query = QueryDict(request.POST.get("query", "")[:MOST_CHARACTERS]).dict()
     try:
         view = _save(request, site, form, query)
@@ -58,13 +59,14 @@ def save(request: HttpRequest) -> HttpResponse:
 def follow(request: HttpRequest, pk: int) -> HttpResponse:
     """The list as the view has it; a page that says so if the list has no more what it was made of."""
     view = get_object_or_404(SavedView.objects.seen_by(request.user), pk=pk)
+    shown = {"view": view, "may_delete": view.is_deletable_by(request.user)}
+    if _model(view.of) is None:
+        unknown = [f"there is no list {_list_of(view)}"]
+        return base.render(request, "operators/view.html", view.name, unknown=unknown, **shown)
     site = _site(request, view.of)
-    if unknown := site.unknown(request, view.query):
-        context = {
-            "view": view, "unknown": map(scrub, unknown), "list": list_url(site.model),
-            "what": site.opts.verbose_name_plural, "may_delete": view.is_deletable_by(request.user),
-        }  # fmt: skip
-        return base.render(request, "operators/view.html", view.name, **context)
+    if found := site.unknown(request, view.query):
+        shown |= {"list": list_url(site.model), "what": _list_of(view)}
+        return base.render(request, "operators/view.html", view.name, unknown=map(scrub, found), **shown)
     return redirect(list_url(site.model, **view.query))
 
 
@@ -75,16 +77,19 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
     """Delete a view, and show its list."""
     view = get_object_or_404(SavedView.objects.seen_by(request.user).select_for_update(of=("self",)), pk=pk)
     if not view.is_deletable_by(request.user):
-        raise PermissionDenied
+        raise Lacks("operators.delete_savedview")
     record(Act.Verb.DELETE, _called(view), before=_told(view))
     view.delete()
     messages.success(request, f"The view {view.name} was deleted.")
-    return redirect(list_url(apps.get_model(view.of)))
+    model = _model(view.of)
+    return redirect(list_url(model) if model else "admin:index")
 
 
-def seen(request: HttpRequest) -> list[SavedView]:
-    """The views that the user may follow, of all lists."""
-    return [view for view in SavedView.objects.seen_by(request.user) if _may_see(request, view.of)]
+def called(request: HttpRequest, name: str, most: int) -> list[SavedView]:
+    """The first views with this in their name that the user may follow, of all lists, and of those that are no more."""
+    lists = (model for model in apps.get_models() if admin.site.is_registered(model))
+    hidden = [model._meta.label_lower for model in lists if not _may_see(request, model._meta.label_lower)]
+    return list(SavedView.objects.seen_by(request.user).filter(name__icontains=name).exclude(of__in=hidden)[:most])
 
 
 def _save(request: HttpRequest, site: DeclaredAdmin, form: ViewForm, query: dict[str, Any]) -> SavedView:
@@ -113,7 +118,13 @@ def _save(request: HttpRequest, site: DeclaredAdmin, form: ViewForm, query: dict
 
 
 def _called(view: SavedView) -> str:
-    return f"view {view.name} of {apps.get_model(view.of)._meta.verbose_name_plural}"
+    return f"view {view.name} of {_list_of(view)}"
+
+
+def _list_of(view: SavedView) -> str:
+    """What the view's list is called; its label if that list is no more."""
+    model = _model(view.of)
+    return str(model._meta.verbose_name_plural) if model else view.of
 
 
 def _told(view: SavedView) -> dict[str, Any]:
@@ -128,9 +139,15 @@ def _site(request: HttpRequest, label: str) -> DeclaredAdmin:
     return site  # type: ignore[no-any-return]
 
 
-def _may_see(request: HttpRequest, label: str) -> bool:
+def _model(label: str) -> type[Model] | None:
+    """The model of this label, if it has a list."""
     try:
         model = apps.get_model(label)
     except (LookupError, ValueError):
-        return False
-    return admin.site.is_registered(model) and admin.site.get_model_admin(model).has_view_permission(request)
+        return None
+    return model if admin.site.is_registered(model) else None
+
+
+def _may_see(request: HttpRequest, label: str) -> bool:
+    model = _model(label)
+    return model is not None and admin.site.get_model_admin(model).has_view_permission(request)

@@ -334,6 +334,8 @@ def test_a_time_of_day_is_its_last_one(client: Client) -> None:
     ("query", "problem"),
     [
         ("?since=2026", "Times are written as"),
+        ("?from=x", "Times are written as"),
+        ("?from=03:00&to=x", "Times are written as"),
         ("?at=25:00", "Times are written as"),
         ("?at=tea+time", "Times are written as 03:12"),
         ("?at=0001-01-01T00:00", "Times are written as 03:12"),

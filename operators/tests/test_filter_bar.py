@@ -12,12 +12,13 @@ from django.test import Client
 
 from checks import dispatcher
 from checks.models import Config
+from checks.models.tags import tags_in
 from checks.models.troubles import Trouble
 from checks.tests.cast import report, sent
 from checks.tests.operators import CONFIGS, config, listed, page_of, superuser
 from nodes.models import Node
 from operators import queries
-from operators.queries import CONFIG_WORDS, NODE_WORDS, Word, tags_in
+from operators.queries import CONFIG_WORDS, NODE_WORDS, Word
 from operators.roles import Role
 from operators.tests.cast import having
 
@@ -172,12 +173,12 @@ def test_who_is_not_logged_in_gets_no_completions(client: Client) -> None:
 def test_tags_are_chips_that_lead_to_all_that_have_them(client: Client) -> None:
     for url in (CONFIGS, page_of("shop")):
         page = client.get(url).content.decode()
-        [link] = re.findall(r'href="([^"]*)">zone: a</a>', page)
+        [link] = re.findall(r'href="([^"]*)" title="zone: a">zone: a</a>', page)
         assert listed(client, link.removeprefix(CONFIGS)) == {"shop"}
     many = "url: http://many\ntags: [a:1, a:2, a:3, a:4, a:5, a:6]\n"
     dispatcher.schedule([sent("many", instances=(many,))])
     page = client.get(CONFIGS + asked("tag:a:6")).content.decode()
-    assert '<span title="a:5, a:6">2 more</span>' in page
+    assert '<span title="a:4, a:5, a:6">+3</span>' in page
 
 
 def test_a_config_without_tags_has_none(client: Client) -> None:

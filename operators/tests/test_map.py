@@ -56,6 +56,12 @@ def test_a_tile_leads_to_its_node_whatever_the_node_is_called(admin_client: Clie
     assert {unescape(name): url for url, name in links} == {name: row_url(Node(pk=id_)) for name, id_ in ids.items()}
 
 
+def test_lost_nodes_are_named(admin_client: Client, fleet: None) -> None:
+    assert "Lost:" not in admin_client.get(MAP).content.decode()
+    Heartbeat.objects.filter(node__name="db-1").delete()
+    assert ". Lost: db-1</p>" in admin_client.get(MAP).content.decode()
+
+
 def test_they_are_in_groups(admin_client: Client, fleet: None) -> None:
     text = admin_client.get(MAP).content.decode()
     assert re.findall(r'<h2 id="group-\d+"><a href="[^"]*">([^<]*)<', text) == ["web-*", "Nodes of no pool"]

@@ -13,6 +13,7 @@ from checks import dispatcher
 from checks.tests.cast import report, sent
 from checks.tests.operators import CONFIGS, listed
 from operators.models import SavedView
+from operators.pages.search import MOST_OF_A_KIND
 from operators.roles import Role
 from operators.tests.cast import user
 
@@ -187,11 +188,40 @@ def test_a_view_of_what_the_list_has_no_more_says_so_and_shows_nothing(query: di
     assert not SavedView.objects.exists()
 
 
-def test_the_palette_finds_views() -> None:
+def test_the_palette_finds_views_by_their_names_and_says_whose_they_are() -> None:
     operator = staff(Role.OPERATOR)
-    save(operator, f"{CONFIGS}?owner=assigned", "Night shift", is_shared="on")
-    line = staff(Role.VIEWER).get("/admin/search/?s=night").content.decode()
-    assert views(operator)["Night shift"] in line
+    for number in range(MOST_OF_A_KIND + 2):
+        save(operator, f"{CONFIGS}?owner=assigned", f"Night shift {number}", is_shared="on")
+    save(operator, f"{CONFIGS}?owner=assigned", "Night, of mine")
+    line = staff(Role.ADMIN).get("/admin/search/?s=night").content.decode()
+    assert views(operator)["Night shift 0"] in line
+    assert line.count("of operator") == MOST_OF_A_KIND
+    assert "Night, of mine" not in line
+    own = operator.get("/admin/search/?s=night, of").content.decode()
+    assert "Night, of mine" in own
+    assert "of operator" not in own
+
+
+def test_the_palette_has_no_views_of_lists_that_one_may_not_see() -> None:
+    staff(Role.ADMIN)
+    owner = User.objects.get(username=Role.ADMIN)
+    SavedView.objects.create(owner=owner, of="auth.user", name="Night", query={}, is_shared=True)
+    assert "Night of" not in staff(Role.VIEWER).get("/admin/search/?s=night").content.decode()
+
+
+@pytest.mark.parametrize("of", ["checks.gone", "gone.config", "contenttypes.contenttype"])
+def test_a_view_of_a_list_that_is_gone_is_found_and_deleted(of: str) -> None:
+    viewer = staff(Role.VIEWER)
+    view = SavedView.objects.create(owner=User.objects.get(username=Role.VIEWER), of=of, name="old", query={"a": "b"})
+    url = f"/admin/operators/savedview/{view.pk}/"
+    assert url in viewer.get("/admin/search/?s=old").content.decode()
+    page = viewer.get(url)
+    assert page.status_code == 200
+    assert f"there is no list {of}" in page.content.decode()
+    assert "Delete this view" in page.content.decode()
+    assert viewer.post(f"{url}delete/", follow=True).status_code == 200
+    assert not SavedView.objects.exists()
+    assert Act.objects.filter(object=f"view old of {of}", verb=Act.Verb.DELETE).exists()
 
 
 def test_what_is_done_with_views_is_on_record() -> None:

@@ -55,7 +55,8 @@ def test_results_are_grouped_by_kind(client: Client) -> None:
     groups = found(client, "b-07")
     assert groups["Nodes"] == ["db-07", "db-07.example.com"]
     assert groups["Files and names"] == ["file:postgres.d/db-07.yaml"]
-    assert sorted(groups["Text of a config"]) == sorted(map(str, (config("postgres.d/db-07.yaml"), config("web.yaml"))))
+    # A config is shown once, where it is found first.
+    assert groups["Text of a config"] == [str(config("web.yaml"))]
 
 
 def test_each_check_is_shown_with_the_node_that_runs_it(client: Client) -> None:
@@ -117,8 +118,20 @@ def test_anything_may_be_typed(client: Client, query: str) -> None:
 def test_the_first_of_many_are_shown(client: Client) -> None:
     dispatcher.schedule([sent(f"many-{number}", url=f"http://many-{number}") for number in range(25)])
     response = client.get("/admin/search/", {"q": "many-"})
-    assert [len(hits) for _, hits in response.context["groups"]] == [20, 20]
-    assert "/admin/checks/config/?q=many-" in response.content.decode()
+    assert [len(hits) for _, hits in response.context["groups"]] == [20, 5]
+    assert '<a href="/admin/checks/config/?q=many-">All 25</a>' in response.content.decode()
+    filtered = client.get("/admin/search/", {"q": "check:http_check many"}).content.decode()
+    assert "The first 20." in filtered
+    assert ">All 25</a>" in filtered
+
+
+def test_a_config_of_many_instances_is_shown_once(client: Client) -> None:
+    dispatcher.schedule([sent("twice", instances=("url: http://twice-1\n", "url: http://twice-2\n"))])
+    groups = found(client, "http_check")
+    assert len(groups["Check IDs"]) == len({*groups["Check IDs"]})
+    response = client.get("/admin/search/", {"q": "http_check"})
+    configs = [hit.config for group, _ in response.context["groups"] for hit in group.hits]
+    assert len(configs) == len({*configs})
 
 
 def test_who_may_not_see_configs_may_not_search(warm: None) -> None:
@@ -138,7 +151,8 @@ def test_as_many_queries_for_one_as_for_thirty(client: Client) -> None:
         numbers.append(len(queries))
         dispatcher.schedule([sent(f"part-{number}") for number in range(30)])
     assert Config.objects.count() > 30
-    assert numbers[0] == numbers[1]
+    # Counting those that are not shown takes five, with its bound in time.
+    assert numbers[1] <= numbers[0] + 5
 
 
 @pytest.mark.parametrize("page", ["/admin/", "/admin/checks/config/", "/admin/checks/rule/add/", "/admin/changes/"])
@@ -197,3 +211,42 @@ def test_what_fits_no_filter_is_text(client: Client) -> None:
 @pytest.mark.parametrize("query", ["type:bogus", "state:bogus tag:env:prod"])
 def test_a_bad_value_of_a_word_that_one_list_has_is_said(client: Client, query: str) -> None:
     assert "As a filter it is not understood." in client.get("/admin/search/", {"q": query}).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("phrase", "url", "title"),
+    [
+        ("pause web", "/admin/checks/pause/add/?configs=web", "Pause web…"),
+        ("isolate the shop", "/admin/checks/isolation/add/?configs=the+shop", "Isolate the shop…"),
+        (
+            "move up to no good to ash",
+            "/admin/checks/pin/add/?configs=up+to+no+good&kind=node&aim=ash",
+            "Move up to no good to ash…",
+        ),
+        ("Pin web to ash", "/admin/checks/pin/add/?configs=web&kind=node&aim=ash", "Pin web to ash…"),
+        ("pause", "/admin/checks/pause/add/", "Pause configs…"),
+        ("cordon", "/admin/nodes/node/", "Cordon a node: choose it in the list"),
+    ],
+)
+def test_the_palette_takes_acts_as_people_say_them(client: Client, phrase: str, url: str, title: str) -> None:
+    assert palette(client, phrase)[0] == (url, title, "Act")
+
+
+def test_what_is_said_of_a_node_leads_to_its_page(client: Client) -> None:
+    report("ash-2")
+    lines = palette(client, "drain ash")[:2]
+    assert lines == [(node_page(name), f"Drain {name}: its page has the button", "Act") for name in ("ash", "ash-2")]
+
+
+def test_forms_are_filled_in_with_what_was_said(client: Client) -> None:
+    page = client.get("/admin/checks/pin/add/?configs=web&kind=node&aim=ash").content.decode()
+    assert 'value="web"' in page
+    assert 'value="ash"' in page
+    assert 'value="web"' in client.get("/admin/checks/pause/add/?configs=web").content.decode()
+
+
+def test_who_may_not_do_it_is_not_offered_it(client: Client) -> None:
+    viewer = Client()
+    viewer.force_login(user("vera", Role.VIEWER))
+    for phrase in ("drain ash", "pause web", "move web to ash"):
+        assert "Act" not in {kind for _, _, kind in palette(viewer, phrase)}

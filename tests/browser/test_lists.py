@@ -36,3 +36,18 @@ def test_tags_stay_in_a_line_beside_long_names(page: Page) -> None:
     heights = page.locator("#result_list .list-chip").evaluate_all("chips => chips.map(chip => chip.offsetHeight)")
     assert heights
     assert max(heights) < 40
+
+
+def test_six_rows_fit_a_small_screen_beside_long_tags(page: Page) -> None:
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto("/admin/checks/config/")
+    # As long as tags are shown.
+    page.locator("#result_list .list-chip").evaluate_all(
+        "chips => chips.forEach(chip => chip.textContent = 'kubernetes_cluster:eu-c…')"
+    )
+    bottoms = page.locator("#result_list .data-row").evaluate_all(
+        "rows => rows.map(row => row.getBoundingClientRect().bottom)"
+    )
+    assert len([bottom for bottom in bottoms if bottom <= 900]) >= 6
+    heights = page.locator("#result_list .list-chip").evaluate_all("chips => chips.map(chip => chip.offsetHeight)")
+    assert max(heights) < 40

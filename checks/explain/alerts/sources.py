@@ -29,7 +29,9 @@ def of_sources(now: datetime) -> Iterator[Alert]:
                 Kind.SOURCE_AWAY, 1, _why_away(source), Target.row(source), now, source.read_at, subject=source.name
             )
         if source.errors_number:
-            cause = _first_problem(source, source.error_where, source.error_line, source.error_error)
+            cause = _first_problem(
+                source, source.errors_number, source.error_where, source.error_line, source.error_error
+            )
             yield Alert(Kind.SOURCE_ERROR, source.errors_number, cause, Target.row(source), now, subject=source.name)
         if source.held_removals_number:
             held = plain_count(source.held_removals_number, "removal")
@@ -40,7 +42,9 @@ def of_sources(now: datetime) -> Iterator[Alert]:
                 Kind.HELD_REMOVALS, source.held_removals_number, cause, Target.row(source), now, subject=source.name
             )
         if source.warnings_number:
-            cause = _first_problem(source, source.warning_where, source.warning_line, source.warning_warning)
+            cause = _first_problem(
+                source, source.warnings_number, source.warning_where, source.warning_line, source.warning_warning
+            )
             yield Alert(
                 Kind.SOURCE_WARNING, source.warnings_number, cause, Target.row(source), now, subject=source.name
             )
@@ -61,6 +65,7 @@ def _why_away(source: Any) -> str:
     return f"{source.name.capitalize()} has not been read {age}: {cut(why, MOST_CHARACTERS)}. What it has sent stays."
 
 
-def _first_problem(source: Source, where: str, line: str | None, what: str) -> str:
-    """The place and the text of a source's first problem."""
-    return f"Source {source.name}, {lint.place(where, line)}: {cut(what, MOST_CHARACTERS)}"
+def _first_problem(source: Source, number: int, where: str, line: str | None, what: str) -> str:
+    """The place and the text of a source's first problem, and how many more it has."""
+    more = f" (and {number - 1} more)" if number > 1 else ""
+    return f"Source {source.name}, {lint.place(where, line)}: {cut(what, MOST_CHARACTERS)}{more}"

@@ -85,11 +85,14 @@ document.addEventListener("DOMContentLoaded", () => {
     }
     const own = zone(new Date());
     button.hidden = false;
-    button.textContent = isLocal() ? own : "UTC";
+    const shown = isLocal() ? own : "UTC";
+    button.textContent = shown;
+    button.setAttribute("aria-label", `Times in ${shown}`);
     button.title = isLocal() ? `Times are of your zone, ${own}. Show UTC` : `All times are UTC. Show those of your zone, ${own}`;
     button.addEventListener("click", () => {
         localStorage.setItem(ZONE, isLocal() ? "utc" : "local");
-        location.assign(location.href);
+        // With `#…` at its end the same address would not be loaded anew.
+        location.assign(location.pathname + location.search);
     });
     if (isLocal()) {
         localise(main);

@@ -1,0 +1,54 @@
+"""Tags as texts of configs have them: read, looked for, and the first team, however YAML has to write them."""
+
+import json
+
+import pytest
+
+from checks import dispatcher
+from checks.models import Config
+from checks.models.tags import first_team, tags_in, team_of, teams_in, with_tag, with_tag_beginning
+from checks.tests.cast import report, sent
+from checks.tests.operators import config
+
+pytestmark = pytest.mark.django_db
+
+LONG = "team:" + "many words " * 20 + "end"
+ODD = (
+    "env:prod", "zone: a", 'team:"q"', "team:it's #1", "team:é: x", "team:\t x", "team:x ", "'team:x'", "- x", "true", "12",
+    "😀 team", "team:\\x", LONG, LONG + ": x", "team:" + "x" * 200 + " y", "two\nlines", "\u2028",
+)  # fmt: skip
+
+
+def schedule(key: str, *tags: str) -> Config:
+    dispatcher.schedule([sent(key, instances=(f"url: {key}\ntags: {json.dumps(tags, ensure_ascii=False)}\n",))])
+    return config(key)
+
+
+def team(key: str) -> str:
+    return team_of(Config.objects.values_list(first_team(), flat=True).get(pk=config(key).pk))
+
+
+def test_each_tag_is_read_and_found_as_its_author_wrote_it(warm: None) -> None:
+    report("ash")
+    schedule("other", "env:production", "team:", LONG[:-1], "x")
+    made = schedule("odd", *ODD)
+    assert sorted(tags_in(made.text)) == sorted(ODD)
+    for tag in ODD:
+        assert list(Config.objects.filter(with_tag(tag))) == [made], tag
+    assert set(Config.objects.filter(with_tag_beginning("env:prod"))) == {made, config("other")}
+
+
+def test_a_number_that_is_a_tag_is_found_without_quotes(warm: None) -> None:
+    dispatcher.schedule([sent("number", instances=("url: x\ntags: [12, true]\n",))])
+    assert [list(Config.objects.filter(with_tag(tag))) for tag in ("12", "true")] == [[config("number")]] * 2
+
+
+@pytest.mark.parametrize("tag", [tag for tag in ODD if tag.startswith("team:")])
+def test_the_first_team_is_the_whole_tag(warm: None, tag: str) -> None:
+    made = schedule("odd", "env:prod", tag, "zone:a")
+    assert [team("odd")] == teams_in(made.text) == [tag.removeprefix("team:")]
+
+
+def test_a_config_may_have_no_team(warm: None) -> None:
+    schedule("none", "env:prod", "team:", "steam:x", "a team:b")
+    assert (team("none"), teams_in(config("none").text)) == ("", [])
