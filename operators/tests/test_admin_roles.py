@@ -106,6 +106,11 @@ def test_a_colleague_gets_name_role_and_password_in_one_form() -> None:
     client = staff(A)
     form = client.get("/admin/auth/user/add/").content.decode()
     assert "Viewer: sees everything but secrets and acts, and changes nothing." in form
+    # As PAGES and the test above say: who gives roles acts by those that it gives.
+    assert (
+        "Admin: gives roles, users, passwords and tokens, also to itself, and sees acts; does not steer or write"
+        in form
+    )
     given = {"username": "eve", "usable_password": "true", "password1": PASSWORD, "password2": PASSWORD}
     viewer = Group.objects.get(name=V)
     assert client.post("/admin/auth/user/add/", given | {"groups": [viewer.pk]}).status_code == 302
