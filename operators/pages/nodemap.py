@@ -62,7 +62,7 @@ def nodemap(request: HttpRequest) -> HttpResponse:
     most = max((member.configs for member in members), default=0)
     is_dense = len(chosen) > DENSE
     context = {
-        "groups": [(*group, _tiles(group[1].members, most, is_dense)) for group in _groups(chosen, by)],
+        "groups": [(*group, _tiles(group[1].members, most, is_dense)) for group in _groups(members, chosen, by)],
         "legend": [(band, counts[band.name], "?" + urlencode({"by": by, "load": band.name})) for band in BANDS],
         "ways": WAYS, "by": by, "load": wanted if wanted in counts else "", "is_dense": is_dense, "at": clock.now(),
         "number": len(chosen),
@@ -70,16 +70,23 @@ def nodemap(request: HttpRequest) -> HttpResponse:
     return base.render(request, "operators/nodemap.html", "Map", **context)
 
 
-def _groups(members: Iterable[Member], by: str) -> list[tuple[str, NodePool, str]]:
-    """The groups of the map: (title, group, address of its list). Pools with trouble first, then the largest; domains by name."""
+def _groups(members: Iterable[Member], chosen: Iterable[Member], by: str) -> list[tuple[str, NodePool, str]]:
+    """The groups of the map: (title, group, address of its list). Pools with trouble first, then the largest; domains by name.
+
+    chosen: those of the nodes that are shown. Which pool a node is of, all nodes tell.
+    """
     if by == "pool":
-        found = pools(members)
-        many = [(pool.title, pool, now.pool_url(pool)) for pool in found if len(pool.members) > 1]
-        single = NodePool("Nodes of no pool", [pool.members[0] for pool in found if len(pool.members) == 1])
+        shown, many, single = {one.id for one in chosen}, [], NodePool("Nodes of no pool")
+        for pool in pools(members):
+            left = [one for one in pool.members if one.id in shown]
+            if len(pool.members) == 1:
+                single.members += left
+            elif left:
+                many.append((pool.name, NodePool(pool.name, left), now.pool_url(pool)))
         return [*many, (single.name, single, list_url(Node))] if single.members else many
     domains = dict(Node.objects.annotate(domain=domain()).order_by().values_list("pk", "domain"))
     groups: dict[str, NodePool] = {}
-    for member in members:
+    for member in chosen:
         name = domains.get(member.id, "")
         groups.setdefault(name, NodePool(named_domain(name))).members.append(member)
     urls = {name: list_url(Node, domain=name) if name else list_url(Node) for name in groups}
