@@ -22,8 +22,7 @@ from checks import dispatcher, plans, sources
 from checks.dispatcher import costs, deciding
 from checks.dispatcher.costs import Measured
 from checks.explain import state
-from checks.explain.alerts import Kind
-from checks.models import Config, Instance, Move, Origin, Plan, Source, freezes
+from checks.models import Config, Cost, Instance, Move, Origin, Plan, Source, freezes
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.sources import files, origins
 from checks.tests.balance import furnish
@@ -35,7 +34,7 @@ from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from clusteragent.lib.logs import RateLimit
 from nodes.authentication import LOCAL_TOKEN
-from nodes.models import Node, NodeRule
+from nodes.models import Node, NodeRule, Runner
 from nodes.statsclient import Round
 from operators import lockout, middleware
 from operators.api.urls import router
@@ -210,7 +209,7 @@ def log_in(w: World) -> None:
 
 
 def remedy(kind: str, **fields: Any) -> Callable[[World], object]:
-    shows = remedies.REMEDIES[Kind(kind)].forecast
+    shows = remedies.REMEDIES[kind].forecast
     return lambda w: (w.confirm if shows else w.post)(f"now/remedy/{kind}/", **fields)
 
 
@@ -362,6 +361,7 @@ PAGES: dict[str, Callable[[World], object] | str] = {
 }
 REMEDIES: dict[str, Callable[[World], object] | str] = {
     "overloaded": "A plan changes nothing until it is applied, and is kept with its author.",
+    "unpin": lambda w: (held_by_a_pin(w), remedy("unpin")(w)),
     "unscheduled": remedy("unscheduled"),
     "dangling": remedy("dangling"),
     "pause_overdue": lambda w: (w.order("pause"), overdue(), w.plan("now/remedy/pause_overdue/")),
@@ -369,6 +369,13 @@ REMEDIES: dict[str, Callable[[World], object] | str] = {
     "source_error": lambda w: (file_source(w), remedy("source_error", subject="file")(w)),
     "frozen": lambda w: (freeze(), remedy("frozen")(w)),
 }
+
+
+def held_by_a_pin(w: World) -> None:
+    w.order("pin", aim="ash")
+    overloaded = {"workers": 4, "overloaded_rounds": 2, "overloaded_since": Now()}
+    Runner.objects.update_or_create(node=node(), defaults=overloaded)
+    Cost.objects.update_or_create(config=config("shop"), defaults={"workers_needed": 8})
 
 
 def overdue() -> None:
