@@ -38,7 +38,8 @@ class Question:
     """What an act would do, for a page that asks whether it is meant.
 
     what: the act. sentences: what it does and what follows. worse: what is bad about it, in red. seen: stands for what people
-    decide on; if that is another when they answer, nothing is done. word: what must be typed; empty for nothing.
+    decide on; if that is another when they answer, nothing is done. word: what must be typed; empty for nothing. asks_why:
+    whether there is a field for a note.
     """
 
     what: str
@@ -48,6 +49,7 @@ class Question:
     seen: str = "yes"
     word: str = ""
     button: str = "Apply"
+    asks_why: bool = False
 
     @classmethod
     def of(cls, foresee: Callable[[], Forecast], button: str, about: Iterable[object] = ()) -> Self:
@@ -93,7 +95,12 @@ class Question:
             "worse": self.worse,
             "tables": self.tables,
             "problem": problem,
-            "hidden": [(name, value) for name, value in fields if name not in _OWN_FIELDS],
+            "hidden": [
+                (name, value)
+                for name, value in fields
+                if name not in _OWN_FIELDS and not (self.asks_why and name == "note")
+            ],
+            "note": request.POST.get("note", ""),
             "back": back,
         }
         if row is not None and row.pk:

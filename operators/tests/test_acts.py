@@ -261,7 +261,7 @@ ADMIN: dict[str, Callable[[World], object]] = {
     "config:change": lambda w: w.post(
         f"checks/config/{config('hand').pk}/change/", check="http_check", yaml="instances: [{url: other}]"
     ),
-    "node:cordon": lambda w: w.action("nodes/node", "cordon", node()),
+    "node:cordon": lambda w: w.confirm("nodes/node/", action="cordon", _selected_action=[node().pk]),
     "node:uncordon": lambda w: (
         Node.objects.all().cordon(),
         w.confirm("nodes/node/", action="uncordon", _selected_action=[node().pk]),
@@ -270,7 +270,7 @@ ADMIN: dict[str, Callable[[World], object]] = {
     "node:forget": lambda w: w.confirm("nodes/node/", action="forget", _selected_action=[node("elm").pk]),
     "source:scan_now": lambda w: w.action("checks/source", "scan_now", file_source(w)),
     "source:accept_removals": accept_by_admin,
-    "freeze:add": lambda w: w.post("checks/freeze/add/", note="release"),
+    "freeze:add": lambda w: w.confirm("checks/freeze/add/", note="release"),
     "freeze:thaw": lambda w: w.confirm("checks/freeze/", action="thaw", _selected_action=[freeze().pk]),
     "pin:add": lambda w: w.plan("checks/pin/add/", configs=str(config("shop")), kind="node", aim="ash"),
     "pin:change": lambda w: w.post(f"checks/pin/{waiting_pin().pk}/change/", kind="node", aim="birch"),

@@ -10,6 +10,7 @@ from checks import dispatcher
 from checks.models import Config, Origin, Plan
 from checks.tests.cast import owners, report, sent
 from nodes.models import Node
+from operators.admin.questions import seen_of
 from operators.roles import Role
 from operators.tests.cast import user
 
@@ -90,7 +91,7 @@ def act(client: Client, url: str, action: str, pk: int, **fields: Any) -> None:
 @pytest.mark.parametrize("role", Role)
 def test_each_role_does_just_what_is_its(role: Role) -> None:
     client, pk = staff(role), hand().pk
-    act(client, "/admin/nodes/node/", "cordon", Node.objects.get(name="ash").pk)
+    act(client, "/admin/nodes/node/", "cordon", Node.objects.get(name="ash").pk, seen=seen_of(["ash"]))
     assert Node.objects.get(name="ash").schedulable is (role != O)
     act(client, "/admin/checks/config/", "reassign", pk, node="birch", asked="yes")
     for plan in Plan.objects.all():
