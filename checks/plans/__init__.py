@@ -5,19 +5,18 @@ from checks.plans.making import draft, make, rebalance
 from checks.plans.store import (
     MOVE_FIELDS,
     apply,
+    complete_drain,
     decide_undo,
     may_apply,
     may_undo,
     order,
     pinned_by,
-    set_deadline,
     store,
     to_plan,
 )
 from checks.plans.whatif import Outlook, what_if
 
 __all__ = [
-    "MOVE_FIELDS", "Outlook", "StalePlan", "apply", "decide_undo", "draft", "make", "may_apply", "may_undo", "order", "pinned_by",
-    "rebalance",
-    "set_deadline", "store", "to_plan", "what_if",
+    "MOVE_FIELDS", "Outlook", "StalePlan", "apply", "complete_drain", "decide_undo", "draft", "make", "may_apply", "may_undo",
+    "order", "pinned_by", "rebalance", "store", "to_plan", "what_if",
 ]  # fmt: skip

@@ -42,6 +42,7 @@ class Command(ActingCommand):
             parser, "--dry-run", help="only show what would move, and where to; with --undo what would follow"
         )
         commandline.add(parser, "--by", "--json")
+        commandline.add(parser, "--note", help="the reason, shown with the plan and on record")
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -81,13 +82,15 @@ class Command(ActingCommand):
     def drain(self, names: list[str], by: datetime | None, options: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
         """Drain nodes. Return how many of them change, and the moves that it makes, or in a dry run would make."""
         same = Node.objects.filter(name__in=names, draining=True, schedulable=False, drain_by=by).count()
-        plan = commandline.plan_of(options, lambda: deciding.drain(names, by=by))
+        plan = commandline.plan_of(options, lambda: deciding.drain(names, by=by, note=options["note"]))
         return len(names) - same, plan.moves
 
     def refuse_combinations(self, options: dict[str, Any]) -> None:
         """Raise CommandError for options that say nothing together."""
         if options["by"] is not None and (options["undo"] or options["check"]):
             raise CommandError("--by is the deadline of a drain: not with --undo or --check")
+        if options["note"] and (options["undo"] or options["check"]):
+            raise CommandError("--note is the reason of a drain: not with --undo or --check")
         if options["dry_run"] and (options["wait"] or options["check"]):
             raise CommandError("--dry-run changes nothing: not with --wait or --check")
 
