@@ -26,7 +26,7 @@ from checks.models import Config, Cost, Instance, Move, Origin, Plan, Source, fr
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.sources import files, origins
 from checks.tests.balance import furnish
-from checks.tests.cast import hand_over, report, sent, silence
+from checks.tests.cast import hand_over, owners, report, sent, silence
 from checks.tests.operators import act, act_confirmed, apply, config, confirmed, planned, shown
 from checks.views import ActingView
 from clusteragent.command import VERBS
@@ -638,6 +638,23 @@ def test_a_plan_that_was_stale_and_a_refused_order_are_on_record(world: World) -
     found = acted(world, lambda w: w.caller.call("POST", f"configs/{config('shop').pk}/reassign", {"node": "oak"}))
     assert (found.verb, found.how) == ("refuse", "API")
     assert "oak" in found.reason
+
+
+def test_a_reassignment_and_its_undo_say_where_configs_were_and_are(world: World) -> None:
+    shop, home = str(config("shop")), owners()["shop"]
+    there = "birch" if home == "ash" else "ash"
+    found = acted(world, lambda w: w.caller.call("POST", f"configs/{config('shop').pk}/reassign", {"node": there}))
+    assert found.before == [{"config": shop, "node": home}]
+    assert found.after["node"] == there
+    found = acted(world, undo_by_admin)
+    assert found.before == [{"config": shop, "node": there}]
+    assert found.after == [{"config": shop, "node": home}]
+
+
+def test_a_user_that_comes_with_its_token_is_on_record(world: World) -> None:
+    world.run("createtoken", "--user", "ci", "--role", "author")
+    made = Act.objects.get(object="user ci")
+    assert (made.verb, made.after) == ("make", {"username": "ci", "groups": ["author"]})
 
 
 def test_a_change_of_more_than_a_chunk_is_recorded_before_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
