@@ -22,7 +22,7 @@ MEANINGS = {
     Role.VIEWER: "sees everything but secrets and acts, and changes nothing",
     Role.OPERATOR: "also moves, pins, pauses, isolates and drains, writes rules, freezes balancing and accepts removals",
     Role.AUTHOR: "writes and removes configs, which node agents run, but does not steer them",
-    Role.ADMIN: "does all of that, and gives roles, users, passwords and tokens",
+    Role.ADMIN: "gives roles, users, passwords and tokens, also to itself, and sees acts; does not steer or write by itself",
 }
 
 

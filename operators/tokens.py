@@ -32,6 +32,7 @@ def make(username: str, *, role: str = "", lasting: timedelta | None = None) -> 
             raise UnknownUser(f"there is no user {username}: with a role, one is made")
         user = User.objects.create_user(username)
         user.groups.add(Group.objects.get(name=role))
+        record(Act.Verb.MAKE, f"user {username}", after={"username": username, "groups": [role]})
     if role and not user.groups.filter(name=role).exists():
         instead = f"or a new name gets it (--user {username}-{role})"
         raise OtherRole(f"{username} has not the role {role}: an admin gives it, in the admin, {instead}")

@@ -37,7 +37,7 @@ def of_metric(name: str) -> dict[str, float]:
 
 def of_page(client: Client, name: str) -> str:
     answer = client.get(f"/admin/nodes/node/{Node.objects.get(name=name).pk}/change/")
-    return strip_tags(dict(answer.context["facts"])["Load"]).replace("\u202f", " ")
+    return strip_tags(dict(answer.context["facts"])["Load of all workers"]).replace("\u202f", " ")
 
 
 def config(key: str) -> int:

@@ -16,7 +16,9 @@ from clusteragent.lib.words import grouped_count, listed
 _REPLACED: dict[str, type[Order]] = {
     "reassign": Pin, "pin": Pin, "pause": Pause, "resume": Pause, "isolate": Isolation
 }  # fmt: skip
-# So many orders that it replaces are told.
+# Verbs by which people say where each config goes.
+_GIVING = {"reassign", "undo"}
+# So many orders that it replaces are told, and so many nodes.
 MOST_BEFORE = 100
 # Of an order: what is told elsewhere, or is but work for the commit.
 _UNTOLD = {"verb", "alone", "also", "refused", "note", "origin"}
@@ -48,8 +50,8 @@ def record(decision: Decision, plan: Plan | None) -> None:
     record_act(
         decision.verb or Act.Verb.REBALANCE,
         _named(decision.placements) + (f" to {to}{held}" if to else ""),
-        before=_orders(_REPLACED[decision.verb], ids) if decision.verb in _REPLACED else None,
-        after={name: value for name, value in decision.order.items() if name not in _UNTOLD} or None,
+        before=_before(decision, ids),
+        after=_after(decision),
         plan=plan.pk if plan else None,
         reason=decision.order.get("note", ""),
         configs=ids,
@@ -92,6 +94,28 @@ def _named(placements: Collection[Placement]) -> str:
 
 def _words(number: int, first: list[str]) -> str:
     return listed(first, None) if number <= len(first) else f"{grouped_count(number, 'config')}: {', '.join(first)}, …"
+
+
+def _before(decision: Decision, config_ids: Collection[int]) -> list[dict[str, Any]] | None:
+    """The orders that a decision replaces; of configs that people give to nodes also where they were."""
+    found = _orders(_REPLACED[decision.verb], config_ids) if decision.verb in _REPLACED else []
+    if decision.verb in _GIVING:
+        found = [*_nodes(decision, "from_node"), *found]
+    return found if found or decision.verb in _REPLACED else None
+
+
+def _after(decision: Decision) -> Any:
+    """What a decision orders; of an undo, where the configs are then."""
+    said = {name: value for name, value in decision.order.items() if name not in _UNTOLD}
+    return said or (_nodes(decision, "to_node") if decision.verb in _GIVING else None) or None
+
+
+def _nodes(decision: Decision, end: str) -> list[dict[str, Any]]:
+    """At which node the first MOST_BEFORE of the moves begin or end (`end`)."""
+    return [
+        {"config": called(one.title, one.name, one.digest), "node": getattr(one, end) or None}
+        for one in decision.moves[:MOST_BEFORE]
+    ]
 
 
 def _orders(model: type[Order], config_ids: Collection[int]) -> list[dict[str, Any]]:

@@ -139,7 +139,9 @@ def _drain(decision: Decision, now: datetime, actor: str, plan: Plan | None) -> 
     if by and by <= now:
         raise StalePlan(f"its deadline, {utc(by)}, is over")
     nodes = Node.objects.filter(name__in=decision.order["nodes"])
-    if not nodes.cordon(draining=True, by=by, actor=actor, plan=plan.pk if plan else None):
+    # A plan of an older version has no note.
+    note = decision.order.get("note", "")
+    if not nodes.cordon(draining=True, by=by, actor=actor, plan=plan.pk if plan else None, note=note):
         # They were drained already. Who applied the plan is on record all the same.
         acting.record(decision, plan)
 

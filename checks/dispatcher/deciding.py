@@ -189,7 +189,7 @@ def isolate(config_ids: Collection[int], *, note: str = "", reason: str = Isolat
 
 
 @_asks("drain", of="nodes")
-def drain(nodes: Collection[str], *, by: datetime | None = None) -> Decision:
+def drain(nodes: Collection[str], *, by: datetime | None = None, note: str = "") -> Decision:
     """Decide to cordon nodes and move their configs. The moves are a forecast: the next passes make them, all of them until `by`.
     Raises UnknownNode.
     """
@@ -198,7 +198,7 @@ def drain(nodes: Collection[str], *, by: datetime | None = None) -> Decision:
     names = [node.name for node in drained]
     later = now.with_nodes(without=names, new=[node._replace(intake="draining") for node in drained])
     entries = _held([node.id for node in drained])
-    order = {"verb": "drain", "nodes": names} | ({"by": by.isoformat()} if by else {})
+    order = {"verb": "drain", "nodes": names, "note": note} | ({"by": by.isoformat()} if by else {})
     return _decide_misplaced(entries, Judge(later), Move.Reason.DRAINED, order)
 
 

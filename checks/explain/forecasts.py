@@ -17,7 +17,7 @@ from checks.dispatcher.returning import going_back
 from checks.dispatcher.transaction import light_entries
 from checks.explain.aftermath import ASKED_WHY, Aftermath, Moving, follow
 from checks.explain.loss import homeless_reasons
-from checks.models import Config, freezes
+from checks.models import Assignment, Config, freezes
 from checks.models.orders import Isolation, Pin
 from clusteragent.lib import conf
 from clusteragent.lib.words import duration, grouped, grouped_count, listed, percent
@@ -64,6 +64,31 @@ def uncordon(names: Collection[str]) -> Forecast:
     return Forecast(f"Uncordon {listed(sorted(chosen))}", sentences, [*after.found, *after.moves, *after.lost])
 
 
+def cordon(names: Collection[str]) -> Forecast:
+    """Return what follows when these nodes get nothing new. Unknown names count for nothing."""
+    nodes = Node.objects.filter(name__in=names)
+    draining = sorted(nodes.filter(draining=True).values_list("name", flat=True))
+    held = Assignment.objects.filter(node__in=nodes).count()
+    keeps = _agreeing(
+        len(names), "It gets nothing new, and keeps what it has", "They get nothing new, and keep what they have"
+    )
+    sentences = [f"{keeps}: {grouped_count(held, 'config')}. Nothing moves, and uncordoning takes it back."]
+    if draining:
+        sentences.append(f"The drain of {listed(draining)} ends: what is left there stays.")
+    return Forecast(f"Cordon {listed(sorted(names))}", sentences)
+
+
+def freeze() -> Forecast:
+    """Return what a freeze stops."""
+    stays = "Configs of lost nodes still move, and so does what rules, drains and people order."
+    if still := freezes.switched_off():
+        return Forecast("Freeze balancing", [f"Nothing is balanced automatically all the same: {still}.", stays])
+    if frozen := list(freezes.Freeze.objects.in_force()):
+        return Forecast("Freeze balancing", [f"It takes the place of this freeze: {frozen[0]}.", stays])
+    otherwise = f"Otherwise, b{_next_round()[0][1:]}"
+    return Forecast("Freeze balancing", ["No config moves any more to even out loads.", otherwise, stays])
+
+
 def unpin(config_ids: Collection[int]) -> Forecast:
     """Return what follows when these configs are not pinned any more. Raises NotTheirs."""
     deciding.require_theirs(Pin, config_ids)
@@ -98,11 +123,17 @@ def thaw() -> Forecast:
         return Forecast("End the freeze", ["Balancing is not frozen."])
     if still := freezes.switched_off():
         return Forecast("End the freeze", [f"Nothing would be balanced automatically all the same: {still}."])
+    told, moves = _next_round()
+    return Forecast("End the freeze", [f"Balancing goes on: {_rounds()}.", told], moves)
+
+
+def _next_round() -> tuple[str, list[Moving]]:
+    """What the next automatic rebalance would move, in a sentence and as moves."""
     plan = plans.draft(settling=True)
     moves = [Moving(one["config"], one["name"], one["from_node"], one["to_node"]) for one in plan.moves]
     told = f"By the last measured loads the next round moves {grouped_count(len(moves), 'config')}"
     peak = f", highest load {' → '.join(map(percent, plan.spread['peak']))}." if moves else "."
-    return Forecast("End the freeze", [f"Balancing goes on: {_rounds()}.", told + peak], moves)
+    return told + peak, moves
 
 
 def redispatch(*, force: bool = False) -> Forecast:

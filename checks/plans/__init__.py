@@ -6,12 +6,12 @@ from checks.plans.store import (
     MOVE_FIELDS,
     apply,
     can_be_decided_anew,
+    complete_drain,
     decide_anew,
     decide_undo,
     may_apply,
     order,
     pinned_by,
-    set_deadline,
     store,
     to_plan,
     ways_back,
@@ -20,6 +20,6 @@ from checks.plans.store import (
 from checks.plans.whatif import Outlook, what_if
 
 __all__ = [
-    "MOVE_FIELDS", "Outlook", "StalePlan", "apply", "can_be_decided_anew", "decide_anew", "decide_undo", "draft", "make",
-    "may_apply", "order", "pinned_by", "rebalance", "set_deadline", "store", "to_plan", "ways_back", "what_if", "why_stale",
+    "MOVE_FIELDS", "Outlook", "StalePlan", "apply", "can_be_decided_anew", "complete_drain", "decide_anew", "decide_undo",
+    "draft", "make", "may_apply", "order", "pinned_by", "rebalance", "store", "to_plan", "ways_back", "what_if", "why_stale",
 ]  # fmt: skip

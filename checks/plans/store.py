@@ -131,9 +131,9 @@ def _decision(plan: Plan) -> Decision:
     return Decision(plan.reason, plan.order, placements, plan.revision)
 
 
-def set_deadline(plan: Plan, by: datetime | None) -> None:
-    """Say by when a plan that drains nodes empties them; None: at the usual pace. An applied plan stays as it is."""
-    plan.order = {name: value for name, value in plan.order.items() if name != "by"}
+def complete_drain(plan: Plan, by: datetime | None, note: str) -> None:
+    """Say why, and by when, a plan that drains nodes empties them; None: at the usual pace. An applied plan stays as it is."""
+    plan.order = {name: value for name, value in plan.order.items() if name != "by"} | {"note": note}
     if by is not None:
         plan.order["by"] = by.isoformat()
     Plan.objects.filter(pk=plan.pk, applied_at=None).update(order=plan.order)

@@ -14,7 +14,7 @@ from django.db.models import F
 from acts.models import Act
 from checks import dispatcher
 from checks.management.commands import drain as command
-from checks.models import Config
+from checks.models import Config, Plan
 from checks.models.orders import Pin
 from checks.tests.cast import hand_over, lead, sent
 from clusteragent.lib import clock
@@ -102,6 +102,13 @@ def test_a_deadline_is_given_renewed_and_taken_back() -> None:
     assert Node.objects.get(name="ash").drain_by is None
 
 
+def test_its_note_stands_in_the_plan_and_on_record() -> None:
+    place(1)
+    drain("ash", "--note", "a new disk")
+    assert Plan.objects.get().order["note"] == "a new disk"
+    assert Act.objects.get(verb=Act.Verb.DRAIN).reason == "a new disk"
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
@@ -109,6 +116,8 @@ def test_a_deadline_is_given_renewed_and_taken_back() -> None:
         (["--by", "2020-01-01"], "--by 2020-01-01: That is over already."),
         (["--by", "2h", "--undo"], "not with --undo or --check"),
         (["--by", "2h", "--check"], "not with --undo or --check"),
+        (["--note", "a new disk", "--undo"], "--note is the reason of a drain: not with --undo or --check"),
+        (["--note", "a new disk", "--check"], "--note is the reason of a drain: not with --undo or --check"),
     ],
 )
 def test_a_bad_deadline_is_named_and_nothing_is_done(words: list[str], problem: str) -> None:

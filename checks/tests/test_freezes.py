@@ -154,7 +154,10 @@ class TestAdmin:
         return self.client.post(f"{self.LIST}add/", {"until": "", "note": "", **fields}, follow=True)
 
     def test_it_is_given_and_ended(self) -> None:
-        self.add(until="2h", note="release password=hunter22")
+        asked = self.add(until="2h", note="release password=hunter22")
+        assert "No config moves any more to even out loads." in asked.content.decode()
+        assert not Freeze.objects.exists()
+        self.add(until="2h", note="release password=hunter22", seen=asked.context["seen"])
         row = Freeze.objects.get()
         assert row.author == "olga"
         for page in (self.LIST, f"{self.LIST}{row.pk}/change/", "/admin/checks/plan/", "/admin/checks/clusterstore/"):
@@ -166,7 +169,7 @@ class TestAdmin:
         assert "ended by olga" in self.client.get(self.LIST).content.decode()
 
     def test_a_freeze_that_is_over_can_not_be_ended(self) -> None:
-        self.add(until="2h")
+        confirmed(self.client, f"{self.LIST}add/", until="2h")
         page = f"{self.LIST}{Freeze.objects.get().pk}/change/"
         assert 'value="thaw"' in self.client.get(page).content.decode()
         freezes.thaw(actor="eve")

@@ -69,6 +69,16 @@ class FreezeAdmin(NotedAdmin, ReadOnlyAdmin):
             return format_html("ended by {} {}", freeze.ended_by, aged(freeze.ended_at, freeze.now))
         return "no" if Freeze.objects.in_force().filter(pk=freeze.pk).exists() else "its time is over"
 
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """Ask for an end and a note, show what a freeze stops, then freeze."""
+        may_add = request.method == "POST" and self.has_add_permission(request)
+        if may_add and self.get_form(request)(request.POST).is_valid():
+            question = Question.of(forecasts.freeze, "Freeze", Freeze.objects.in_force().values_list("pk", flat=True))
+            if page := question.unanswered(request, list_url(Freeze)):
+                return page
+        response: HttpResponse = super().add_view(request, form_url, extra_context)
+        return response
+
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         given = {name: form.cleaned_data[name] for name in ("until", "note")}
         obj.pk = freezes.freeze(actor=request.user.get_username(), **given).pk

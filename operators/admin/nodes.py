@@ -221,7 +221,7 @@ class NodeAdmin(ReadOnlyAdmin):
 
     def row_actions(self, request: HttpRequest, node: Any) -> list[str]:
         offered = {
-            "cordon": node.schedulable or node.draining,
+            "cordon": node.schedulable,
             "drain": not node.draining,
             "uncordon": node.intake in ("draining", "cordoned", "leaving", "restarting"),
         }
@@ -234,19 +234,21 @@ class NodeAdmin(ReadOnlyAdmin):
         acted = acts.tables(request.user, Act.objects.of_node(node.name), node=node.name)
         return [nodepage.configs(node), nodepage.timeline(node), *acted]
 
-    @admin.action(description="Cordon: give it nothing new", permissions=["change"])
+    @admin.action(description="Cordon: give it nothing new…", permissions=["change"])
     def cordon(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse | None:
-        """Cordon the nodes, at once: they keep what they have, nothing moves, and uncordoning takes it back.
+        """Show what follows, ask why, then cordon the nodes: they keep what they have, and nothing moves.
 
-        Asked is only where no node would be left that takes work.
+        A number must be typed where no node would be left that takes work.
         """
         names = sorted(node.name for node in queryset)
-        if closing := forecasts.closing(names):
-            what = f"Cordon {plain_count(len(names), 'node')}"
-            question = Question(what, worse=[closing], seen=seen_of(names), word=str(len(names)), button="Cordon")
-            if page := question.unanswered(request, list_url(Node), only(queryset, Node)):
-                return page
-        self._cordon(request, queryset, "cordoned")
+        closing, told = forecasts.closing(names), forecasts.cordon(names)
+        question = Question(
+            told.what, told.sentences, [closing] if closing else [], seen=seen_of(names), word=str(len(names)) if closing else "",
+            button="Cordon", asks_why=True,
+        )  # fmt: skip
+        if page := question.unanswered(request, list_url(Node), only(queryset, Node)):
+            return page
+        self._cordon(request, queryset, "cordoned", note=request.POST.get("note", ""))
         return None
 
     @admin.action(description="Uncordon: give it work again…", permissions=["change"])
@@ -290,9 +292,11 @@ class NodeAdmin(ReadOnlyAdmin):
             messages.error(request, f"{grouped_count(len(kept), 'node')} not lost, so not forgotten.")
         return None
 
-    def _cordon(self, request: HttpRequest, queryset: QuerySet[Node], done: str, *, schedulable: bool = False) -> None:
+    def _cordon(
+        self, request: HttpRequest, queryset: QuerySet[Node], done: str, *, schedulable: bool = False, note: str = ""
+    ) -> None:
         chosen = Node.objects.filter(pk__in=[node.pk for node in queryset])
-        changed = chosen.cordon(schedulable=schedulable, actor=request.user.get_username())
+        changed = chosen.cordon(schedulable=schedulable, actor=request.user.get_username(), note=note)
         messages.success(request, f"{plain_count(changed, 'node')} {done}.")
 
 

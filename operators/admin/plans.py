@@ -31,7 +31,7 @@ from checks.wire.scrub import scrub
 from clusteragent.lib.words import grouped_count, listed, percent, plain_count, utc
 from nodes.models import Node, UnknownNode
 from operators.admin.base import ReadOnlyAdmin, Table, aged, dated, first_of, link, list_url, row_url, time_column
-from operators.admin.orderforms import UntilField
+from operators.admin.orderforms import NoteField, UntilField
 from operators.admin.questions import Question
 from operators.errors import Lacks
 
@@ -62,9 +62,10 @@ class RebalanceForm(forms.Form):
 
 
 class DrainForm(forms.Form):
-    """By when the nodes of a drain shall be empty."""
+    """By when the nodes of a drain shall be empty, and why."""
 
     by = UntilField(empty="at the usual pace")
+    note = NoteField()
 
 
 @admin.register(Plan)
@@ -187,9 +188,10 @@ class PlanAdmin(ReadOnlyAdmin):
         if plan.order.get("verb") == "drain":
             form = DrainForm(request.POST)
             if not form.is_valid():
-                messages.error(request, f"Nothing was done. By {scrub(form['by'].data)}: {form['by'].errors[0]}")
+                wrong = next(field for field in form if field.errors)
+                messages.error(request, f"Nothing was done. {wrong.label} {scrub(wrong.data)}: {wrong.errors[0]}")
                 return redirect(row_url(plan))
-            plans.set_deadline(plan, form.cleaned_data["by"])
+            plans.complete_drain(plan, **form.cleaned_data)
         self._carry_out(request, plan)
         return redirect(row_url(plan))
 

@@ -44,7 +44,7 @@ class Question:
 
     what: the act. sentences: what it does and what follows. worse: what is bad about it, in red. seen: stands for what people
     decide on; if that is another when they answer, nothing is done. word: what must be typed; empty for nothing. is_dangerous:
-    whether the button is red, as it is where something must be typed.
+    whether the button is red, as it is where something must be typed. asks_why: whether there is a field for a note.
     """
 
     what: str
@@ -55,6 +55,7 @@ class Question:
     word: str = ""
     button: str = "Apply"
     is_dangerous: bool = False
+    asks_why: bool = False
 
     @classmethod
     def of(cls, foresee: Callable[[], Forecast], button: str, about: Iterable[object] = ()) -> Self:
@@ -103,7 +104,12 @@ class Question:
             "worse": self.worse,
             "tables": self.tables,
             "problem": problem,
-            "hidden": [(name, value) for name, value in fields if name not in _OWN_FIELDS],
+            "hidden": [
+                (name, value)
+                for name, value in fields
+                if name not in _OWN_FIELDS and not (self.asks_why and name == "note")
+            ],
+            "note": request.POST.get("note", ""),
             "back": back,
         }
         if row is not None:

@@ -333,6 +333,7 @@ class DrainWish(Strict):
     """The body of a call that drains a node."""
 
     by = Until(help_text="When it shall be empty, a time or a span such as 10m; null: at the usual pace.")
+    note = Note(help_text="Why: shown with its plan and on record.")
 
 
 class MoveSerializer(serializers.ModelSerializer[Move]):

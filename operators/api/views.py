@@ -180,9 +180,9 @@ class NodeViewSet(DetailViewSet):
         node = self.get_object()
         body = serializers.DrainWish(data=request.data)
         body.is_valid(raise_exception=True)
-        by = body.validated_data.get("by")
+        wish = body.validated_data
         self._require_others()
-        return self.apply_or_preview("name", lambda: deciding.drain([node.name], by=by)) or self.retrieve(request)
+        return self.apply_or_preview("name", lambda: deciding.drain([node.name], **wish)) or self.retrieve(request)
 
     @extend_schema(request=None, responses=serializers.DrainSerializer)
     @drain.mapping.get

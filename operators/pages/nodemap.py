@@ -67,7 +67,8 @@ def nodemap(request: HttpRequest) -> HttpResponse:
     is_dense = len(chosen) > DENSE
     context = {
         "groups": [
-            (*group, _tiles(group[1].members, most, is_dense), _lost(group[1].members)) for group in _groups(chosen, by)
+            (*group, _tiles(group[1].members, most, is_dense), _lost(group[1].members))
+            for group in _groups(members, chosen, by)
         ],
         "legend": [(band, counts[band.name], "?" + urlencode({"by": by, "load": band.name})) for band in BANDS],
         "ways": WAYS, "by": by, "load": wanted if wanted in _NAMES else "", "is_dense": is_dense, "at": clock.now(),
@@ -76,15 +77,22 @@ def nodemap(request: HttpRequest) -> HttpResponse:
     return base.render(request, "operators/nodemap.html", "Map", **context)
 
 
-def _groups(members: Iterable[Member], by: str) -> list[tuple[str, NodePool, str]]:
-    """The groups of the map: (title, group, address of its list). Pools with trouble first, then the largest; domains by name."""
+def _groups(members: Iterable[Member], chosen: Iterable[Member], by: str) -> list[tuple[str, NodePool, str]]:
+    """The groups of the map: (title, group, address of its list). Pools with trouble first, then the largest; domains by name.
+
+    chosen: those of the nodes that are shown. Which pool a node is of, all nodes tell.
+    """
     if by == "pool":
-        found = pools(members)
-        many = [(pool.title, pool, now.pool_url(pool)) for pool in found if len(pool.members) > 1]
-        single = NodePool("Nodes of no pool", [pool.members[0] for pool in found if len(pool.members) == 1])
+        shown, many, single = {one.id for one in chosen}, [], NodePool("Nodes of no pool")
+        for pool in pools(members):
+            left = [one for one in pool.members if one.id in shown]
+            if len(pool.members) == 1:
+                single.members += left
+            elif left:
+                many.append((pool.name, NodePool(pool.name, left), now.pool_url(pool)))
         return [*many, (single.name, single, list_url(Node))] if single.members else many
     groups: dict[str, NodePool] = {}
-    for member in members:
+    for member in chosen:
         groups.setdefault(member.domain, NodePool(named_domain(member.domain))).members.append(member)
     urls = {name: list_url(Node, domain=name) if name else list_url(Node) for name in groups}
     return [(groups[name].name, groups[name], urls[name]) for name in sorted(groups)]

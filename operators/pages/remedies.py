@@ -1,6 +1,6 @@
 """The buttons on the first page: each alert's remedy, where a verb can provide one."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,12 +13,13 @@ from django.views.decorators.http import require_POST
 from checks import dispatcher, plans, sources
 from checks.dispatcher import deciding
 from checks.explain import forecasts
-from checks.explain.alerts import WORDS, Alert, Kind, Word
+from checks.explain.alerts import WORDS, Alert, Kind, Word, held_by_pins
 from checks.explain.forecasts import Forecast
 from checks.models import Config, Plan, freezes
 from checks.models.orders import Isolation, Pause
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import duration, grouped_count
+from clusteragent.lib.words import duration, grouped_count, listed
+from nodes.models import Node
 from operators import documentation
 from operators.admin.base import address, row_url
 from operators.admin.questions import Question, seen_of
@@ -45,10 +46,11 @@ class Remedy:
 
 
 class Line(NamedTuple):
-    """What needs somebody, and the button."""
+    """What needs somebody, and the button. unpins: whether there is a button that unpins what overloads its nodes."""
 
     alert: Alert
     remedy: Remedy | None
+    unpins: bool = False
 
     @property
     def label(self) -> str:
@@ -89,17 +91,18 @@ def lines(found: Iterable[Alert], user: Any) -> list[Line]:
         can_act = not alert.subject or alert.subject in scanned
         if remedy and not (can_act and user.has_perm(remedy.permission)):
             remedy = None
-        rows.append(Line(alert, remedy))
+        may_unpin = alert.kind == Kind.OVERLOADED and user.has_perm(REMEDIES[UNPIN].permission)
+        rows.append(Line(alert, remedy, may_unpin and bool(_held())))
     return rows
 
 
 @base.page
 @require_POST
 def remedy(request: HttpRequest, kind: str) -> HttpResponse:
-    """Press the button of an alert of this kind."""
+    """Press the button of an alert of this kind, or the one that unpins."""
     if kind not in REMEDIES:
         raise Http404
-    chosen = REMEDIES[Kind(kind)]
+    chosen = REMEDIES[kind]
     if not request.user.has_perm(chosen.permission):
         raise Lacks(chosen.permission)
     if chosen.forecast and not (chosen.takes_nothing and request.POST.get("seen") == seen_of(chosen.about())):
@@ -154,14 +157,29 @@ def _thaw(subject: str, actor: str) -> str:
 def _relieve(subject: str, actor: str) -> str | Plan:
     plan = plans.draft(actor=actor, force=True)
     if not any(1 < node["before"] > node["after"] for node in plan.nodes.values()):
+        if held := held_by_pins():
+            names = Node.objects.filter(pk__in=held).order_by("name").values_list("name", flat=True)
+            pinned = f"what is pinned to {listed(list(names))} needs more than all of its workers"
+            return f"No move would help: {pinned}. Unpin some of it first."
         return "No move would help: no node that may run these configs has room, or they are pinned or have just moved."
     plan.save()
     return plan
 
 
+def _held() -> list[int]:
+    return [config for configs in held_by_pins().values() for config in configs]
+
+
+def _unpin(subject: str, actor: str) -> str:
+    return f"{grouped_count(dispatcher.unpin(_held()), 'config')} unpinned. What runs stays where it is: plan a relief now."
+
+
+# What unpins the costliest configs of nodes that pins alone overload. It stands beside the button of that alert.
+UNPIN = "unpin"
 _DISPATCH_NOW = Remedy("Dispatch now…", "checks.change_assignment", _dispatch, forecasts.redispatch, takes_nothing=True)
-REMEDIES = {
+REMEDIES: Mapping[str, Remedy] = {
     Kind.OVERLOADED: Remedy("Plan a relief", "checks.add_plan", _relieve),
+    UNPIN: Remedy("Unpin…", "checks.delete_pin", _unpin, lambda: forecasts.unpin(_held()), _held),
     Kind.UNSCHEDULED: _DISPATCH_NOW,
     Kind.DANGLING: _DISPATCH_NOW,
     Kind.PAUSE_OVERDUE: Remedy("Resume…", "checks.delete_pause", _resume),

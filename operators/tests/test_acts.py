@@ -22,12 +22,11 @@ from checks import dispatcher, plans, sources
 from checks.dispatcher import costs, deciding
 from checks.dispatcher.costs import Measured
 from checks.explain import state
-from checks.explain.alerts import Kind
-from checks.models import Config, Instance, Move, Origin, Plan, Source, freezes
+from checks.models import Config, Cost, Instance, Move, Origin, Plan, Source, freezes
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.sources import files, origins
 from checks.tests.balance import furnish
-from checks.tests.cast import hand_over, report, sent, silence
+from checks.tests.cast import hand_over, owners, report, sent, silence
 from checks.tests.operators import act, act_confirmed, apply, config, confirmed, planned, shown
 from checks.views import ActingView
 from clusteragent.command import VERBS
@@ -35,7 +34,7 @@ from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from clusteragent.lib.logs import RateLimit
 from nodes.authentication import LOCAL_TOKEN
-from nodes.models import Node, NodeRule, NodeToken
+from nodes.models import Node, NodeRule, NodeToken, Runner
 from nodes.statsclient import Round
 from operators import lockout, middleware
 from operators.api.urls import router
@@ -217,7 +216,7 @@ def log_in(w: World) -> None:
 
 
 def remedy(kind: str, **fields: Any) -> Callable[[World], object]:
-    shows = remedies.REMEDIES[Kind(kind)].forecast
+    shows = remedies.REMEDIES[kind].forecast
     return lambda w: (w.confirm if shows else w.post)(f"now/remedy/{kind}/", **fields)
 
 
@@ -269,7 +268,7 @@ ADMIN: dict[str, Callable[[World], object]] = {
     "config:change": lambda w: w.post(
         f"checks/config/{config('hand').pk}/change/", check="http_check", yaml="instances: [{url: other}]"
     ),
-    "node:cordon": lambda w: w.action("nodes/node", "cordon", node()),
+    "node:cordon": lambda w: w.confirm("nodes/node/", action="cordon", _selected_action=[node().pk]),
     "node:uncordon": lambda w: (
         Node.objects.all().cordon(),
         w.confirm("nodes/node/", action="uncordon", _selected_action=[node().pk]),
@@ -278,7 +277,7 @@ ADMIN: dict[str, Callable[[World], object]] = {
     "node:forget": lambda w: w.confirm("nodes/node/", action="forget", _selected_action=[node("elm").pk]),
     "source:scan_now": lambda w: w.action("checks/source", "scan_now", file_source(w)),
     "source:accept_removals": accept_by_admin,
-    "freeze:add": lambda w: w.post("checks/freeze/add/", note="release"),
+    "freeze:add": lambda w: w.confirm("checks/freeze/add/", note="release"),
     "freeze:thaw": lambda w: w.confirm("checks/freeze/", action="thaw", _selected_action=[freeze().pk]),
     "pin:add": lambda w: w.plan("checks/pin/add/", configs=str(config("shop")), kind="node", aim="ash"),
     "pin:change": lambda w: w.post(f"checks/pin/{waiting_pin().pk}/change/", kind="node", aim="birch"),
@@ -377,6 +376,7 @@ PAGES: dict[str, Callable[[World], object] | str] = {
 }
 REMEDIES: dict[str, Callable[[World], object] | str] = {
     "overloaded": "A plan changes nothing until it is applied, and is kept with its author.",
+    "unpin": lambda w: (held_by_a_pin(w), remedy("unpin")(w)),
     "unscheduled": remedy("unscheduled"),
     "dangling": remedy("dangling"),
     "pause_overdue": lambda w: (w.order("pause"), overdue(), w.plan("now/remedy/pause_overdue/")),
@@ -384,6 +384,13 @@ REMEDIES: dict[str, Callable[[World], object] | str] = {
     "source_error": lambda w: (file_source(w), remedy("source_error", subject="file")(w)),
     "frozen": lambda w: (freeze(), remedy("frozen")(w)),
 }
+
+
+def held_by_a_pin(w: World) -> None:
+    w.order("pin", aim="ash")
+    overloaded = {"workers": 4, "overloaded_rounds": 2, "overloaded_since": Now()}
+    Runner.objects.update_or_create(node=node(), defaults=overloaded)
+    Cost.objects.update_or_create(config=config("shop"), defaults={"workers_needed": 8})
 
 
 def overdue() -> None:
@@ -654,6 +661,23 @@ def test_a_reassignment_that_also_pins_says_so(world: World) -> None:
     dispatched = planned(world.client, "reassign", ["shop"], node="birch", hold="pinned")
     found = acted(world, lambda w: apply(w.client, dispatched))
     assert found.object == f"{config('shop')} to birch, pinned there"
+
+
+def test_a_reassignment_and_its_undo_say_where_configs_were_and_are(world: World) -> None:
+    shop, home = str(config("shop")), owners()["shop"]
+    there = "birch" if home == "ash" else "ash"
+    found = acted(world, lambda w: w.caller.call("POST", f"configs/{config('shop').pk}/reassign", {"node": there}))
+    assert found.before == [{"config": shop, "node": home}]
+    assert found.after["node"] == there
+    found = acted(world, undo_by_admin)
+    assert found.before == [{"config": shop, "node": there}]
+    assert found.after == [{"config": shop, "node": home}]
+
+
+def test_a_user_that_comes_with_its_token_is_on_record(world: World) -> None:
+    world.run("createtoken", "--user", "ci", "--role", "author")
+    made = Act.objects.get(object="user ci")
+    assert (made.verb, made.after) == ("make", {"username": "ci", "groups": ["author"]})
 
 
 def test_a_change_of_more_than_a_chunk_is_recorded_before_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

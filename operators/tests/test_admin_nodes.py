@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
 
+from acts.models import Act
 from checks import dispatcher
 from checks.models import Config, Cost, Origin
 from checks.models.troubles import Trouble
@@ -135,12 +136,26 @@ def test_a_nodes_page_shows_its_events(operator: Client, trees: None) -> None:
 
 def test_cordon_and_uncordon_say_who_did_it(operator: Client, trees: None) -> None:
     report("oak")
-    assert "2 nodes cordoned." in act(operator, "cordon", "ash", "birch").content.decode()
+    keys = [Node.objects.get(name=name).pk for name in ("ash", "birch")]
+    assert "2 nodes cordoned." in confirmed(operator, LIST, action="cordon", _selected_action=keys)
     assert names(operator, "?schedulable=no") == ["ash", "birch", "cedar"]
     assert "1 node uncordoned." in uncordoned(operator, "ash")
     assert names(operator, "?schedulable=no") == ["birch", "cedar"]
     events = NodeEvent.objects.filter(node_name="ash", cause="olga").values_list("kind", flat=True)
     assert list(events) == [NodeEvent.Kind.UNCORDONED, NodeEvent.Kind.CORDONED]
+
+
+def test_cordoning_shows_first_what_follows_and_asks_why(operator: Client, pair: None) -> None:
+    dispatcher.schedule([sent(f"key-{number}") for number in range(4)])
+    Node.objects.filter(name="ash").cordon(draining=True)
+    fields = {"action": "cordon", "_selected_action": [Node.objects.get(name="ash").pk]}
+    asked = operator.post(LIST, fields)
+    assert "It gets nothing new, and keeps what it has: 2 configs. Nothing moves" in asked.content.decode()
+    assert "The drain of ash ends: what is left there stays." in asked.content.decode()
+    assert Node.objects.get(name="ash").draining
+    operator.post(LIST, fields | {"seen": asked.context["seen"], "note": "a new disk"})
+    assert not Node.objects.get(name="ash").draining
+    assert Act.objects.get(verb=Act.Verb.CORDON).reason == "a new disk"
 
 
 def test_a_lost_node_among_others_is_uncordoned_too(operator: Client, trees: None) -> None:
@@ -170,7 +185,7 @@ def test_a_nodes_page_offers_what_makes_sense(operator: Client, pair: None) -> N
     assert offered == {
         (): {"cordon", "drain"},
         ("schedulable",): {"drain", "uncordon"},
-        ("schedulable", "draining"): {"cordon", "uncordon"},
+        ("schedulable", "draining"): {"uncordon"},
         ("leaving",): {"cordon", "drain", "uncordon"},
     }
 

@@ -211,7 +211,10 @@ def test_the_deadline_of_a_drain_is_given_when_its_plan_is_applied() -> None:
     refused = post(client, url, by="soon")
     assert "Nothing was done. By soon: 90s, 30m, 2h" in refused
     assert not Node.objects.filter(draining=True).exists()
-    assert "By 2100-12-24 08:00 UTC." in post(client, url, by="2100-12-24 08:00")
+    page = post(client, url, by="2100-12-24 08:00", note="a new disk")
+    assert "By 2100-12-24 08:00 UTC." in page
+    assert "Note: a new disk" in page
+    assert Act.objects.get(verb=Act.Verb.DRAIN).reason == "a new disk"
     assert f"{Node.objects.get(draining=True).drain_by:%F %H:%M}" == "2100-12-24 08:00"
     assert NodeEvent.objects.get(kind="draining").cause == "olga, by 2100-12-24 08:00 UTC"
 

@@ -95,7 +95,7 @@ def act(client: Client, url: str, action: str, pk: int, **fields: Any) -> None:
 @pytest.mark.parametrize("role", Role)
 def test_each_role_does_just_what_is_its(role: Role) -> None:
     client, pk = staff(role), hand().pk
-    act(client, "/admin/nodes/node/", "cordon", Node.objects.get(name="ash").pk)
+    act(client, "/admin/nodes/node/", "cordon", Node.objects.get(name="ash").pk, seen=seen_of(["ash"]))
     assert Node.objects.get(name="ash").schedulable is (role != O)
     act(client, "/admin/checks/config/", "reassign", pk, node="birch", asked="yes")
     for plan in Plan.objects.all():
@@ -153,6 +153,11 @@ def test_a_colleague_gets_name_role_and_password_in_one_form() -> None:
     client = staff(A)
     form = client.get("/admin/auth/user/add/").content.decode()
     assert "Viewer: sees everything but secrets and acts, and changes nothing." in form
+    # As PAGES and the test above say: who gives roles acts by those that it gives.
+    assert (
+        "Admin: gives roles, users, passwords and tokens, also to itself, and sees acts; does not steer or write"
+        in form
+    )
     given = {"username": "eve", "usable_password": "true", "password1": PASSWORD, "password2": PASSWORD}
     viewer = Group.objects.get(name=V)
     assert client.post("/admin/auth/user/add/", given | {"groups": [viewer.pk]}).status_code == 302

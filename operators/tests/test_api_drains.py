@@ -7,6 +7,7 @@ import pytest
 
 from acts.models import Act
 from checks import dispatcher
+from checks.models import Plan
 from checks.tests.cast import hand_over, settled_on_ash
 from clusteragent.lib import clock
 from nodes.models import Node
@@ -36,6 +37,12 @@ def test_a_node_is_drained_by_a_deadline_and_without_one(operator: Caller) -> No
     assert drain(operator, {"by": None})["drain"]["by"] is None
     drain(operator, far)
     assert drain(operator)["drain"]["by"] is None
+
+
+def test_its_note_stands_in_the_plan_and_on_record(operator: Caller) -> None:
+    drain(operator, {"by": "2h", "note": "a new disk"})
+    assert Plan.objects.get().order["note"] == "a new disk"
+    assert Act.objects.get(verb=Act.Verb.DRAIN).reason == "a new disk"
 
 
 @pytest.mark.parametrize(

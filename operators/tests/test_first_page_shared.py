@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from checks.models import Source
 from checks.tests.cast import report
-from checks.tests.operators import superuser
+from checks.tests.operators import confirmed, superuser
 from operators.pages import now
 from operators.pages.shared import Shared
 from operators.roles import Role
@@ -139,7 +139,7 @@ class TestFirstPage:
     def test_who_changes_something_sees_it_in_all_tabs(self) -> None:
         client = superuser()
         assert "frozen by" not in client.get(FRAGMENT).content.decode()
-        client.post("/admin/checks/freeze/add/", {"until": "", "note": "release"})
+        confirmed(client, "/admin/checks/freeze/add/", until="", note="release")
         assert "frozen by" in client.get(FRAGMENT).content.decode()
 
     def test_what_strangers_try_changes_nothing(self) -> None:

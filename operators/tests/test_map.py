@@ -69,6 +69,15 @@ def test_they_are_in_groups(admin_client: Client, fleet: None) -> None:
     assert re.findall(r'<h2 id="group-\d+"><a href="[^"]*">([^<]*)<', text) == ["no zone", "zone b"]
 
 
+def test_a_load_leaves_the_nodes_in_their_pools(admin_client: Client, fleet: None, monkeypatch) -> None:
+    ids = dict(Node.objects.values_list("name", "pk"))
+    monkeypatch.setattr(costs, "loads", lambda: {ids["web-1"]: 1.2, ids["web-2"]: 0.05, ids["db-1"]: 0.9})
+    text = admin_client.get(f"{MAP}?by=pool&load=over").content.decode()
+    assert re.findall(r'<h2 id="group-\d+"><a href="[^"]*">([^<]*)<', text) == ["web-*"]
+    text = admin_client.get(f"{MAP}?by=pool&load=high").content.decode()
+    assert re.findall(r'<h2 id="group-\d+"><a href="[^"]*">([^<]*)<', text) == ["Nodes of no pool"]
+
+
 @pytest.mark.parametrize("query", ["?by=nonsense", "?load=nonsense", "?load=", "?by=&load=over&x=y"])
 def test_what_is_no_choice_is_ignored(admin_client: Client, fleet: None, query: str) -> None:
     assert admin_client.get(MAP + query).status_code == 200

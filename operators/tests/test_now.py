@@ -13,7 +13,7 @@ from django.utils.html import escape
 from checks import dispatcher, plans
 from checks.explain.alerts import WORDS, Kind, Word
 from checks.models import ClusterStore, Config, Cost, Move, Plan, Source
-from checks.models.orders import Pause
+from checks.models.orders import Pause, Pin
 from checks.models.troubles import Trouble
 from checks.tests.cast import dangling, report, sent, silence
 from checks.tests.operators import apply, config, confirmed, shown, superuser
@@ -342,8 +342,37 @@ def test_a_plan_that_relieves_no_overloaded_node_is_not_offered_as_a_relief(clie
     assert "1 config of it pinned" in client.get(NOW).content.decode()
     assert plans.draft(force=True).moves
     answer = client.post("/admin/now/remedy/overloaded/", follow=True).content.decode()
-    assert "No move would help: no node that may run these configs has room, or they are pinned" in answer
+    assert (
+        "No move would help: what is pinned to ash needs more than all of its workers. Unpin some of it first."
+        in answer
+    )
     assert not Plan.objects.exclude(order__verb="pin").exclude(order__verb="reassign").exists()
+
+
+def test_where_pins_alone_overload_a_node_the_fewest_are_unpinned_after_asking(client: Client) -> None:
+    place(3, "ash")
+    Runner.objects.create(node=Node.objects.get(), workers=4, overloaded_rounds=2, overloaded_since=Now())
+    costs = {"key-0": 5, "key-1": 3, "key-2": 0.5}
+    Cost.objects.bulk_create(Cost(config_id=config(key).pk, workers_needed=cost) for key, cost in costs.items())
+    dispatcher.pin([config("key-2").pk], "ash", actor="otto")
+    page = client.get(NOW).content.decode()
+    assert "What is pinned" not in page
+    assert "Unpin…" not in page
+    dispatcher.pin([config("key-0").pk, config("key-1").pk], "ash", actor="otto")
+    page = client.get(NOW).content.decode()
+    assert (
+        "What is pinned to ash needs more than all of its workers: no move helps before some of it is unpinned." in page
+    )
+    assert '/admin/checks/config/?node=ash&amp;order=pinned">pins on ash</a>' in page
+    asked = client.post("/admin/now/remedy/unpin/").content.decode()
+    assert "Unpin http_check key-0" in asked
+    assert Pin.objects.count() == 3
+    seen = re.search(r'name="seen" value="([^"]*)"', asked)
+    assert seen
+    answer = client.post("/admin/now/remedy/unpin/", {"seen": seen[1]}, follow=True).content.decode()
+    assert "1 config unpinned" in answer
+    assert set(Pin.objects.values_list("config__origins__key", flat=True)) == {"key-1", "key-2"}
+    assert "What is pinned" not in client.get(NOW).content.decode()
 
 
 def test_the_fullest_node_of_a_pool_is_a_link(client: Client) -> None:

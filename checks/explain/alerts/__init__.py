@@ -13,6 +13,7 @@ from checks.explain.alerts.cluster import of_names, of_the_cluster, warmup
 from checks.explain.alerts.configs import of_checks, of_configs, of_removals, of_slow_checks
 from checks.explain.alerts.kinds import WORDS, Alert, Kind, Target, Word, word
 from checks.explain.alerts.nodes import (
+    held_by_pins,
     of_flapping_nodes,
     of_headroom,
     of_lost_nodes,
@@ -33,6 +34,7 @@ __all__ = [
     "Word",
     "cluster_wide",
     "current",
+    "held_by_pins",
     "pins_astray",
     "unacknowledged",
     "warmup",

@@ -12,6 +12,7 @@ from checks.explain.alerts.kinds import LATELY, NAMED, Alert, Kind, Target, name
 from checks.explain.headroom import Headroom
 from checks.models import Assignment, Config, Cost
 from checks.models.handovers import Handover, deadline
+from checks.models.orders import Pin
 from checks.models.titles import called
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
@@ -189,26 +190,62 @@ def of_overload(now: datetime) -> Iterator[Alert]:
     if not full:
         return
     said, parts = [], []
+    slow = set(Slowness.objects.filter(share__lt=1).values_list("pk", flat=True))
     for row in full[:NAMED]:
         name, on_it = row.node.name, Assignment.objects.filter(node=row.pk, config__cost__isnull=False)
         costly = on_it.order_by("-config__cost__workers_needed", "config")[:NAMED]
         columns = ("config__title", "config__name", "config__digest", "config__cost__workers_needed", "config_id")
         dear = [(called(*words), cost, config) for *words, cost, config in costly.values_list(*columns)]
         most = listed([f"{config} ({cost:.2g})" for config, cost, _ in dear], None)
-        by = f", most by {most} of its {able[row.pk]:.2g} workers" if most else ""
+        number = f"{able[row.pk]:.2g} workers"
+        workers = f"the {number} that it is given while it is slow" if row.pk in slow else f"its {number}"
+        by = f", most by {most} of {workers}" if most else ""
         pinned = on_it.filter(config__pin__isnull=False).count()
         stay = f"; {plain_count(pinned, 'config')} of it pinned" if pinned else ""
         said.append(f"{name} is at {percent(loads[row.pk])}{by}{stay}")
         parts.append((name, Target.row(row.node)))
         parts += [(f"{words} on {name}", Target(Config, {}, config)) for words, _, config in dear]
+    held = held_by_pins()
+    stuck = [row.node.name for row in full if row.pk in held]
+    parts += [(f"pins on {name}", Target.rows(Config, node=name, order="pinned")) for name in stuck[:NAMED]]
     others = "; others" if len(full) > NAMED else ""
     excess = sum(needed[row.pk] - able[row.pk] for row in full)
     takers = Node.objects.accepting().values_list("pk", flat=True)
     room = sum(max(able[node] - needed.get(node, 0.0), 0.0) for node in takers if node in able)
-    cause = f"{'; '.join(said)}{others}. {_room(excess, room)}"
+    pins = (
+        f" What is pinned to {some(stuck)} needs more than all of its workers: no move helps before some of it is unpinned."
+        if stuck
+        else ""
+    )
+    cause = f"{'; '.join(said)}{others}. {_room(excess, room)}{pins}"
     since = min(row.overloaded_since for row in full if row.overloaded_since)
     target = Target.row(full[0].node) if len(full) == 1 else Target.rows(Node)
     yield Alert(Kind.OVERLOADED, len(full), cause, target, now, since, parts=parts)
+
+
+def held_by_pins() -> dict[int, list[int]]:
+    """Return the overloaded nodes whose pinned configs alone need more than their capacity, each with the costliest of these
+    configs, until the others fit: {node's id: ids of configs}.
+    """
+    pins = Pin.objects.in_force().filter(
+        kind=Pin.Kind.NODE, aim=F("config__assignment__node__name"), config__cost__isnull=False,
+        config__assignment__node__in=Runner.objects.overloaded().values("pk"),
+    )  # fmt: skip
+    columns = ("config__assignment__node", "config", "config__cost__workers_needed")
+    found: dict[int, list[tuple[int, float]]] = {}
+    for node, config, cost in pins.order_by("-config__cost__workers_needed", "config").values_list(*columns):
+        found.setdefault(node, []).append((config, cost))
+    able = Runner.objects.capacity() if found else {}
+    held = {}
+    for node, costly in found.items():
+        excess, chosen = sum(cost for _, cost in costly) - able[node], []
+        for config, cost in costly:
+            if excess > 0:
+                chosen.append(config)
+                excess -= cost
+        if chosen:
+            held[node] = chosen
+    return held
 
 
 def _room(excess: float, room: float) -> str:

@@ -45,6 +45,7 @@ class Command(ActingCommand):
         )
         parser.add_argument("--accept-no-node", action="store_true", help="also if no node would take work then")
         commandline.add(parser, "--by", "--json")
+        commandline.add(parser, "--note", help="the reason, shown with the plan and on record")
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -90,13 +91,15 @@ class Command(ActingCommand):
             record(Act.Verb.REFUSE, f"drain {listed(names)}", reason=closing, nodes=names)
             raise CommandError(f"{closing} --accept-no-node does it all the same")
         same = Node.objects.filter(name__in=names, draining=True, schedulable=False, drain_by=by).count()
-        plan = commandline.plan_of(options, lambda: deciding.drain(names, by=by))
+        plan = commandline.plan_of(options, lambda: deciding.drain(names, by=by, note=options["note"]))
         return len(names) - same, plan.moves
 
     def refuse_combinations(self, options: dict[str, Any]) -> None:
         """Raise CommandError for options that say nothing together."""
         if options["by"] is not None and (options["undo"] or options["check"]):
             raise CommandError("--by is the deadline of a drain: not with --undo or --check")
+        if options["note"] and (options["undo"] or options["check"]):
+            raise CommandError("--note is the reason of a drain: not with --undo or --check")
         if options["dry_run"] and (options["wait"] or options["check"]):
             raise CommandError("--dry-run changes nothing: not with --wait or --check")
 
