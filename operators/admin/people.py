@@ -22,7 +22,7 @@ from acts.models import Act
 from acts.recording import record
 from clusteragent.lib import clock
 from clusteragent.lib.words import listed, plain_count
-from operators import tokens
+from operators import documentation, tokens
 from operators.admin.base import DeclaredAdmin, example
 from operators.admin.questions import Question, ShownDeletions
 from operators.models import SavedView
@@ -208,5 +208,6 @@ class TokenAdmin(RecordedAdmin):
             "roles": self.roles(obj),
             "example": example(request, "operators:status-list"),
             "expiry": obj.expiry,
+            "about_url": documentation.page("howto/tokens"),
         }
         return TemplateResponse(request, "admin/operators/token.html", context, headers={"Cache-Control": "no-store"})
