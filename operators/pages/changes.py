@@ -1,5 +1,6 @@
 """The page of changes: how many configs moved and why, as stories that unfold to moves. Some moves can be undone."""
 
+from collections import Counter
 from typing import NamedTuple
 
 from django.core.exceptions import PermissionDenied
@@ -17,12 +18,13 @@ from checks.dispatcher import deciding
 from checks.models import Config, Move
 from clusteragent.lib import clock
 from clusteragent.lib.words import duration
-from nodes.models import NodeEvent
+from nodes.models import Node, NodeEvent
 from operators.admin.base import row_url
 from operators.admin.plans import show_plan
-from operators.pages import base, stories, titles
+from operators.pages import base, now, stories, titles
 from operators.pages.bars import HEIGHT, WIDTH, chart, reasons_of
 from operators.pages.exports import FORMATS, export
+from operators.pages.pools import pool_of
 from operators.pages.ranges import SPANS, Range
 from operators.roles import sees_digests
 
@@ -52,7 +54,9 @@ def changes(request: HttpRequest) -> HttpResponseBase:
         # Before: it is read while it is sent.
         record(Act.Verb.EXPORT, f"changes as {form}", after={"since": f"{span.since}", "until": f"{span.until}"})
         return export(span, form, exact=sees_digests(request.user))
-    history, drawn = stories.read(span.since, span.until, MOST_MOVES), chart(span)
+    # As long as the first page tells of it, too, a pool is as large as it says; how large it was long ago nothing tells.
+    sizes = _sizes() if clock.now() - span.until <= now.SPAN else {}
+    history, drawn = stories.read(span.since, span.until, MOST_MOVES, sizes), chart(span)
     context = {
         "span": span,
         "spans": [(last, duration(length)) for last, length in SPANS.items()],
@@ -67,6 +71,11 @@ def changes(request: HttpRequest) -> HttpResponseBase:
         "most_moves": MOST_MOVES,
     }
     return base.render(request, "operators/changes.html", "Changes", **context)
+
+
+def _sizes() -> dict[str, int]:
+    """How many nodes that are not lost each pool has now."""
+    return Counter(pool_of(name) for name in Node.objects.known().values_list("name", flat=True))
 
 
 @base.fragment

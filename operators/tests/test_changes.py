@@ -494,3 +494,11 @@ def test_as_many_queries_for_few_moves_as_for_many(client: Client) -> None:
         moved = [one.pk for one in Move.objects.filter(reason="scheduled")]
         dispatcher.reassign([Move.objects.get(pk=pk).config_id for pk in moved], "ash", actor="otto")
     assert numbers[0] == numbers[1]
+
+
+def test_a_story_is_told_alike_on_the_first_page_and_in_changes(warm: None) -> None:
+    rollout(restarted=5, lost=3)
+    olga = superuser()
+    _, title, facts = olga.get("/admin/").context["stories"][0]
+    assert "5 of 8 restarted, 3 lost" in facts
+    assert told(olga, "?last=1h")[0] == f"{title}: {facts}".replace("\u202f", " ")
