@@ -73,7 +73,8 @@ class PlanAdmin(ReadOnlyAdmin):
         " It is applied, and where that is possible undone, on its page."
     )
     list_display = ("shown", "author", "time", "moving", "peak", "state")
-    fields = readonly_fields = ("author", "time", "applied_at", "moved", "outcome")
+    # How many it moved, or paused, is said above them.
+    fields = readonly_fields = ("author", "time", "applied_at", "outcome")
     change_form_outer_before_template = "admin/checks/plan_head.html"
     list_before_template = "admin/checks/plan_buttons.html"
 
@@ -101,7 +102,7 @@ class PlanAdmin(ReadOnlyAdmin):
     @display(description="plan")
     def shown(self, plan: Any) -> str:
         """The plan in a few words."""
-        return title(plan)
+        return str(plan)
 
     @display(description="moves")
     def moving(self, plan: Any) -> int:
@@ -121,7 +122,7 @@ class PlanAdmin(ReadOnlyAdmin):
     def page_context(self, request: HttpRequest, plan: Plan) -> dict[str, Any]:
         return {
             "plan": plan,
-            "what": title(plan),
+            "what": plan,
             "sentence": sentence(plan),
             "worse": []
             if plan.applied_at
@@ -161,7 +162,7 @@ class PlanAdmin(ReadOnlyAdmin):
         word = _word(plan)
         if plan.applied_at is None and word and request.POST.get("typed", "").strip() != word:
             problem = f"Nothing was done: type {word} to confirm it"
-            record(Act.Verb.REFUSE, f"plan {plan.pk}: {title(plan)}", reason=problem, plan=plan.pk)
+            record(Act.Verb.REFUSE, f"plan {plan.pk}: {plan}", reason=problem, plan=plan.pk)
             messages.error(request, f"{problem}.")
             return redirect(row_url(plan))
         if plan.order.get("verb") == "drain":
@@ -182,7 +183,7 @@ class PlanAdmin(ReadOnlyAdmin):
             messages.error(request, f"Nothing was moved: {scrub(described(busy))}. Apply it again.")
         else:
             plan.refresh_from_db()
-            messages.success(request, f"{title(plan)}: {done(plan, len(moves))}.")
+            messages.success(request, f"{plan}: {done(plan, len(moves))}.")
             if plan.outcome:
                 messages.warning(request, scrub(plan.outcome))
 
@@ -251,28 +252,6 @@ def unpin(request: HttpRequest, ids: Collection[int], back: str) -> HttpResponse
 def _undoing(plan: Plan) -> str | None:
     """The words of the button that takes an applied plan back."""
     return "Unpin what it pinned…" if plans.pinned_by(plan) else UNDOES.get(plan.order.get("verb", ""))
-
-
-def title(plan: Any) -> str:
-    """The plan in a few words. The plan must be annotated with the number of its moves."""
-    order = plan.order
-    number = plain_count(plan.number + len(order.get("also", ())), "config")
-    match order.get("verb"):
-        case "reassign":
-            return f"Give {number} to {order['node']}{' and pin them there' if order['hold'] else ''}"
-        case "pin":
-            nodes = {"node": "", "pattern": "nodes named ", "label": "nodes with "}[order["kind"]]
-            return f"Pin {number} to {nodes}{order['aim']}"
-        case "pause" | "resume" | "adopt" as verb:
-            return f"{verb.capitalize()} {number}"
-        case "isolate":
-            return f"Isolate {plain_count(len(order['alone']), 'config')}"
-        case "drain":
-            return f"Drain {', '.join(order['nodes'])}"
-        case "undo":
-            return f"Undo the {'move' if plan.number == 1 else 'moves'} of {number}"
-        case _:
-            return f"Rebalance {number}"
 
 
 def sentence(plan: Plan) -> str:
