@@ -13,9 +13,10 @@ from checks import dispatcher
 from checks.explain import facts, why
 from checks.models import Assignment, Config, Move, Source
 from checks.models.orders import Rule
+from checks.models.troubles import Trouble
 from checks.tests.cast import lead, owners, report, sent, silence
 from checks.tests.operators import apply, config, operator, page_of, planned, superuser
-from clusteragent.lib import conf
+from clusteragent.lib import clock, conf
 from nodes.goodbyes import note_goodbye
 from nodes.models import Heartbeat, Node, NodeEvent, Runner, RunnerStats
 
@@ -338,3 +339,19 @@ def test_a_shard_has_the_warnings_of_what_it_was_cut_from() -> None:
     dispatcher.schedule([sent("shop#1")])
     Source.objects.filter(name="file").update(warnings=[{"where": "shop", "line": None, "warning": "odd"}])
     assert "Warnings shop: odd" in page("shop#1")
+
+
+def test_a_failing_config_says_at_its_top_since_when_and_what_and_that_running_is_no_good_news() -> None:
+    began = clock.now() - timedelta(minutes=7)
+    good = clock.now() - timedelta(minutes=9)
+    Trouble.objects.create(config=config("db"), kind="failing", since=began)
+    tell("ash", failed=True, last_error="connection refused", last_success=int(good.timestamp()))
+    text = page()
+    head, _, rest = text.partition("Owner: ash")
+    assert "First failed 7 min ago Last good run 9 min ago Last error connection refused" in head
+    assert "Running: yes, but its last run failed error in the stats of ash" in rest
+
+
+def test_a_failing_config_whose_runner_tells_no_last_good_run_says_so() -> None:
+    tell("ash", failed=True, last_error="connection refused")
+    assert "First failed not noted yet Last good run none known" in page()
