@@ -1,5 +1,6 @@
 """What the admin's pages share: links, tables, lists that filter by declared fields and never count, read-only rows."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -55,6 +56,20 @@ def anchor(url: str, text: Any) -> SafeString:
 def example(request: HttpRequest, name: str, *args: Any) -> str:
     """A call of the operators' API for a terminal, whose token is in $TOKEN. name: of the URL."""
     return f'curl -H "Authorization: Bearer $TOKEN" {request.build_absolute_uri(reverse(name, args=args))}'
+
+
+def elsewhere(request: HttpRequest, row: Model, call: str, *names: tuple[str, str]) -> list[tuple[str, str, str]]:
+    """What copies a row's names, as (label, text), and leads to it from outside, for admin/elsewhere.html.
+
+    call: a call of the operators' API.
+    """
+    copied = [("link to this page", request.build_absolute_uri(row_url(row))), *names, ("call of the API", call)]
+    return [(f"elsewhere-{number}", label, text) for number, (label, text) in enumerate(copied)]
+
+
+def command(*words: str) -> str:
+    """A command for a terminal."""
+    return shlex.join(["clusteragent", *words])
 
 
 def link(row: Model, text: str = "") -> SafeString:

@@ -31,7 +31,6 @@ from checks.wire import sharding
 from checks.wire.scrub import scrub
 from clusteragent.lib import clock
 from clusteragent.lib.database.natural import Natural
-from clusteragent.lib.shortids import short_id
 from clusteragent.lib.words import duration, listed, milliseconds, percent, plain_count
 from operators import charts
 from operators.admin import acts, configpage
@@ -41,6 +40,8 @@ from operators.admin.base import (
     UncountedChangeList,
     aged,
     anchor,
+    command,
+    elsewhere,
     example,
     link,
     list_url,
@@ -65,6 +66,8 @@ from operators.terms import Term, written
 # Fields that are only shown when they have a value.
 OPTIONAL_FIELDS = ("node_name", "dangling_since", "former_node")
 DANGLING = SafeString('<span class="font-semibold text-orange-700 dark:text-orange-400">none: dangling</span>')
+# The most check IDs of a config that buttons copy.
+MOST_COPIED = 5
 # The most tags of a config in the list.
 MOST_TAGS = 4
 
@@ -206,7 +209,7 @@ class ConfigAdmin(SteeringAdmin):
     @column(description="short ID")
     def shown_short_id(self, config: Config) -> str:
         """The short ID."""
-        return short_id(config.digest)
+        return config.short_id
 
     @column
     def owner(self, config: Config) -> SafeString | str:
@@ -296,9 +299,18 @@ class ConfigAdmin(SteeringAdmin):
             "tags": tag_chips(tags, len(tags)),
             "history": charts.of_config(request, config),
             "may_move": self.has_reassign_permission(request) and "reassign" in self.row_actions(request, config),
-            "command": f"clusteragent why {short_id(config.digest)}",
-            "call": example(request, "operators:config-detail", config.pk),
-            "link": request.build_absolute_uri(row_url(config)),
+            "elsewhere": elsewhere(
+                request,
+                config,
+                example(request, "operators:config-detail", config.pk),
+                # A name that others have, too, is refused.
+                (
+                    "command",
+                    command("why", str(config) if Config.objects.titled(str(config)).count() == 1 else config.short_id),
+                ),
+                *(("digest", config.digest) for _ in range(exact)),
+                *(("check ID", one.shown_id(exact=exact)) for one in config.instances.order_by("pk")[:MOST_COPIED]),
+            ),
         }
 
     @admin.action(description="Unschedule…", permissions=["unschedule"])

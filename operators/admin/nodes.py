@@ -24,7 +24,17 @@ from nodes.models import Node, NodeEvent, Slowness
 from nodes.models.nodes import named_domain
 from operators import charts, documentation
 from operators.admin import acts, nodepage
-from operators.admin.base import ReadOnlyAdmin, Table, UncountedChangeList, anchor, by_load, list_url
+from operators.admin.base import (
+    ReadOnlyAdmin,
+    Table,
+    UncountedChangeList,
+    anchor,
+    by_load,
+    command,
+    elsewhere,
+    example,
+    list_url,
+)
 from operators.admin.filters import (
     CLOSED,
     PACE_COLOURS,
@@ -210,7 +220,12 @@ class NodeAdmin(ReadOnlyAdmin):
         return ["forget"] if node.state == "lost" else [name for name, is_offered in offered.items() if is_offered]
 
     def page_context(self, request: HttpRequest, node: Any) -> dict[str, Any]:
-        return nodepage.context(node) | {"history": charts.of_node(request, node)}
+        call = example(request, "operators:node-detail", node.name)
+        asked = [("command", command("whatif", "--remove", node.name))] if node.state != "lost" else []
+        return nodepage.context(node) | {
+            "history": charts.of_node(request, node),
+            "elsewhere": elsewhere(request, node, call, ("name", node.name), *asked),
+        }
 
     def tables(self, request: HttpRequest, node: Node) -> list[Table]:
         acted = acts.tables(request.user, Act.objects.of_node(node.name), node=node.name)

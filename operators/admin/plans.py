@@ -30,7 +30,7 @@ from checks.models.titles import called
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import grouped_count, listed, moment, percent, plain_count, utc
 from nodes.models import Node
-from operators.admin.base import ReadOnlyAdmin, Table, first_of, link, list_url, row_url
+from operators.admin.base import ReadOnlyAdmin, Table, elsewhere, example, first_of, link, list_url, row_url
 from operators.admin.orderforms import UntilField
 from operators.admin.questions import Question
 
@@ -136,6 +136,7 @@ class PlanAdmin(ReadOnlyAdmin):
             "form": DrainForm() if plan.order.get("verb") == "drain" else None,
             "apply_url": reverse("admin:checks_plan_apply", args=[plan.pk]),
         }
+            "elsewhere": elsewhere(request, plan, example(request, "operators:plan-detail", plan.pk)),
 
     def tables(self, request: HttpRequest, plan: Plan) -> list[Table]:
         loads = sorted(plan.nodes.items(), key=lambda node: -abs(node[1]["after"] - node[1]["before"]))

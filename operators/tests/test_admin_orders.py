@@ -100,6 +100,7 @@ def test_the_page_of_a_pause_names_it_everywhere_by_what_it_does() -> None:
     plan = planned(client, "pause", ["shop", "mail"])
     apply(client, plan)
     page = client.get(f"{PLANS}{plan.pk}/change/").content.decode()
+    assert f"/api/operator/v1/plans/{plan.pk}" in page
     assert "<title> Pause 2 configs" in " ".join(page.split())
     assert (
         "oved" not in re.sub(r"<script.*?</script>|<[^>]*>", " ", page, flags=re.DOTALL).partition("Pause 2 configs")[2]

@@ -1,6 +1,8 @@
 """A config's page: its node, its three facts, the reason, its text and its history."""
 
+import html
 import re
+import shlex
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -150,11 +152,28 @@ def test_a_node_among_the_best_starts_the_move_to_it() -> None:
 
 
 def test_the_page_tells_the_same_elsewhere_and_that_nothing_runs_at_once() -> None:
-    text, pk = page(), config("db").pk
-    assert "A check can't be run at once from here" in text.replace("&#x27;", "'")
-    assert f"clusteragent why {config('db').short_id}" in text
-    assert f"http://testserver/api/operator/v1/configs/{pk}" in text
-    assert f"http://testserver{page_of('db')}" in text
+    client, pk = superuser(), config("db").pk
+    text = html.unescape(client.get(page_of("db")).content.decode())
+    assert "A check can't be run at once from here" in text
+    copied = re.findall(r'aria-label="([^"]*)">([^<]*)</code>', text)
+    assert ("link to this page", f"http://testserver{page_of('db')}") in copied
+    assert ("command", f"clusteragent why {shlex.quote(str(config('db')))}") in copied
+    assert ("digest", config("db").digest) in copied
+    assert ("check ID", config("db").instances.get().check_id) in copied
+    [call] = [words for label, words in copied if label == "call of the API"]
+    assert f"http://testserver/api/operator/v1/configs/{pk}" in call
+
+
+def test_a_command_about_a_config_whose_name_others_have_names_its_short_id() -> None:
+    dispatcher.schedule([sent("db2", name="postgres", instances=("host: db\nport: 1\n",))])
+    Config.objects.update(title="postgres db")
+    assert f"clusteragent why {config('db').short_id}" in page()
+
+
+def test_whoever_may_not_see_digests_copies_none() -> None:
+    text = operator("view_config").get(page_of("db")).content.decode()
+    assert config("db").digest not in text
+    assert config("db").instances.get().shown_id() in text
 
 
 def test_the_page_says_who_gave_it_to_its_node() -> None:
