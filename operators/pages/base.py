@@ -1,7 +1,7 @@
 """What the pages share: the permission to see them, and the sidebar."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, NamedTuple
 
 from django.apps import apps
@@ -100,6 +100,13 @@ def render(request: HttpRequest, template: str, title: str, **context: Any) -> T
     return TemplateResponse(request, template, admin.site.each_context(request) | {"title": title} | context)
 
 
+def render_part(request: HttpRequest, template: str, title: str, **context: Any) -> TemplateResponse:
+    """A part of another page from its template: by itself for htmx, else as a page of its own, for a browser without scripts."""
+    if "HX-Request" in request.headers:
+        return TemplateResponse(request, template, context)
+    return render(request, "operators/part.html", title, part=template, **context)
+
+
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """unfold's sidebar: the pages and lists that the user may see, in their groups, the documentation and the API's page."""
     groups = [{"title": title, "items": list(_entries(request, entries))} for title, entries in SIDEBAR]
@@ -107,6 +114,17 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     if may_see(request):
         foot.append({"title": "API", "icon": "api", "link": reverse("operators:docs")})
     return [*(group for group in groups if group["items"]), {"separator": True, "items": foot}]
+
+
+def place(url: str) -> tuple[str, str] | None:
+    """The group and the title that a list has in the sidebar, by its URL; None for what is not in it."""
+    return _places().get(url)
+
+
+@cache
+def _places() -> dict[str, tuple[str, str]]:
+    lists = ((group, entry) for group, entries in SIDEBAR for entry in entries if ":" not in entry.name)
+    return {list_url(apps.get_model(entry.name)): (group, entry.title) for group, entry in lists}
 
 
 def acts(request: HttpRequest) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
@@ -102,7 +101,7 @@ def story(request: HttpRequest) -> HttpResponse:
         "events_left": max(len(found.events) - MOST_LINES, 0),
         "back": f"{reverse('pages:changes')}?{f'last={last}' if last in SPANS else span.query}",
     }
-    return TemplateResponse(request, "operators/story.html", context)
+    return base.render_part(request, "operators/story.html", "What happened", **context)
 
 
 @base.page

@@ -54,7 +54,8 @@ def unfold(client: Client, number: int = 0) -> str:
     """The moves of a story."""
     response = page(client)
     story, _, _ = response.context["stories"][number]
-    answer = client.get(f"{CHANGES}story/?{response.context['span'].query}&story={story.key}")
+    url = f"{CHANGES}story/?{response.context['span'].query}&story={story.key}"
+    answer = client.get(url, headers={"HX-Request": "true"})
     assert answer.status_code == 200
     text: str = answer.content.decode()
     return text
