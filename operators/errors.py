@@ -8,10 +8,11 @@ from django.template.loader import render_to_string
 
 
 class ErrorPage(NamedTuple):
-    """The words of a page: what is wrong, and what to do. Nothing of the call is in them."""
+    """The words of a page: what is wrong, and what to do. Nothing of the call is in them. is_searched: with a search box."""
 
     title: str
     advice: str
+    is_searched: bool = False
 
 
 MALFORMED = ErrorPage("This call can't be understood", "Go back, and try it from the page that you came from.")
@@ -20,7 +21,9 @@ FORBIDDEN = ErrorPage(
     "Your roles don't allow it. Ask a user with the role admin for one that does, then log in again.",
 )
 NOT_FOUND = ErrorPage(
-    "There is no such page", "What it was about may be gone, or the address has an error. Search for it, or start anew."
+    "There is no such page",
+    "What it was about may be gone, or the address has an error. Search for it, or start anew.",
+    is_searched=True,
 )
 OUT_OF_DATE = ErrorPage(
     "This form is out of date",

@@ -34,6 +34,8 @@ admin.site.unregister(
     [model for model in apps.get_app_config("django_q").get_models() if admin.site.is_registered(model)]
 )
 
+# As the sidebar and the command call it.
+AuthToken._meta.verbose_name, AuthToken._meta.verbose_name_plural = "token", "tokens"
 # The library's name is the whole hash.
 AuthToken.__str__ = tokens.named
 

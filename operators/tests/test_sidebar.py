@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+from django.apps import apps
 from django.contrib.auth.models import Group, User
 from django.test import Client
 from docutils import nodes
 
+from operators.admin.base import list_url
 from operators.pages import base
 
 pytestmark = pytest.mark.django_db
@@ -53,3 +55,23 @@ def test_a_group_of_which_one_may_see_nothing_is_left_out(client: Client) -> Non
 def test_who_may_see_nothing_has_a_first_page(client: Client) -> None:
     client.force_login(User.objects.create_user("otto", is_staff=True))
     assert sidebar(client) == {"Watch": ["Now"], "": ["Documentation"]}
+
+
+# The cluster is a page, and no list.
+LISTS = [
+    entry for _, entries in base.SIDEBAR for entry in entries if ":" not in entry.name and entry.title != "Cluster"
+]
+
+
+@pytest.mark.parametrize("entry", LISTS, ids=str)
+def test_a_page_names_its_room_as_the_sidebar_does(entry: base.Entry, admin_client: Client) -> None:
+    [group] = [title for title, entries in base.SIDEBAR if entry in entries]
+    page = admin_client.get(list_url(apps.get_model(entry.name))).content.decode()
+    parts = re.findall(r'<(a|span)[^>]*class="header-part align-middle[^>]*>([^<]*)<', page)
+    assert parts == [("span", group), ("a", entry.title)]
+
+
+def test_tokens_are_called_so(admin_client: Client) -> None:
+    page = admin_client.get("/admin/knox/authtoken/").content.decode()
+    assert "Add token" in page
+    assert "uth token" not in page
