@@ -12,6 +12,7 @@ from django.db.models import F
 from checks.models import Config, Instance
 from checks.models.configs import displayable
 from checks.models.troubles import Trouble, put_handles_back, whole_error
+from clusteragent.lib.words import natural
 from nodes.models import RunnerStats
 
 # The most failing configs that are looked at: those that have failed longest. And the most failures that are told.
@@ -81,6 +82,8 @@ def read() -> Failures:
         failure.last_good = max(filter(None, (failure.last_good, stats.last_good)), default=None)
     ordered = sorted(found.values(), key=lambda one: (-len(one.configs), one.since, one.check, one.pattern))
     told = ordered[:MOST_TOLD]
+    for failure in told:
+        failure.configs.sort(key=lambda config: natural(str(config)))
     _read_teams(told)
     return Failures(told, len(found), len(configs), len(since) > MOST)
 

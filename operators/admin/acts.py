@@ -58,6 +58,8 @@ class ActAdmin(ReadOnlyAdmin):
     empty = "What people and tokens do is a line here: who, from where, what, before and after."
     list_display = ("time", "who", "how", "address", "what", "reason")
     list_display_links = ("what",)
+    # What has an index: there may be many.
+    sortable_by = ("time",)
     list_filter = (
         PersonFilter, ("verb", ChoicesDropdownFilter), ("how", ChoicesDropdownFilter), ("time", DaysFilter), NodeFilter,
         ConfigFilter,

@@ -108,7 +108,7 @@ class ConfigAdmin(SteeringAdmin):
     search_help_text = "tag:env:prod check:postgres state:failing, words of the title or the YAML, an ID"
     words = CONFIG_WORDS
     ordering = (Natural("title"), "pk")
-    sortable_by = ("called", "since", "condition", "load", "run_time")
+    sortable_by = ("called", "owner", "since", "condition", "load", "run_time")
     readonly_fields = (
         "check_name", "digest", "shown_short_id", "origins", "node_name", "dangling_since", "former_node", "created", "changed"
     )  # fmt: skip
@@ -211,7 +211,7 @@ class ConfigAdmin(SteeringAdmin):
         """The short ID."""
         return config.short_id
 
-    @column
+    @column(ordering=F("assignment__node__name").asc(nulls_first=True))
     def owner(self, config: Config) -> SafeString | str:
         """A link to the node that has the config, or why no node has it."""
         match state_of(config):

@@ -36,6 +36,7 @@ class FreezeAdmin(NotedAdmin, ReadOnlyAdmin):
     form = FreezeForm
     empty = "A freeze stops automatic balancing until a time, as during a release. Configs of lost nodes still move."
     list_display = ("about", "shown_note", "time", "until", "over")
+    sortable_by = ("time", "until")
     actions = ("thaw",)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:

@@ -28,7 +28,7 @@ from checks.models import Config, Plan, freezes
 from checks.models.orders import Pin
 from checks.models.titles import called
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import grouped_count, listed, moment, percent, plain_count, utc
+from clusteragent.lib.words import grouped_count, listed, moment, natural, percent, plain_count, utc
 from nodes.models import Node
 from operators.admin.base import ReadOnlyAdmin, Table, elsewhere, example, first_of, link, list_url, row_url
 from operators.admin.orderforms import UntilField
@@ -73,6 +73,8 @@ class PlanAdmin(ReadOnlyAdmin):
         " It is applied, and where that is possible undone, on its page."
     )
     list_display = ("shown", "author", "time", "moving", "peak", "state")
+    # Not by what would read the moves of all plans.
+    sortable_by = ("author", "time", "state")
     # How many it moved, or paused, is said above them.
     fields = readonly_fields = ("author", "time", "applied_at", "outcome")
     change_form_outer_before_template = "admin/checks/plan_head.html"
@@ -114,7 +116,7 @@ class PlanAdmin(ReadOnlyAdmin):
         """The highest load before and after."""
         return load_change(plan.spread["peak"]) if plan.spread else ""
 
-    @display(description="applied")
+    @display(description="applied", ordering=F("applied_at").asc(nulls_first=True))
     def state(self, plan: Plan) -> str:
         """When it was applied, or no."""
         return moment(plan.applied_at) if plan.applied_at else "no"
@@ -134,9 +136,9 @@ class PlanAdmin(ReadOnlyAdmin):
             "undo": _undoing(plan) if plans.may_undo(request.user, plan) else None,
             "undo_url": reverse("admin:checks_plan_undo", args=[plan.pk]),
             "form": DrainForm() if plan.order.get("verb") == "drain" else None,
+            "elsewhere": elsewhere(request, plan, example(request, "operators:plan-detail", plan.pk)),
             "apply_url": reverse("admin:checks_plan_apply", args=[plan.pk]),
         }
-            "elsewhere": elsewhere(request, plan, example(request, "operators:plan-detail", plan.pk)),
 
     def tables(self, request: HttpRequest, plan: Plan) -> list[Table]:
         loads = sorted(plan.nodes.items(), key=lambda node: -abs(node[1]["after"] - node[1]["before"]))
@@ -149,7 +151,7 @@ class PlanAdmin(ReadOnlyAdmin):
             Table(
                 first_of("Moves", min(MOST_MOVES, len(plan.moves)), len(plan.moves)),
                 ("config", "from", "to"),
-                [_route(move) for move in plan.moves[:MOST_MOVES]],
+                [_route(move) for move in _in_order(plan)[:MOST_MOVES]],
             ),
         ]
 
@@ -376,6 +378,13 @@ def nowhere(plan: Plan) -> int:
 def load_change(values: Sequence[float]) -> str:
     """The highest load before and after."""
     return f"{percent(values[0])} → {percent(values[1])}"
+
+
+def _in_order(plan: Plan) -> Sequence[dict[str, Any]]:
+    """A plan's moves: of a rebalance those that gain most first, of an order by name."""
+    if not plan.order:
+        return plan.moves
+    return sorted(plan.moves, key=lambda move: natural(called(move.get("title", ""), move["name"], move["digest"])))
 
 
 def _route(move: dict[str, Any]) -> list[SafeString | str]:
