@@ -6,11 +6,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from checks.models import Config
+from checks.models import Config, Source
 from clusteragent import upgrade, web
 from clusteragent.lib import conf, credentials, peer_options
 from clusteragent.lib.processes import IS_CHECKOUT
-from nodes.models import Node
+from clusteragent.lib.words import listed
+from nodes.models import Hearing, Node
 
 # The most rows of the table of configs.
 ROWS = 40
@@ -55,8 +56,16 @@ def _map() -> Iterator[str]:
     rows = sorted((row["node"] or "(nobody)", row["check"], row["origin"] or "") for row in configs)
     if not Node.objects.known().exists():
         yield "No node agent reports yet."
+    if Hearing.objects.filter(warmup=True).exists():
+        yield "The warm-up lasts: sources are read, and nothing is placed until it is over. The first page shows when it is."
+    elif not rows:
+        unread = list(Source.objects.filter(read_at=None).order_by("name").values_list("name", flat=True))
+        yield (
+            f"No config is known: {listed(unread)} not read yet."
+            if unread
+            else "No config is known: no source has one."
+        )
     if not rows:
-        yield "No config is known yet."
         return
     head = ("NODE", "CHECK", "ORIGIN")
     widths = [max(map(len, column)) for column in zip(head, *rows[:ROWS], strict=True)][:2]

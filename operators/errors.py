@@ -32,12 +32,16 @@ class NoSuchRow(Http404):
 
 
 class ErrorPage(NamedTuple):
-    """The words of a page: what is wrong, what to do, and where to go on. Nothing of the call is in them."""
+    """The words of a page: what is wrong, what to do, and where to go on. Nothing of the call is in them.
+
+    is_searched: with a search box.
+    """
 
     title: str
     advice: str
     url: str = "/admin/"
     to: str = "the first page"
+    is_searched: bool = False
 
 
 MALFORMED = ErrorPage("This call can't be understood", "Go back, and try it from the page that you came from.")
@@ -46,7 +50,9 @@ FORBIDDEN = ErrorPage(
     "Your roles don't allow it. Ask a user with the role admin for one that does, then log in again.",
 )
 NOT_FOUND = ErrorPage(
-    "There is no such page", "What it was about may be gone, or the address has an error. Search for it, or start anew."
+    "There is no such page",
+    "What it was about may be gone, or the address has an error. Search for it, or start anew.",
+    is_searched=True,
 )
 OUT_OF_DATE = ErrorPage(
     "This form is out of date",
@@ -93,7 +99,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 def page(status: int, title: str, advice: str) -> HttpResponse:
     """A page that says what is wrong and what to do, for who has no session."""
-    return HttpResponse(render_to_string("operators/error.html", {"title": title, "advice": advice}), status=status)
+    return HttpResponse(render_to_string("operators/error.html", ErrorPage(title, advice)._asdict()), status=status)
 
 
 def unknown_host(request: HttpRequest) -> HttpResponse:

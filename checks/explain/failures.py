@@ -4,7 +4,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db.models import F
@@ -13,6 +13,7 @@ from checks.models import Config, Instance
 from checks.models.configs import displayable
 from checks.models.tags import teams_in
 from checks.models.troubles import Trouble, put_handles_back, whole_error
+from clusteragent.lib.words import natural
 from nodes.models import RunnerStats
 
 # The most failing configs that are looked at: those that have failed longest. And the most failures that are told.
@@ -78,19 +79,13 @@ def read() -> Failures:
         if not failure.configs or failure.configs[-1].pk != config.pk:
             failure.configs.append(config)
             failure.nodes[node] += 1
-        failure.last_good = max(filter(None, (failure.last_good, _moment(stats.last_success))), default=None)
+        failure.last_good = max(filter(None, (failure.last_good, stats.last_good)), default=None)
     ordered = sorted(found.values(), key=lambda one: (-len(one.configs), one.since, one.check, one.pattern))
     told = ordered[:MOST_TOLD]
+    for failure in told:
+        failure.configs.sort(key=lambda config: natural(str(config)))
     _read_teams(told)
     return Failures(told, len(found), len(configs), len(since) > MOST)
-
-
-def _moment(seconds: int | None) -> datetime | None:
-    """The time of a last success; None where none is known, or what a runner says is none."""
-    try:
-        return datetime.fromtimestamp(seconds, UTC) if seconds else None
-    except (OverflowError, ValueError, OSError):
-        return None
 
 
 def _failing(ids: Sequence[int]) -> Iterable[tuple[Config, str, RunnerStats]]:

@@ -24,6 +24,9 @@ from clusteragent.lib.words import escape_controls, plain_count
 
 # How authors and actors of commands end.
 ENTRANCE = "command line"
+# What the moves of an order are, before and after it, where they do not lead from one node to another.
+_MOVED = ("move", "moved")
+_MOVES = {"paused": ("stop running", "stopped running"), "resumed": ("come back", "came back")}
 # As long as a user's name may be.
 MOST_OF_NAME = 150
 # A file of this name is standard input or standard output.
@@ -170,7 +173,9 @@ def print_moves(
         for move in moves
     ]
     document = {"configs": number, "moves": [row | {"name": scrub(row["name"])} for row in shown]}
-    would, moved = ("would be ", "would move") if is_dry else ("", "moved")
+    would, moved = (
+        ("would be ", f"would {_MOVES.get(done, _MOVED)[0]}") if is_dry else ("", _MOVES.get(done, _MOVED)[1])
+    )
     last = f"{plain_count(number, 'config')} {would}{done}, {len(moves)} {moved}"
     answer(command, options, document | ({"dry_run": True} if is_dry else {}), [*map(line, moves), last])
     if plan and plan.outcome:

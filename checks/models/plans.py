@@ -12,6 +12,7 @@ from checks.models.map import Move, fetched, move_reasons
 from checks.models.titles import called
 from clusteragent.lib import conf
 from clusteragent.lib.database.bulk import without_nested_loops
+from clusteragent.lib.words import plain_count
 
 # Without stats of a node, a config counts as running when the node acknowledged it and has had it for so long.
 BELIEVED_AFTER = timedelta(minutes=2)
@@ -122,5 +123,23 @@ class Plan(models.Model):
         ordering = ["-id"]
 
     def __str__(self) -> str:
-        number = len(self.moves)
-        return f"{number} move{'' if number == 1 else 's'}, {self.reason}"
+        """What it does, in a few words. The moves of a plan that is annotated with their `number` are not read."""
+        order, moving = self.order, getattr(self, "number", None)
+        moving = len(self.moves) if moving is None else moving
+        number = plain_count(moving + len(order.get("also", ())), "config")
+        match order.get("verb"):
+            case "reassign":
+                return f"Give {number} to {order['node']}{' and pin them there' if order['hold'] else ''}"
+            case "pin":
+                nodes = {"node": "", "pattern": "nodes named ", "label": "nodes with "}[order["kind"]]
+                return f"Pin {number} to {nodes}{order['aim']}"
+            case "pause" | "resume" | "adopt" as verb:
+                return f"{verb.capitalize()} {number}"
+            case "isolate":
+                return f"Isolate {plain_count(len(order['alone']), 'config')}"
+            case "drain":
+                return f"Drain {', '.join(order['nodes'])}"
+            case "undo":
+                return f"Undo the {'move' if moving == 1 else 'moves'} of {number}"
+            case _:
+                return f"Rebalance {number}"

@@ -85,12 +85,12 @@ def test_unpin_leaves_checks_where_they_are(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_pause_and_resume_one_check_or_all_of_a_name(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "1 config paused, 1 moved" in said(capsys, "pause", check_id("shop"), "--note", "deploy")
+    assert "1 config paused, 1 stopped running" in said(capsys, "pause", check_id("shop"), "--note", "deploy")
     assert told(capsys, "pause", "--check", "tcp_check")["configs"] == 1
     assert owners() == {}
     assert dangling() == set()
     assert told(capsys, "resume", "--check", "tcp_check")["moves"][0]["to_node"] in {"ash", "birch"}
-    assert "1 config resumed, 1 moved" in said(capsys, "resume", check_id("shop"))
+    assert "1 config resumed, 1 came back" in said(capsys, "resume", check_id("shop"))
     assert owners().keys() == {"shop", "mail"}
     assert not Pause.objects.exists()
 
@@ -166,7 +166,7 @@ def test_a_pause_by_name_leaves_endpoint_checks_alone(capsys: pytest.CaptureFixt
 DRY: dict[str, tuple[list[str], str]] = {
     "reassign": (["reassign", "shop", "--to", "birch"], "1 config would be reassigned"),
     "pin": (["pin", "shop", "birch"], "1 config would be pinned to birch, 1 would move"),
-    "pause": (["pause", "shop"], "1 config would be paused, 1 would move"),
+    "pause": (["pause", "shop"], "1 config would be paused, 1 would stop running"),
     "isolate": (["isolate", "shop"], "1 config would be isolated, 1 would move"),
     "drain": (["drain", "ash"], "1 node would be drained"),
 }
@@ -217,7 +217,7 @@ def test_a_command_that_stops_midway_says_so(
     monkeypatch.setattr(committing, "_commit", and_edit)
     with pytest.raises(CommandError, match=r"stopped after 1 of 2 configs: .* was edited"):
         call_command("pause", check_id("shop"), check_id("mail"))
-    assert "1 moved" in capsys.readouterr().out
+    assert "1 stopped running" in capsys.readouterr().out
     assert Pause.objects.count() == 1
 
 

@@ -10,6 +10,9 @@ from django.utils.timezone import localtime
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 _NARROW = "\u202f"
+_DIGITS = re.compile(r"(\d+)", re.ASCII)
+# More digits than any number in a name has; of a longer one the last digits decide.
+MOST_DIGITS = 20
 # Characters that move a cursor, begin a line, or change the direction of writing.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
@@ -105,3 +108,9 @@ def percent(share: float) -> str:
     """Format a share (1 is all): `42 %`; below 10 % with one decimal, `4.2 %`."""
     share = round(share, 4) + 0  # a rounding error below zero would become `-0 %`
     return f"{100 * share:.1f}{_NARROW}%" if 0 < share < 0.1 else f"{100 * share:.0f}{_NARROW}%"
+
+
+def natural(text: str) -> list[tuple[int, int | str]]:
+    """A text's place in natural order: `web-2` comes before `web-10`, and capitals don't matter. As `Natural` in the database."""
+    parts = _DIGITS.split(text.lower())
+    return [(0, int(part[-MOST_DIGITS:])) if number % 2 else (1, part) for number, part in enumerate(parts)]

@@ -1,9 +1,12 @@
 """What `make run` says when everything runs."""
 
 import pytest
+from django.db.models.functions import Now
 
-from clusteragent.greeting import _suggestions
+from checks.models import Source
+from clusteragent.greeting import _map, _suggestions
 from clusteragent.lib import conf
+from nodes.models import Hearing
 
 
 @pytest.mark.parametrize(
@@ -23,3 +26,13 @@ def test_how_soon_others_have_a_killed_nodes_configs(
         monkeypatch.setattr(conf, name, value)
     [line] = [line for line in _suggestions() if line.startswith("# Kill a node")]
     assert said in line
+
+
+@pytest.mark.django_db
+def test_it_says_why_there_is_no_config_yet() -> None:
+    assert any(line.startswith("The warm-up lasts: ") for line in _map())
+    Hearing.objects.update(warmup=False)
+    source, _ = Source.objects.get_or_create(name="file")
+    assert "No config is known: file not read yet." in list(_map())
+    Source.objects.filter(pk=source.pk).update(read_at=Now())
+    assert "No config is known: no source has one." in list(_map())

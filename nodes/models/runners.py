@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from django.db import connection, models, transaction
@@ -334,3 +334,11 @@ class RunnerStats(models.Model):
 
     def __str__(self) -> str:
         return f"{self.check_id} on {self.node_id}"
+
+    @property
+    def last_good(self) -> datetime | None:
+        """When it last succeeded; None where none is known, or where what the runner says is no time."""
+        try:
+            return datetime.fromtimestamp(self.last_success, UTC) if self.last_success else None
+        except (OverflowError, ValueError, OSError):
+            return None

@@ -59,6 +59,8 @@ class ActAdmin(ReadOnlyAdmin):
     empty = "What people and tokens do is a line here: who, from where, what, before and after."
     list_display = ("when", "who", "how", "address", "what", "reason")
     list_display_links = ("what",)
+    # What has an index: there may be many.
+    sortable_by = ("when",)
     when = time_column("time", dated)
     list_filter = (
         PersonFilter, ("verb", ChoicesDropdownFilter), ("how", ChoicesDropdownFilter), ("time", DaysFilter), NodeFilter,

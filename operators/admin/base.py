@@ -65,6 +65,20 @@ def example(request: HttpRequest, name: str, *args: Any) -> str:
     return f'curl {trusted}-H "Authorization: Bearer $TOKEN" {request.build_absolute_uri(reverse(name, args=args))}'
 
 
+def elsewhere(request: HttpRequest, row: Model, call: str, *names: tuple[str, str]) -> list[tuple[str, str, str]]:
+    """What copies a row's names, as (label, text), and leads to it from outside, for admin/elsewhere.html.
+
+    call: a call of the operators' API.
+    """
+    copied = [("link to this page", request.build_absolute_uri(row_url(row))), *names, ("call of the API", call)]
+    return [(f"elsewhere-{number}", label, text) for number, (label, text) in enumerate(copied)]
+
+
+def command(*words: str) -> str:
+    """A command for a terminal."""
+    return shlex.join(["clusteragent", *words])
+
+
 def link(row: Model, text: str = "") -> SafeString:
     """A link to a row's page."""
     return anchor(row_url(row), text or row)

@@ -4,14 +4,16 @@ import re
 from typing import Any
 
 from checks.explain import facts, timeline, why
-from checks.explain.facts import Run, Truth
+from checks.explain.facts import Fact, Facts, Run, Truth
 from checks.models import Config, Move, Source
+from checks.models.troubles import Trouble
 from checks.sources import origins
 from checks.sources.authored import text_of
 from checks.wire import scrub, written, yamlnodes
 from checks.wire.patching import IntegrationConfig
 from checks.wire.sharding import parent_of
 from checks.wire.yamlnodes import InvalidYAML
+from clusteragent.lib import clock
 from clusteragent.lib.words import listed, milliseconds, percent, plain_count
 from operators import documentation
 from operators.admin.base import Table, aged, dated, list_url
@@ -36,8 +38,9 @@ def context(config: Any, *, exact: bool = False) -> dict[str, Any]:
     if (left := len(refused) - MOST_REASONS) > 0:
         refused[MOST_REASONS:] = [(f"and {plain_count(left, 'other reason')}", "")]
     return {
-        "facts": [(fact, _SIGNS[fact.truth], fact.age and aged(now - fact.age, now)) for fact in known.three],
+        "facts": [(fact, *_word(fact, known), fact.age and aged(now - fact.age, now)) for fact in known.three],
         "error": known.error,
+        "failing": _failing(config, known) if known.error else None,
         "broken": [
             (scrub.scrub(where), line, scrub.scrub(error)) for where, line, error in Source.objects.errors_about(config)
         ],
@@ -82,6 +85,21 @@ def sent_text(config: Config) -> str:
         return ""
     scrub.hide(root)
     return yamlnodes.write(root)
+
+
+def _word(fact: Fact, known: Facts) -> tuple[str, str]:
+    """A fact's truth in a word, and its sign. What a node runs without success is no good news."""
+    if fact is known.running and fact.truth is Truth.YES and known.error:
+        return "yes, but its last run failed", "error"
+    return str(fact.truth), _SIGNS[fact.truth]
+
+
+def _failing(config: Config, known: Facts) -> dict[str, Any]:
+    """Since when a config fails, and when it last succeeded; empty where nothing says so."""
+    now = clock.now()
+    since = Trouble.objects.filter(config=config, kind=Trouble.Kind.FAILING).values_list("since", flat=True).first()
+    good = max((run.stats.last_good for run in known.runs if run.stats and run.stats.last_good), default=None)
+    return {"since": aged(since, now) if since else "", "last_good": aged(good, now) if good else ""}
 
 
 def _run_time(run: Run | None) -> str:

@@ -30,7 +30,6 @@ from checks.sources.authored import ADMIN, by_hand
 from checks.wire import sharding
 from checks.wire.scrub import scrub
 from clusteragent.lib.database.natural import Natural
-from clusteragent.lib.shortids import short_id
 from clusteragent.lib.words import cut, listed, milliseconds, percent, plain_count
 from operators import charts
 from operators.admin import acts, configpage
@@ -41,7 +40,9 @@ from operators.admin.base import (
     UncountedChangeList,
     aged,
     anchor,
+    command,
     dated,
+    elsewhere,
     example,
     first_of,
     lasting,
@@ -71,6 +72,8 @@ from operators.terms import Term, written
 # Fields that are only shown when they have a value.
 OPTIONAL_FIELDS = {"node_name": "node_name", "dangles": "dangling_since", "former_node": "former_node"}
 DANGLING = SafeString('<span class="font-semibold text-orange-700 dark:text-orange-400">none: dangling</span>')
+# The most check IDs of a config that buttons copy.
+MOST_COPIED = 5
 # The most tags of a config in the list.
 MOST_TAGS = 3
 # The most characters of a tag that are shown; all of it is on hover.
@@ -113,7 +116,7 @@ class ConfigAdmin(SteeringAdmin):
     search_help_text = "tag:env:prod check:postgres state:failing, words of the title or the YAML, an ID"
     words = CONFIG_WORDS
     ordering = (Natural("title"), "pk")
-    sortable_by = ("called", "since", "condition", "load", "run_time")
+    sortable_by = ("called", "owner", "since", "condition", "load", "run_time")
     readonly_fields = (
         "check_name", "digest", "shown_short_id", "origins", "node_name", "dangles", "former_node", "made", "written"
     )  # fmt: skip
@@ -232,9 +235,9 @@ class ConfigAdmin(SteeringAdmin):
     @column(description="short ID")
     def shown_short_id(self, config: Config) -> str:
         """The short ID."""
-        return short_id(config.digest)
+        return config.short_id
 
-    @column
+    @column(ordering=F("assignment__node__name").asc(nulls_first=True))
     def owner(self, config: Config) -> SafeString | str:
         """A link to the node that has the config, or why no node has it."""
         match state_of(config):
@@ -321,9 +324,18 @@ class ConfigAdmin(SteeringAdmin):
             "tags": tag_chips(tags, len(tags)),
             "history": charts.of_config(request, config),
             "may_move": self.has_reassign_permission(request) and "reassign" in self.row_actions(request, config),
-            "command": f"clusteragent why {short_id(config.digest)}",
-            "call": example(request, "operators:config-detail", config.pk),
-            "link": request.build_absolute_uri(row_url(config)),
+            "elsewhere": elsewhere(
+                request,
+                config,
+                example(request, "operators:config-detail", config.pk),
+                # A name that others have, too, is refused.
+                (
+                    "command",
+                    command("why", str(config) if Config.objects.titled(str(config)).count() == 1 else config.short_id),
+                ),
+                *(("digest", config.digest) for _ in range(exact)),
+                *(("check ID", one.shown_id(exact=exact)) for one in config.instances.order_by("pk")[:MOST_COPIED]),
+            ),
         }
 
     @admin.action(description="Unschedule…", permissions=["unschedule"])

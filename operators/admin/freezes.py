@@ -37,6 +37,7 @@ class FreezeAdmin(NotedAdmin, ReadOnlyAdmin):
     form = FreezeForm
     empty = "A freeze stops automatic balancing until a time, as during a release. Configs of lost nodes still move."
     list_display = ("about", "shown_note", "when", "ends", "over")
+    sortable_by = ("when", "ends")
     actions = ("thaw",)
     when, given = time_column("time"), time_column("time", dated)
     ends, due = time_column("until"), time_column("until", dated)

@@ -24,6 +24,8 @@ class MoveAdmin(ReadOnlyAdmin):
 
     empty = "Each change of who runs a config is a line here."
     list_display = ("when", "config", "source_node", "to_node", "reason", "actor")
+    # What has an index: there may be many.
+    sortable_by = ("when",)
     list_filter = (("reason", ChoicesDropdownFilter), ("time", DaysFilter))
     linked = ("config_id",)
     when = time_column("time", dated)

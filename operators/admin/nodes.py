@@ -32,7 +32,10 @@ from operators.admin.base import (
     aged,
     anchor,
     by_load,
+    command,
     dated,
+    elsewhere,
+    example,
     list_url,
     time_column,
 )
@@ -86,7 +89,10 @@ class NodeAdmin(ReadOnlyAdmin):
     search_help_text = "state:silent domain:zone-a check:postgres, or a part of the name"
     words = NODE_WORDS
     ordering = (Natural("name"),)
-    sortable_by = ("called", "shown_state", "load", "failing", "heard", "configs", "shown_schedulable")
+    sortable_by = (
+        "called", "shown_state", "load", "failing", "heard", "configs", "shown_schedulable", "shown_type", "address",
+        "up_to_date", "pace", "shown_domain",
+    )  # fmt: skip
     # The head of the page shows the rest.
     fields = readonly_fields = (
         "shown_declared", "labels", "weight", "max_configs", "config_version", "joined", "lost"
@@ -137,12 +143,12 @@ class NodeAdmin(ReadOnlyAdmin):
         """Its name."""
         return node.name
 
-    @display(description="domain")
+    @display(description="domain", ordering=Natural("domain"))
     def shown_domain(self, node: Any) -> str:
         """Its failure domain; empty for a node without one."""
         return str(node.domain)
 
-    @display(description="pace", label=PACE_COLOURS)
+    @display(description="pace", label=PACE_COLOURS, ordering=F("slowness__state").asc(nulls_first=True))
     def pace(self, node: Any) -> str:
         """Whether it is slow; empty if not."""
         return node.slowness.state if hasattr(node, "slowness") and node.state != "lost" else ""
@@ -177,12 +183,12 @@ class NodeAdmin(ReadOnlyAdmin):
         """How long ago its last heartbeat came; empty for a lost node."""
         return aged(node.heartbeat.seen_at, node.now) if node.silence is not None else ""
 
-    @display(description="type")
+    @display(description="type", ordering="heartbeat__node_type")
     def shown_type(self, node: Any) -> str:
         """Its type; empty for a lost node."""
         return str(node.heartbeat.get_node_type_display()) if node.state != "lost" else ""
 
-    @display(description="address")
+    @display(description="address", ordering="heartbeat__client_ip")
     def address(self, node: Any) -> str:
         """Its address; empty if unknown."""
         return node.heartbeat.client_ip or "" if node.state != "lost" else ""
@@ -196,7 +202,12 @@ class NodeAdmin(ReadOnlyAdmin):
         has_fetched = node.heartbeat.acknowledged == node.config_version
         return "empty: safe to stop" if not left.configs and has_fetched else str(left)
 
-    @display(description="up to date", label={"yes": "success", "late": "danger", "fetching": "info"})
+    @display(
+        description="up to date",
+        label={"yes": "success", "late": "danger", "fetching": "info"},
+        # By how far it is behind.
+        ordering=F("config_version") - F("heartbeat__acknowledged"),
+    )
     def up_to_date(self, node: Any) -> str:
         """Whether it acknowledged its latest configs: `fetching` while it has time to; empty for a lost node."""
         if node.state == "lost":
@@ -228,7 +239,12 @@ class NodeAdmin(ReadOnlyAdmin):
         return ["forget"] if node.state == "lost" else [name for name, is_offered in offered.items() if is_offered]
 
     def page_context(self, request: HttpRequest, node: Any) -> dict[str, Any]:
-        return nodepage.context(node) | {"history": charts.of_node(request, node)}
+        call = example(request, "operators:node-detail", node.name)
+        asked = [("command", command("whatif", "--remove", node.name))] if node.state != "lost" else []
+        return nodepage.context(node) | {
+            "history": charts.of_node(request, node),
+            "elsewhere": elsewhere(request, node, call, ("name", node.name), *asked),
+        }
 
     def tables(self, request: HttpRequest, node: Node) -> list[Table]:
         acted = acts.tables(request.user, Act.objects.of_node(node.name), node=node.name)
@@ -306,6 +322,8 @@ class NodeEventAdmin(ReadOnlyAdmin):
 
     empty = "What happens to nodes is a line here: that they join, fall silent, leave, are cordoned or drained."
     list_display = fields = readonly_fields = ("when", "node_name", "kind", "shown_cause")
+    # What has an index: there may be many.
+    sortable_by = ("when", "node_name")
     list_filter = (("kind", ChoicesDropdownFilter), ("time", DaysFilter))
     linked = ("node_name",)
     when = time_column("time", dated)

@@ -20,6 +20,7 @@ from checks.explain import forecasts
 from checks.explain.forecasts import Forecast
 from checks.models.orders import Isolation, Order, Pause, Pin
 from checks.wire.scrub import scrub
+from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.words import listed, plain_count
 from operators.admin.base import NotedAdmin, ReadOnlyAdmin, dated, link, list_url, row_url, time_column
 from operators.admin.orderforms import IsolationForm, PauseForm, PinForm
@@ -37,6 +38,11 @@ class OrderAdmin(ShownDeletions, NotedAdmin, ReadOnlyAdmin):
     search_fields: Sequence[str] = ("source", "config__origins__shown", "author")
     search_help_text = "An origin or an author"
     when, given, ends = time_column("time"), time_column("time", dated), time_column("until")
+    ordering = (Natural("config__title"), "id")
+    # As many as people and sources ordered: few beside configs.
+    sortable_by: Sequence[str] = (
+        "about", "pinned_to", "waits", "ends", "get_reason_display", "origin", "author", "when",
+    )  # fmt: skip
 
     has_add_permission = ModelAdmin.has_add_permission
     has_change_permission = ModelAdmin.has_change_permission
@@ -59,12 +65,12 @@ class OrderAdmin(ShownDeletions, NotedAdmin, ReadOnlyAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
         return () if obj is None else ("about", "origin", "shown_note", "author", "given")
 
-    @display(description="config")
+    @display(description="config", ordering=Natural("config__title"))
     def about(self, order: Order) -> SafeString | str:
         """A link to the config, if its origin sends one now."""
         return link(order.config) if order.config else "none: its origin sends nothing now"
 
-    @display(description="origin")
+    @display(description="origin", ordering=Natural("key"))
     def origin(self, order: Order) -> str:
         """The origin of the config, `source:key`."""
         return scrub(f"{order.source}:{order.key}")
@@ -150,7 +156,7 @@ class PinAdmin(OrderAdmin):
     search_fields = ("aim", *OrderAdmin.search_fields)
     search_help_text = "A node, a source, the whole key of an origin or an author"
 
-    @display(description="pinned to")
+    @display(description="pinned to", ordering=Natural("aim"))
     def pinned_to(self, pin: Pin) -> str:
         """The node, pattern or label."""
         return str(pin)

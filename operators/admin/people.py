@@ -23,7 +23,7 @@ from acts.models import Act
 from acts.recording import record
 from clusteragent.lib import clock
 from clusteragent.lib.words import listed, plain_count
-from operators import identities, tokens
+from operators import documentation, identities, tokens
 from operators.admin.base import DeclaredAdmin, dated, example, time_column
 from operators.admin.questions import Question, ShownDeletions
 from operators.models import SavedView
@@ -35,6 +35,8 @@ admin.site.unregister(
     [model for model in apps.get_app_config("django_q").get_models() if admin.site.is_registered(model)]
 )
 
+# As the sidebar and the command call it.
+AuthToken._meta.verbose_name, AuthToken._meta.verbose_name_plural = "token", "tokens"
 # The library's name is the whole hash.
 AuthToken.__str__ = tokens.named
 
@@ -259,5 +261,6 @@ class TokenAdmin(RecordedAdmin):
             "roles": self.roles(obj),
             "example": example(request, "operators:status-list"),
             "expiry": obj.expiry,
+            "about_url": documentation.page("howto/tokens"),
         }
         return TemplateResponse(request, "admin/operators/token.html", context, headers={"Cache-Control": "no-store"})

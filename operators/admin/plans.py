@@ -27,10 +27,23 @@ from checks.dispatcher.acting import record_refusal
 from checks.explain import drains, forecasts
 from checks.models import Config, Plan, freezes
 from checks.models.orders import Pin
+from checks.models.titles import called
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import grouped_count, listed, percent, plain_count, utc
+from clusteragent.lib.words import grouped_count, listed, natural, percent, plain_count, utc
 from nodes.models import Node, UnknownNode
-from operators.admin.base import ReadOnlyAdmin, Table, aged, dated, first_of, link, list_url, row_url, time_column
+from operators.admin.base import (
+    ReadOnlyAdmin,
+    Table,
+    aged,
+    dated,
+    elsewhere,
+    example,
+    first_of,
+    link,
+    list_url,
+    row_url,
+    time_column,
+)
 from operators.admin.orderforms import NoteField, UntilField
 from operators.admin.questions import Question
 from operators.errors import Lacks
@@ -77,7 +90,10 @@ class PlanAdmin(ReadOnlyAdmin):
         " It is applied, and where that is possible undone, on its page."
     )
     list_display = ("shown", "author", "when", "moving", "peak", "state")
-    fields = readonly_fields = ("author", "made", "applied", "moved", "outcome")
+    # Not by what would read the moves of all plans.
+    sortable_by = ("author", "when", "state")
+    # How many it moved, or paused, is said above them.
+    fields = readonly_fields = ("author", "made", "applied", "outcome")
     when, made, applied = time_column("time"), time_column("time", dated), time_column("applied_at", dated, "applied")
     change_form_outer_before_template = "admin/checks/plan_head.html"
     list_before_template = "admin/checks/plan_buttons.html"
@@ -112,7 +128,7 @@ class PlanAdmin(ReadOnlyAdmin):
     @display(description="plan")
     def shown(self, plan: Any) -> str:
         """The plan in a few words."""
-        return title(plan)
+        return str(plan)
 
     @display(description="moves")
     def moving(self, plan: Any) -> int:
@@ -124,7 +140,7 @@ class PlanAdmin(ReadOnlyAdmin):
         """The highest load before and after."""
         return load_change(plan.spread["peak"]) if plan.spread else ""
 
-    @display(description="applied")
+    @display(description="applied", ordering=F("applied_at").asc(nulls_first=True))
     def state(self, plan: Any) -> SafeString | str:
         """When it was applied, or no."""
         return aged(plan.applied_at, plan.now) or "no"
@@ -134,7 +150,7 @@ class PlanAdmin(ReadOnlyAdmin):
         stale = scrub(plans.why_stale(plan)) if may_apply else ""
         return {
             "plan": plan,
-            "what": title(plan),
+            "what": plan,
             "sentence": sentence(plan),
             "worse": []
             if plan.applied_at
@@ -149,6 +165,7 @@ class PlanAdmin(ReadOnlyAdmin):
             "undo": [(way, _undoing(plan, way)) for way in plans.ways_back(request.user, plan)],
             "undo_url": reverse("admin:checks_plan_undo", args=[plan.pk]),
             "form": DrainForm() if plan.order.get("verb") == "drain" else None,
+            "elsewhere": elsewhere(request, plan, example(request, "operators:plan-detail", plan.pk)),
             "apply_url": reverse("admin:checks_plan_apply", args=[plan.pk]),
         }
 
@@ -158,7 +175,7 @@ class PlanAdmin(ReadOnlyAdmin):
         left = plan.order.get("also", ()) if plan.order.get("verb") == "resume" else ()
         shown = Config.objects.told_apart([(pk, title, name, digest) for pk, digest, _, name, title in left])
         dangling = [(link(Config(pk=pk), name),) for (pk, *_), name in zip(left, shown, strict=True)]
-        moves = plan.moves[:MOST_MOVES]
+        moves = _in_order(plan)[:MOST_MOVES]
         configs = Config.objects.told_apart(
             [(move["config"], move.get("title", ""), move["name"], move["digest"]) for move in moves]
         )
@@ -182,7 +199,7 @@ class PlanAdmin(ReadOnlyAdmin):
         word = _word(plan)
         if plan.applied_at is None and word and request.POST.get("typed", "").strip() != word:
             problem = f"Nothing was done: type {word} to confirm it"
-            record(Act.Verb.REFUSE, f"plan {plan.pk}: {title(plan)}", reason=problem, plan=plan.pk)
+            record(Act.Verb.REFUSE, f"plan {plan.pk}: {plan}", reason=problem, plan=plan.pk)
             messages.error(request, f"{problem}.")
             return redirect(row_url(plan))
         if plan.order.get("verb") == "drain":
@@ -204,7 +221,7 @@ class PlanAdmin(ReadOnlyAdmin):
             messages.error(request, f"Nothing was moved: {scrub(described(busy))}. Apply it again.")
         else:
             plan.refresh_from_db()
-            messages.success(request, f"{title(plan)}: {done(plan, len(moves))}.")
+            messages.success(request, f"{plan}: {done(plan, len(moves))}.")
             if plan.outcome:
                 messages.warning(request, scrub(plan.outcome))
 
@@ -287,28 +304,6 @@ def unpin(
 def _undoing(plan: Plan, way: str) -> str:
     """The words of the button that takes an applied plan back this way."""
     return "Unpin what it pinned…" if way == "unpin" else UNDOES[plan.order.get("verb", "")]
-
-
-def title(plan: Any) -> str:
-    """The plan in a few words. The plan must be annotated with the number of its moves."""
-    order = plan.order
-    number = plain_count(plan.number + len(order.get("also", ())), "config")
-    match order.get("verb"):
-        case "reassign":
-            return f"Give {number} to {order['node']}{' and pin them there' if order['hold'] else ''}"
-        case "pin":
-            nodes = {"node": "", "pattern": "nodes named ", "label": "nodes with "}[order["kind"]]
-            return f"Pin {number} to {nodes}{order['aim']}"
-        case "pause" | "resume" | "adopt" as verb:
-            return f"{verb.capitalize()} {number}"
-        case "isolate":
-            return f"Isolate {plain_count(len(order['alone']), 'config')}"
-        case "drain":
-            return f"Drain {', '.join(order['nodes'])}"
-        case "undo":
-            return f"Undo the {'move' if plan.number == 1 else 'moves'} of {number}"
-        case _:
-            return f"Rebalance {number}"
 
 
 def sentence(plan: Plan) -> str:
@@ -441,6 +436,13 @@ def nowhere(plan: Plan) -> int:
 def load_change(values: Sequence[float]) -> str:
     """The highest load before and after."""
     return f"{percent(values[0])} → {percent(values[1])}"
+
+
+def _in_order(plan: Plan) -> Sequence[dict[str, Any]]:
+    """A plan's moves: of a rebalance those that gain most first, of an order by name."""
+    if not plan.order:
+        return plan.moves
+    return sorted(plan.moves, key=lambda move: natural(called(move.get("title", ""), move["name"], move["digest"])))
 
 
 def _route(move: dict[str, Any], config: str) -> list[SafeString | str]:

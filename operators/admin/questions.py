@@ -20,7 +20,7 @@ from checks.explain.aftermath import Moving
 from checks.explain.forecasts import Forecast
 from checks.models import Config
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import grouped_count, plain_count
+from clusteragent.lib.words import grouped_count, natural, plain_count
 from operators.admin.base import Table, first_of, link, list_url
 
 MOST_LISTED = 100
@@ -160,7 +160,7 @@ class ShownDeletions(_DjangoModelAdmin):
 
 def moving_table(title: str, rows: Sequence[Moving]) -> Table:
     """A table of configs that would move: the first MOST_LISTED."""
-    first = rows[:MOST_LISTED]
+    first = sorted(rows, key=lambda row: natural(row.check))[:MOST_LISTED]
     configs = Config.objects.filter(pk__in=[row.config for row in first])
     known = list(configs.order_by("pk").values_list("pk", "title", "name", "digest"))
     names = dict(zip([pk for pk, *_ in known], Config.objects.told_apart(known), strict=True))

@@ -18,7 +18,7 @@ from checks import sources
 from checks.models import Config, Origin, Source
 from checks.sources import files, origins
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import listed, moment, plain_count
+from clusteragent.lib.words import listed, moment, natural, plain_count
 from operators.admin.base import ReadOnlyAdmin, Table, aged, list_url
 from operators.admin.questions import Question
 
@@ -33,7 +33,7 @@ UNDER_WAY = "Another scan is under way. Try again when it is over."
 def _number(field: str) -> Callable[[Any, Any], int]:
     """A column with the number of a source's errors, warnings, …"""
 
-    @display(description=field.replace("_", " "))
+    @display(description=field.replace("_", " "), ordering=f"{field}_number")
     def number(self: Any, source: Any) -> int:
         return getattr(source, f"{field}_number")
 
@@ -89,6 +89,10 @@ class SourceAdmin(ReadOnlyAdmin):
         "name", "doing", "read", "scanned", "scanned_by", "errors_number", "warnings_number", "passed_over_number",
         "held_removals_number",
     )  # fmt: skip
+    sortable_by = (
+        "name", "read", "scanned", "scanned_by", "errors_number", "warnings_number", "passed_over_number",
+        "held_removals_number",
+    )  # fmt: skip
     actions = ("scan_now", "accept_removals")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Source]:
@@ -102,12 +106,12 @@ class SourceAdmin(ReadOnlyAdmin):
             return f"{state.get('phase', '')}, without {listed(without)}"
         return ": ".join(filter(None, (state.get("phase", ""), scrub(state.get("why") or ""))))
 
-    @display(description="last read")
+    @display(description="last read", ordering="read_age")
     def read(self, source: Any) -> SafeString | str:
         """How long ago the source was last read."""
         return aged(source.read_at, source.now) or "never"
 
-    @display(description="last scan")
+    @display(description="last scan", ordering="scan_age")
     def scanned(self, source: Any) -> SafeString | str:
         """How long ago the last scan was."""
         return aged(source.scanned_at, source.now) or "never"
@@ -124,7 +128,7 @@ class SourceAdmin(ReadOnlyAdmin):
 
     def tables(self, request: HttpRequest, source: Any) -> list[Table]:
         source.refresh_from_db(fields=["errors", "warnings", "passed_over", "held_removals"])
-        held = [{"key": key} for key in source.held_removals]
+        held = [{"key": key} for key in sorted(source.held_removals, key=natural)]
         watches = [
             watch | {"since": moment(datetime.fromisoformat(watch["since"]))}
             for watch in source.state.get("watches", [])

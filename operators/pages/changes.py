@@ -1,10 +1,10 @@
 """The page of changes: how many configs moved and why, as stories that unfold to moves. Some moves can be undone."""
 
+from collections import Counter
 from typing import NamedTuple
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
@@ -17,13 +17,14 @@ from checks.models import Config, Move
 from checks.wire.scrub import scrub
 from clusteragent.lib import clock
 from clusteragent.lib.words import duration
-from nodes.models import NodeEvent
+from nodes.models import Node, NodeEvent
 from operators.admin.base import row_url
 from operators.admin.plans import show_plan
 from operators.errors import Lacks
-from operators.pages import base, stories, titles
+from operators.pages import base, now, stories, titles
 from operators.pages.bars import HEIGHT, WIDTH, chart, reasons_of
 from operators.pages.exports import FORMATS, export
+from operators.pages.pools import pool_of
 from operators.pages.ranges import SPANS, Range
 from operators.roles import sees_digests
 
@@ -58,7 +59,9 @@ def changes(request: HttpRequest) -> HttpResponseBase:
         # Before: it is read while it is sent.
         record(Act.Verb.EXPORT, f"changes as {form}", after={"since": f"{span.since}", "until": f"{span.until}"})
         return export(span, form, exact=sees_digests(request.user))
-    history, drawn = stories.read(span.since, span.until, MOST_MOVES), chart(span)
+    # As long as the first page tells of it, too, a pool is as large as it says; how large it was long ago nothing tells.
+    sizes = _sizes() if clock.now() - span.until <= now.SPAN else {}
+    history, drawn = stories.read(span.since, span.until, MOST_MOVES, sizes), chart(span)
     context = {
         "span": span,
         "spans": [(last, duration(length)) for last, length in SPANS.items()],
@@ -73,6 +76,11 @@ def changes(request: HttpRequest) -> HttpResponseBase:
         "most_moves": MOST_MOVES,
     }
     return base.render(request, "operators/changes.html", "Changes", **context)
+
+
+def _sizes() -> dict[str, int]:
+    """How many nodes that are not lost each pool has now."""
+    return Counter(pool_of(name) for name in Node.objects.known().values_list("name", flat=True))
 
 
 @base.fragment
@@ -103,7 +111,7 @@ def story(request: HttpRequest) -> HttpResponse:
         "events_left": max(len(found.events) - MOST_LINES, 0),
         "back": f"{reverse('pages:changes')}?{f'last={last}' if last in SPANS else span.query}",
     }
-    return TemplateResponse(request, "operators/story.html", context)
+    return base.render_part(request, "operators/story.html", "What happened", **context)
 
 
 @base.page

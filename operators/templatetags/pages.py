@@ -1,4 +1,4 @@
-"""Template filters that format numbers and headings."""
+"""Template filters that format numbers and headings, and the tag that names the parts of a heading."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -41,3 +41,15 @@ def at(time: datetime, form: str) -> SafeString:
 def heading(title: Any) -> str:
     """A part of a page's heading: with a capital, unless it is the name of a row: names are case-sensitive."""
     return str(title) if isinstance(title, Model) else capfirst(title)
+
+
+@register.simple_tag
+def rooms(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The parts of a page's heading, with the list's group and name of the sidebar instead of Django's app and model."""
+    # Not before: Django looks for tags while unfold, on which the pages are built, is imported.
+    from operators.pages import base
+
+    if len(parts) < 2 or (found := base.place(str(parts[1].get("link", "")))) is None:
+        return parts
+    group, title = found
+    return [{"title": group}, parts[1] | {"title": title}, *parts[2:]]

@@ -95,6 +95,18 @@ def test_a_plans_page_tells_moves_nodes_and_loads() -> None:
     assert counts() == {"ash": 1, "birch": 2}
 
 
+def test_the_page_of_a_pause_names_it_everywhere_by_what_it_does() -> None:
+    client = superuser()
+    plan = planned(client, "pause", ["shop", "mail"])
+    apply(client, plan)
+    page = client.get(f"{PLANS}{plan.pk}/change/").content.decode()
+    assert f"/api/operator/v1/plans/{plan.pk}" in page
+    assert "<title> Pause 2 configs" in " ".join(page.split())
+    assert (
+        "oved" not in re.sub(r"<script.*?</script>|<[^>]*>", " ", page, flags=re.DOTALL).partition("Pause 2 configs")[2]
+    )
+
+
 def test_a_stale_plan_says_what_changed_and_moves_nothing() -> None:
     client = superuser()
     plan = planned(client, "pause", ["shop", "mail"])

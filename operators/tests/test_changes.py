@@ -54,7 +54,8 @@ def unfold(client: Client, number: int = 0) -> str:
     """The moves of a story."""
     response = page(client)
     story, _, _ = response.context["stories"][number]
-    answer = client.get(f"{CHANGES}story/?{response.context['span'].query}&story={story.key}")
+    url = f"{CHANGES}story/?{response.context['span'].query}&story={story.key}"
+    answer = client.get(url, headers={"HX-Request": "true"})
     assert answer.status_code == 200
     text: str = answer.content.decode()
     return text
@@ -496,3 +497,11 @@ def test_as_many_queries_for_few_moves_as_for_many(client: Client) -> None:
         moved = [one.pk for one in Move.objects.filter(reason="scheduled")]
         dispatcher.reassign([Move.objects.get(pk=pk).config_id for pk in moved], "ash", actor="otto")
     assert numbers[0] == numbers[1]
+
+
+def test_a_story_is_told_alike_on_the_first_page_and_in_changes(warm: None) -> None:
+    rollout(restarted=5, lost=3)
+    olga = superuser()
+    _, title, facts = olga.get("/admin/").context["stories"][0]
+    assert "5 of 8 restarted, 3 lost" in facts
+    assert told(olga, "?last=1h")[0] == f"{title}: {facts}".replace("\u202f", " ")

@@ -1,6 +1,8 @@
 """A config's page: its node, its three facts, the reason, its text and its history."""
 
+import html
 import re
+import shlex
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -13,9 +15,10 @@ from checks import dispatcher
 from checks.explain import facts, why
 from checks.models import Assignment, Config, Move, Source
 from checks.models.orders import Rule
+from checks.models.troubles import Trouble
 from checks.tests.cast import lead, owners, report, sent, silence
 from checks.tests.operators import apply, config, operator, page_of, planned, superuser
-from clusteragent.lib import conf
+from clusteragent.lib import clock, conf
 from nodes.goodbyes import note_goodbye
 from nodes.models import Heartbeat, Node, NodeEvent, Runner, RunnerStats
 
@@ -150,11 +153,28 @@ def test_a_node_among_the_best_starts_the_move_to_it() -> None:
 
 
 def test_the_page_tells_the_same_elsewhere_and_that_nothing_runs_at_once() -> None:
-    text, pk = page(), config("db").pk
-    assert "A check can't be run at once from here" in text.replace("&#x27;", "'")
-    assert f"clusteragent why {config('db').short_id}" in text
-    assert f"http://testserver/api/operator/v1/configs/{pk}" in text
-    assert f"http://testserver{page_of('db')}" in text
+    client, pk = superuser(), config("db").pk
+    text = html.unescape(client.get(page_of("db")).content.decode())
+    assert "A check can't be run at once from here" in text
+    copied = re.findall(r'aria-label="([^"]*)">([^<]*)</code>', text)
+    assert ("link to this page", f"http://testserver{page_of('db')}") in copied
+    assert ("command", f"clusteragent why {shlex.quote(str(config('db')))}") in copied
+    assert ("digest", config("db").digest) in copied
+    assert ("check ID", config("db").instances.get().check_id) in copied
+    [call] = [words for label, words in copied if label == "call of the API"]
+    assert f"http://testserver/api/operator/v1/configs/{pk}" in call
+
+
+def test_a_command_about_a_config_whose_name_others_have_names_its_short_id() -> None:
+    dispatcher.schedule([sent("db2", name="postgres", instances=("host: db\nport: 1\n",))])
+    Config.objects.update(title="postgres db")
+    assert f"clusteragent why {config('db').short_id}" in page()
+
+
+def test_whoever_may_not_see_digests_copies_none() -> None:
+    text = operator("view_config").get(page_of("db")).content.decode()
+    assert config("db").digest not in text
+    assert config("db").instances.get().shown_id() in text
 
 
 def test_the_page_says_who_gave_it_to_its_node() -> None:
@@ -339,3 +359,19 @@ def test_a_shard_has_the_warnings_of_what_it_was_cut_from() -> None:
     dispatcher.schedule([sent("shop#1")])
     Source.objects.filter(name="file").update(warnings=[{"where": "shop", "line": None, "warning": "odd"}])
     assert "Warnings shop: odd" in page("shop#1")
+
+
+def test_a_failing_config_says_at_its_top_since_when_and_what_and_that_running_is_no_good_news() -> None:
+    began = clock.now() - timedelta(minutes=7)
+    good = clock.now() - timedelta(minutes=9)
+    Trouble.objects.create(config=config("db"), kind="failing", since=began)
+    tell("ash", failed=True, last_error="connection refused", last_success=int(good.timestamp()))
+    text = page()
+    head, _, rest = text.partition("Owner: ash")
+    assert "First failed 7 min ago Last good run 9 min ago Last error connection refused" in head
+    assert "Running: yes, but its last run failed error in the stats of ash" in rest
+
+
+def test_a_failing_config_whose_runner_tells_no_last_good_run_says_so() -> None:
+    tell("ash", failed=True, last_error="connection refused")
+    assert "First failed not noted yet Last good run none known" in page()

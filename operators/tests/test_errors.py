@@ -23,6 +23,7 @@ def test_what_is_not_there_says_what_to_do_and_repeats_nothing() -> None:
     text = page(Client().get("/no/such/hunter22"), 404)
     assert "There is no such page" in text
     assert "hunter22" not in text
+    assert '<form action="/admin/search/" role="search">' in text
 
 
 @pytest.mark.django_db

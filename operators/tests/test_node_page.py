@@ -1,5 +1,6 @@
 """A node's page: how it is, what it has, its timeline, what its loss would do, and a lost node is forgotten."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -238,3 +239,13 @@ def test_as_many_queries_for_few_checks_as_for_many(client: Client) -> None:
             loss_of(client)
         numbers.append(len(queries))
     assert numbers[0] == numbers[1]
+
+
+def test_a_node_s_name_and_the_ways_to_it_from_outside_can_be_copied(warm: None) -> None:
+    report("ash")
+    node = Node.objects.get(name="ash")
+    text = superuser().get(f"/admin/nodes/node/{node.pk}/change/").content.decode()
+    copied = re.findall(r'aria-label="([^"]*)">([^<]*)</code>', text)
+    assert ("name", "ash") in copied
+    assert ("command", "clusteragent whatif --remove ash") in copied
+    assert any(label == "call of the API" and "/api/operator/v1/nodes/ash" in words for label, words in copied)

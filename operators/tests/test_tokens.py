@@ -15,6 +15,7 @@ from knox.models import AuthToken
 
 from checks.tests.operators import confirmed
 from clusteragent.lib import conf, credentials
+from operators import documentation
 from operators.admin.base import example
 from operators.roles import Role
 from operators.tests.cast import API, bearer, having, user
@@ -135,6 +136,8 @@ def test_the_admin_shows_a_new_token_once() -> None:
     assert "no-store" in page["Cache-Control"]
     assert "It acts as <strong>otto</strong>, with the role operator." in page.content.decode()
     assert "http://testserver/api/operator/v1/status" in page.content.decode()
+    assert "All calls of the API" in page.content.decode()
+    assert documentation.page("howto/tokens") in page.content.decode()
     assert bearer(token).call("GET", "nodes").status_code == 200
     assert AuthToken.objects.get().expiry.year == 2030
     row = AuthToken.objects.get()

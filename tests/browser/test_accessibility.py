@@ -1,12 +1,12 @@
 """Every page of the admin, with what each must be: nobody is kept out by it, it fits a phone, and its red means something."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, StorageState, ViewportSize
+from playwright.sync_api import Browser, Page, StorageState, ViewportSize, expect
 
 from tests.browser.cluster import Cluster
 from tests.browser.pages import addresses, furnished, kept_back, page_of
@@ -152,3 +152,36 @@ def test_pages_that_answer_no_are_for_everyone(
         page.goto(path)
         wrong = _wrong(page)
         assert not wrong, "\n".join(wrong)
+
+
+def _palette(page: Page) -> None:
+    page.goto("/admin/nodes/node/")
+    expect(page.get_by_role("main")).to_be_visible()
+    page.keyboard.press("Control+k")
+    palette = page.get_by_role("dialog", name="Find")
+    palette.get_by_role("searchbox").press_sequentially("ash")
+    expect(palette.get_by_role("link", name="ash").first).to_be_visible()
+
+
+def _bar(page: Page) -> None:
+    page.goto("/admin/nodes/node/")
+    page.get_by_role("main").get_by_role("searchbox").or_(page.locator("main input[name=q]")).first.press_sequentially(
+        "sta"
+    )
+    expect(page.locator("main datalist option, main [role=option]").first).to_be_attached()
+
+
+def _keys(page: Page) -> None:
+    page.goto("/admin/nodes/node/")
+    expect(page.get_by_role("main")).to_be_visible()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+
+
+@table("opened", [_palette, _bar, _keys])
+def test_what_opens_over_a_page_is_for_everyone(page: Page, opened: Callable[[Page], None]) -> None:
+    page.set_viewport_size(SIZE)
+    page.emulate_media(color_scheme="light", reduced_motion="reduce")
+    opened(page)
+    wrong = _wrong(page)
+    assert not wrong, "\n".join(wrong)

@@ -79,3 +79,13 @@ def test_a_form_says_what_is_wrong_with_it(page: Page) -> None:
     page.locator("textarea[name=yaml]").fill("instances: [{]")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_role("main").get_by_text("line 1").first).to_be_visible()
+
+
+def test_what_scripts_would_fetch_is_a_link_away(page: Page, cluster: Cluster) -> None:
+    page.goto(f"/admin/nodes/node/{cluster.number_of_node('ash')}/change/")
+    page.get_by_role("link", name="Where its configs would go").click()
+    expect(page.get_by_role("heading", name="If ash were lost now")).to_be_visible()
+    expect(page.get_by_role("main").get_by_text("would").first).to_be_visible()
+    page.goto("/admin/changes/?last=1h")
+    page.get_by_role("link", name="Its moves and events").first.click()
+    expect(page.get_by_role("main").get_by_role("table").first).to_be_visible()

@@ -4,8 +4,7 @@ from typing import Any
 
 from django.db.models import Func, TextField
 
-# More digits than any number in a name has; of a longer one the last digits decide.
-_DIGITS = 20
+from clusteragent.lib.words import MOST_DIGITS
 
 
 class Natural(Func):
@@ -13,8 +12,8 @@ class Natural(Func):
 
     # Each run of digits is filled up with zeros and cut to the same length. Only immutable functions, so that it can be indexed.
     template = (
-        rf"regexp_replace(regexp_replace(lower(%(expressions)s), '(\d+)', '{'0' * _DIGITS}\1', 'g'),"
-        rf" '\d*(\d{{{_DIGITS}}})', '\1', 'g')"
+        rf"regexp_replace(regexp_replace(lower(%(expressions)s), '(\d+)', '{'0' * MOST_DIGITS}\1', 'g'),"
+        rf" '\d*(\d{{{MOST_DIGITS}}})', '\1', 'g')"
     )
     arity = 1
 
