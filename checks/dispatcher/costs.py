@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from checks.models import Cost, Instance
+from checks.models import Assignment, Cost, Instance
 from clusteragent.lib import conf
 from nodes import slowness, statsclient
 from nodes.models import Runner
@@ -52,6 +52,13 @@ def loads(needed: Mapping[int, float] | None = None, able: Mapping[int, float] |
     needed = Cost.objects.by_node() if needed is None else needed
     able = Runner.objects.capacity() if able is None else able
     return {node: needed.get(node, 0.0) / workers for node, workers in able.items()}
+
+
+def assumed() -> str:
+    """What to say beside loads while they are guesses, as a sentence; empty once a config was measured."""
+    if Cost.objects.exists() or not Assignment.objects.exists():
+        return ""
+    return "Loads are assumed until the first stats: a worker for each config."
 
 
 def note_overloaded() -> None:

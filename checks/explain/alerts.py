@@ -509,13 +509,16 @@ def _of_overload(now: datetime) -> Iterator[Alert]:
     if not full:
         return
     said, parts = [], []
+    slow = set(Slowness.objects.filter(share__lt=1).values_list("pk", flat=True))
     for row in full[:NAMED]:
         name, on_it = row.node.name, Assignment.objects.filter(node=row.pk, config__cost__isnull=False)
         costly = on_it.order_by("-config__cost__workers_needed", "config")[:NAMED]
         columns = ("config__title", "config__name", "config__digest", "config__cost__workers_needed", "config_id")
         dear = [(called(*words), cost, config) for *words, cost, config in costly.values_list(*columns)]
         most = listed([f"{config} ({cost:.2g})" for config, cost, _ in dear], None)
-        by = f", most by {most} of its {able[row.pk]:.2g} workers" if most else ""
+        number = f"{able[row.pk]:.2g} workers"
+        workers = f"the {number} that it is given while it is slow" if row.pk in slow else f"its {number}"
+        by = f", most by {most} of {workers}" if most else ""
         pinned = on_it.filter(config__pin__isnull=False).count()
         stay = f"; {plain_count(pinned, 'config')} of it pinned" if pinned else ""
         said.append(f"{name} is at {percent(loads[row.pk])}{by}{stay}")

@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
+from checks.dispatcher import costs
 from clusteragent.lib import clock
 from clusteragent.lib.words import grouped_count, percent
 from nodes.models import Node
@@ -65,7 +66,7 @@ def nodemap(request: HttpRequest) -> HttpResponse:
         "groups": [(*group, _tiles(group[1].members, most, is_dense)) for group in _groups(members, chosen, by)],
         "legend": [(band, counts[band.name], "?" + urlencode({"by": by, "load": band.name})) for band in BANDS],
         "ways": WAYS, "by": by, "load": wanted if wanted in counts else "", "is_dense": is_dense, "at": clock.now(),
-        "number": len(chosen),
+        "number": len(chosen), "assumed": costs.assumed(),
     }  # fmt: skip
     return base.render(request, "operators/nodemap.html", "Map", **context)
 
