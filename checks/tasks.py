@@ -18,7 +18,7 @@ from checks.models.map import Call, NotLeader
 from checks.models.troubles import Trouble
 from checks.sources import repatching
 from clusteragent.lib.traces import span
-from nodes import proofs, slowness
+from nodes import proofs
 
 NOT_LEADER = "not the leader"
 FAILED = "failed"
@@ -80,7 +80,7 @@ def collect_stats(term: int) -> str:
     ClusterStore.objects.require(term)
     measured = costs.measure()
     for name, step in (
-        ("slowness", slowness.note_round),
+        ("slowness", costs.note_slow),
         ("troubles", Trouble.objects.note),
         ("overload", costs.note_overloaded),
         ("headroom", headroom.note),

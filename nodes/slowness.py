@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import NormalDist, median
 from typing import NamedTuple
 
@@ -197,17 +197,18 @@ def note_missed() -> int:
     return len(missed)
 
 
-def note_round() -> list[str]:
+def note_round(placed: Collection[str] = ()) -> list[str]:
     """Judge all known nodes by the last stats and the missed polls, and return the names of those that became slow or very slow.
 
-    It sets what each is given, too. Call it once a round of stats, by the leader.
+    placed: check IDs that people gave their nodes. They say nothing of a node, which did not get them by chance. It sets what
+    each is given, too. Call it once a round of stats, by the leader.
     """
     MissedPolls.objects.prune()
     RunLength.objects.prune()
     missed = MissedPolls.objects.counts()
     known = {*Slowness.objects.values_list("pk", flat=True), *missed}
     # Not in the transaction, which must not be idle while thousands of nodes are compared.
-    runs = RunnerStats.objects.run_times(conf.SLOW_NOTICE, known) if conf.SLOW_NOTICE else []
+    runs = RunnerStats.objects.run_times(conf.SLOW_NOTICE, known, placed) if conf.SLOW_NOTICE else []
     paces = compare(runs)
     found = _judge(_corrected(paces, runs), missed)
     _note_lengths(paces, runs)

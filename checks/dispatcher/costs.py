@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from checks.models import Cost
+from checks.models import Assignment, Cost, Instance
 from clusteragent.lib import conf
-from nodes import statsclient
+from nodes import slowness, statsclient
 from nodes.models import Runner
 
 
@@ -22,6 +22,15 @@ def measure() -> Measured:
     """Ask all runners for their stats, and store what configs cost. It takes seconds: never call it inside a transaction."""
     collected = statsclient.collect()
     return Measured(collected, Cost.objects.measure(), Cost.objects.measure_own_load())
+
+
+def note_slow() -> list[str]:
+    """Judge after a round of stats which nodes are slow, by what nobody pinned. Returns those that became slow or very slow.
+
+    Whoever pins the longest checks to a node makes it no slower, and a pinned config would not leave a slow one.
+    """
+    pinned = Instance.objects.filter(config__pin__isnull=False)
+    return slowness.note_round(list(pinned.values_list("check_id", flat=True)))
 
 
 def largest_shares(configs: int, capacity: Mapping[str, float]) -> dict[str, int]:
@@ -43,6 +52,13 @@ def loads(needed: Mapping[int, float] | None = None, able: Mapping[int, float] |
     needed = Cost.objects.by_node() if needed is None else needed
     able = Runner.objects.capacity() if able is None else able
     return {node: needed.get(node, 0.0) / workers for node, workers in able.items()}
+
+
+def assumed() -> str:
+    """What to say beside loads while they are guesses, as a sentence; empty once a config was measured."""
+    if Cost.objects.exists() or not Assignment.objects.exists():
+        return ""
+    return "Loads are assumed until the first stats: a worker for each config."
 
 
 def note_overloaded() -> None:

@@ -703,6 +703,14 @@ def test_an_overload_says_how_much_room_the_others_have() -> None:
     assert overloads()[0].cause.endswith("Others have room for what is too much.")
 
 
+def test_of_a_slow_node_it_says_that_it_has_but_a_share_of_its_workers() -> None:
+    overload("ash")
+    Slowness.objects.create(node=Node.objects.get(), share=0.25)
+    for _ in range(2):
+        costs.note_overloaded()
+    assert "(6) of the 1 workers that it is given while it is slow" in overloads()[0].cause
+
+
 def test_nothing_is_overloaded_before_costs_are_measured() -> None:
     overload("ash")
     Cost.objects.all().delete()

@@ -138,7 +138,7 @@ def test_what_is_told_is_of_the_last_round_of_stats_and_says_so():
 
 
 def test_what_fails_in_a_round_of_stats_fails_alone(monkeypatch: pytest.MonkeyPatch):
-    def fail() -> None:
+    def fail(*_: object) -> None:
         raise ValueError
 
     furnish(ash=[1], birch=[1])

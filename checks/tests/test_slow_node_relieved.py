@@ -8,11 +8,12 @@ import pytest
 from django.db.models.functions import Now
 
 from checks import dispatcher, plans
+from checks.dispatcher import costs
 from checks.models import Assignment, Cost, Instance
 from checks.tests.balance import hear, settle
 from checks.tests.cast import report, sent
 from nodes.models import Node, NodeEvent, Runner, RunnerStats, Slowness
-from nodes.slowness import LEAST, note_round
+from nodes.slowness import LEAST
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 NODES, KINDS, EACH = ("ash", "birch", "cedar", "elm", "fir"), 6, 28
@@ -32,7 +33,9 @@ def lengths() -> dict[str, float]:
     }
 
 
-def rounds(number: int, lengths: dict[str, float], *, ash: float) -> list[tuple[int, float, float]]:
+def rounds(
+    number: int, lengths: dict[str, float], *, ash: float, is_balanced: bool = True
+) -> list[tuple[int, float, float]]:
     """So many rounds; `ash` takes so many times as long. Returns its level, its share, and its part of all work, of each."""
     found = []
     for _ in range(number):
@@ -49,9 +52,10 @@ def rounds(number: int, lengths: dict[str, float], *, ash: float) -> list[tuple[
         )
         Runner.objects.update(stats_at=Now())
         Cost.objects.measure()
-        note_round()
+        costs.note_slow()
         hear()
-        plans.rebalance(actor="")
+        if is_balanced:
+            plans.rebalance(actor="")
         settle()
         state = Slowness.objects.filter(node__name="ash").values_list("level", "share").first() or (0, 1.0)
         on_ash = Instance.objects.filter(config__assignment__node__name="ash").values_list("check_id", flat=True)
@@ -78,3 +82,21 @@ def test_a_slow_node_is_relieved_until_it_recovers_although_its_longest_checks_l
     assert work[-1] > usual * 0.75
     kinds = NodeEvent.objects.filter(kind__in=(NodeEvent.Kind.SLOW, NodeEvent.Kind.SLOW_NO_MORE)).order_by("pk")
     assert list(kinds.values_list("node_name", "kind")) == [("ash", "slow"), ("ash", "no longer slow")]
+
+
+def pin_longest(lengths: dict[str, float], number: int) -> None:
+    """Pin the longest configs of each check to ash, so many in all, and let them be there."""
+    longest = sorted(Instance.objects.select_related("config"), key=lambda one: -lengths[one.check_id])
+    found: dict[str, list[int]] = {}
+    for one in longest:
+        found.setdefault(one.config.name, []).append(one.config_id)
+    chosen = [pk for ids in found.values() for pk in ids[: number // len(found)]]
+    dispatcher.pin(chosen, "ash", actor="olga")
+    settle()
+
+
+def test_a_node_to_which_the_longest_configs_are_pinned_is_not_slow_for_that(lengths: dict[str, float]) -> None:
+    pin_longest(lengths, 6 * KINDS)
+    levels, shares, _ = zip(*rounds(4, lengths, ash=1, is_balanced=False), strict=True)
+    assert (set(levels), set(shares)) == ({0}, {1.0})
+    assert not Slowness.objects.exists()

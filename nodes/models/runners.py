@@ -222,6 +222,7 @@ class RunnerStatsQuerySet(models.QuerySet["RunnerStats"]):
                 FROM nodes_runnerstats AS s
                 JOIN nodes_runner AS r ON r.node_id = s.node_id AND r.failures = 0
                 JOIN nodes_heartbeat AS h ON h.node_id = s.node_id
+                WHERE NOT s.check_id = ANY(%(without)s)
                 OFFSET 0
             ) AS one WHERE ms IS NOT NULL
         ), here AS MATERIALIZED (
@@ -263,12 +264,14 @@ class RunnerStatsQuerySet(models.QuerySet["RunnerStats"]):
         FROM compared JOIN ranked USING (node_id, kind)
     """
 
-    def run_times(self, least: float = 0, nodes: Collection[int] = ()) -> list[RunTimes]:
-        """Compare the run times of the last round of stats, check by check, of nodes for which enough is comparable.
+    def run_times(self, least: float = 0, nodes: Collection[int] = (), without: Collection[str] = ()) -> list[RunTimes]:
+        """Compare the run times of the last round of stats, check by check, of nodes for which enough is comparable. Those of the
+        check IDs in `without` are left out.
 
         Returns those of nodes whose checks take `least` times as long as elsewhere (by `nodes.slowness.compare`), and of `nodes`.
         """
         bounds = {"others": OTHER_NODES, "kinds": KINDS, "quick": QUICK, "least": least, "nodes": list(nodes)}
+        bounds["without"] = list(without)
         with without_nested_loops() as cursor:
             cursor.execute(self._RUN_TIMES, bounds)
             return [RunTimes(*row) for row in cursor.fetchall()]

@@ -95,6 +95,7 @@ def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
             *([("Domain", node.domain)] if node.domain else []),
             ("Acknowledged", _acknowledged(node)),
             ("Load of all workers", anchor(by_load(node.name), percent(load))),
+            *([("Assumed", assumed)] if (assumed := costs.assumed()) else []),
             configs,
             ("Running by its stats", grouped_count(running, "check ID") if running else "unknown"),
         ]

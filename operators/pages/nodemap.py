@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 
+from checks.dispatcher import costs
 from clusteragent.lib import clock
 from clusteragent.lib.words import grouped_count, listed, percent
 from nodes.models import Node
@@ -72,7 +73,7 @@ def nodemap(request: HttpRequest) -> HttpResponse:
         ],
         "legend": [(band, counts[band.name], "?" + urlencode({"by": by, "load": band.name})) for band in BANDS],
         "ways": WAYS, "by": by, "load": wanted if wanted in _NAMES else "", "is_dense": is_dense, "at": clock.now(),
-        "number": len(chosen),
+        "number": len(chosen), "assumed": costs.assumed(),
     }  # fmt: skip
     return base.render(request, "operators/nodemap.html", "Map", **context)
 

@@ -69,6 +69,8 @@ class Contents:
     history: stories.StoryList
     headroom: Headroom | None
     paused: str
+    # That loads are guesses, as a sentence, or empty.
+    assumed: str
 
     @property
     def word(self) -> Word:
@@ -123,7 +125,8 @@ def snapshot() -> Contents:
     groups = pools(members())
     sizes = {pool.name: pool.known for pool in groups}
     history = stories.read(now - SPAN, now, MOST_MOVES, sizes)
-    return Contents(now, alerts.current(fingerprints.differing()), groups, history, headroom.worst(), paused(now))
+    found = alerts.current(fingerprints.differing())
+    return Contents(now, found, groups, history, headroom.worst(), paused(now), costs.assumed())
 
 
 def latest() -> Contents:

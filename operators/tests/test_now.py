@@ -375,6 +375,15 @@ def test_where_pins_alone_overload_a_node_the_fewest_are_unpinned_after_asking(c
     assert "What is pinned" not in client.get(NOW).content.decode()
 
 
+def test_loads_are_told_as_assumed_until_the_first_stats(client: Client) -> None:
+    place(1, "ash")
+    pages = (NOW, "/admin/map/", f"/admin/nodes/node/{Node.objects.get().pk}/change/")
+    said = "Loads are assumed until the first stats: a worker for each config."
+    assert [said in client.get(page).content.decode() for page in pages] == [True] * 3
+    Cost.objects.create(config=Config.objects.get(), workers_needed=1)
+    assert not any(said in client.get(page).content.decode() for page in pages)
+
+
 def test_the_fullest_node_of_a_pool_is_a_link(client: Client) -> None:
     place(3, "runner-1", "runner-2")
     page = client.get(NOW)
