@@ -1,7 +1,8 @@
 """Deadlines of orders as people write them: `90s`, `30m`, `2h`, `2 hours`, `3d`, `1w`, or a date and time in UTC."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from clusteragent.lib import clock
 
@@ -25,6 +26,23 @@ def parse(text: str) -> datetime:
     except ValueError:
         raise ValueError(f"{HELP}.") from None
     return in_future(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+def zone_of(name: str) -> tzinfo:
+    """The zone of this name; UTC if there is none of it."""
+    try:
+        return ZoneInfo(name) if name else UTC
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        return UTC
+
+
+def in_zone(text: str, zone: tzinfo) -> str:
+    """Return a date and time of this zone as one in UTC that says so; a text with a zone, and everything else, as it is."""
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        return text if moment.tzinfo else moment.replace(tzinfo=zone).astimezone(UTC).isoformat()
+    except (ValueError, OverflowError):
+        return text
 
 
 def in_future(end: datetime) -> datetime:

@@ -27,12 +27,24 @@ ONCE, DAY, PINNED = "once", "day", "pinned"
 _NODE_INPUT = {"list": "accepting-nodes", "autocomplete": "off"}
 
 
+class UntilWidget(UnfoldAdminTextInputWidget):
+    """A time as people write it, in the zone that the page shows: times.js sends its name, and nothing where that is UTC."""
+
+    def __init__(self) -> None:
+        super().__init__(attrs={"data-zoned": "", "autocomplete": "off"})
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
+        text = super().value_from_datadict(data, files, name)
+        zone = data.get("zone")
+        return deadlines.in_zone(text, deadlines.zone_of(zone)) if text and zone else text
+
+
 class UntilField(forms.CharField):
     """The end of an order, or the deadline of a drain; None if it has none. empty: what that means."""
 
     def __init__(self, *, empty: str = "until someone ends it", **options: Any) -> None:
         help_text = f"{deadlines.HELP}. Empty: {empty}."
-        super().__init__(required=False, help_text=help_text, widget=UnfoldAdminTextInputWidget, **options)
+        super().__init__(required=False, help_text=help_text, widget=UntilWidget, **options)
 
     def clean(self, value: Any) -> datetime | None:
         text = super().clean(value)

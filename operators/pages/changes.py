@@ -15,7 +15,7 @@ from checks import dispatcher
 from checks.dispatcher import deciding
 from checks.models import Config, Move
 from checks.wire.scrub import scrub
-from clusteragent.lib import clock
+from clusteragent.lib import clock, deadlines
 from clusteragent.lib.words import duration
 from nodes.models import Node, NodeEvent
 from operators.admin.base import row_url
@@ -67,6 +67,7 @@ def changes(request: HttpRequest) -> HttpResponseBase:
         "spans": [(last, duration(length)) for last, length in SPANS.items()],
         "problem": problem,
         "at": request.GET.get("at", ""),
+        "zone": str(deadlines.zone_of(request.GET.get("zone", ""))),
         "chart": drawn,
         "legend": reasons_of(drawn.totals),
         "size": (WIDTH, HEIGHT),

@@ -1,14 +1,16 @@
-"""A range of time in a URL: `?last=6h`, `?at=03:12`, or `?since=2026-11-23T03:00&until=2026-11-23T04:00`, in UTC.
+"""A range of time in a URL: `?last=6h`, `?at=03:12`, or `?since=2026-11-23T03:00&until=2026-11-23T04:00` (`&zone=`, else UTC).
 
 `from` and `to` are the same as `since` and `until`.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import NamedTuple, Self
 from urllib.parse import urlencode
 
 from django.http import QueryDict
 from django.utils.dateparse import parse_datetime, parse_time
+
+from clusteragent.lib import deadlines
 
 SPANS = {
     "1h": timedelta(hours=1),
@@ -20,7 +22,7 @@ SPANS = {
 USUAL = "1h"
 # What is shown before and after a single time.
 AROUND = timedelta(minutes=10)
-TIMES = "Times are written as 03:12, or as 2026-11-23T03:12, in UTC."
+TIMES = "Times are written as 03:12, or as 2026-11-23T03:12, in UTC or in the zone that the page shows."
 
 
 class Range(NamedTuple):
@@ -33,9 +35,10 @@ class Range(NamedTuple):
     @classmethod
     def asked(cls, query: QueryDict, now: datetime) -> tuple[Self, str]:
         """Return (the range that a URL asks for, ""), or (the last hour, what is wrong with the URL)."""
+        zone = deadlines.zone_of(query.get("zone", ""))
         if at := query.get("at", "").strip():
             try:
-                moment = _moment(at, now, now)
+                moment = _moment(at, now, now, zone)
                 return (cls(moment - AROUND, moment + AROUND), "") if moment else (cls.until_now(now, USUAL), TIMES)
             except OverflowError:
                 return cls.until_now(now, USUAL), TIMES
@@ -44,7 +47,7 @@ class Range(NamedTuple):
             last = query.get("last", USUAL)
             known = last in SPANS
             return cls.until_now(now, last if known else USUAL), "" if known else f"There is no span {last}."
-        since, until = _moment(given[0], now - SPANS[USUAL], now), _moment(given[1], now, now)
+        since, until = _moment(given[0], now - SPANS[USUAL], now, zone), _moment(given[1], now, now, zone)
         if since is None or until is None:
             return cls.until_now(now, USUAL), TIMES
         if since >= until:
@@ -73,16 +76,16 @@ def _written(time: datetime) -> str:
     )
 
 
-def _moment(text: str, default: datetime, now: datetime) -> datetime | None:
-    """The time that the text means; a time of day is its last one. None if it means none."""
+def _moment(text: str, default: datetime, now: datetime, zone: tzinfo) -> datetime | None:
+    """The time that the text means, in this zone; a time of day is its last one. None if it means none."""
     if not text:
         return default
     try:
         if ":" in text[:3] and (time := parse_time(text)):
-            today = datetime.combine(now.astimezone(UTC), time.replace(tzinfo=UTC))
-            return today if today <= now else today - timedelta(days=1)
+            today = datetime.combine(now.astimezone(zone), time.replace(tzinfo=zone))
+            return (today if today <= now else today - timedelta(days=1)).astimezone(UTC)
         found = parse_datetime(text)
         # Times near the first and last year overflow here.
-        return found and (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+        return found and (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None

@@ -681,3 +681,9 @@ def test_what_a_source_orders_is_not_taken_back_but_replaced() -> None:
     apply(client, planned(client, "pin", ["shop"], kind="node", aim="ash"))
     assert list(Pin.objects.values_list("aim", "from_source")) == [("ash", False)]
     assert "1 config unpinned." in act_confirmed(client, "unpin", ["shop"])
+
+
+def test_a_deadline_may_be_of_the_zone_that_the_page_shows() -> None:
+    client = superuser()
+    plan = planned(client, "pause", ["shop"], until="2126-11-01 08:30", zone="Asia/Kolkata")
+    assert plan.order["until"].startswith("2126-11-01T03:00:00")

@@ -20,6 +20,7 @@ from clusteragent.lib.clock import ago
 from nodes.models import Heartbeat, Node, NodeEvent
 from operators.pages import changes, stories, titles
 from operators.pages.exports import harmless
+from operators.pages.ranges import AROUND
 from operators.roles import Role
 from operators.tests.cast import user
 
@@ -505,3 +506,13 @@ def test_a_story_is_told_alike_on_the_first_page_and_in_changes(warm: None) -> N
     _, title, facts = olga.get("/admin/").context["stories"][0]
     assert "5 of 8 restarted, 3 lost" in facts
     assert told(olga, "?last=1h")[0] == f"{title}: {facts}".replace("\u202f", " ")
+
+
+def test_a_range_may_be_of_the_zone_that_the_page_shows(client: Client) -> None:
+    asked = "?since=2026-11-23T08:42&until=2026-11-23T09:42&zone=Asia/Kolkata"
+    span = page(client, asked).context["span"]
+    assert (span.since, span.until) == (NIGHT, NIGHT + timedelta(hours=1))
+    night = page(client, "?at=2026-11-23T08:42&zone=Asia/Kolkata")
+    assert night.context["span"].since + AROUND == NIGHT
+    assert "At (Asia/Kolkata)" in night.content.decode()
+    assert "At (UTC)" in page(client, "?at=03:12&zone=Nowhere/../etc").content.decode()

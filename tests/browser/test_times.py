@@ -1,11 +1,12 @@
 """Times are UTC, and on demand those of the browser's zone: in lists, stories and heads, but not in what is quoted."""
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from operators.pages.ranges import AROUND
 from tests.browser.cluster import Cluster
 
 pytestmark = pytest.mark.processes
@@ -38,8 +39,18 @@ def test_times_are_shown_in_the_browsers_zone_and_in_utc_again(page: Page, clust
         expect(story).to_be_visible()
         [instant] = [datetime.fromisoformat(story.get_attribute("datetime") or "")]
         assert story.inner_text().endswith(f"{instant + AHEAD:%H:%M:%S}")
-        # What is typed stays UTC, and says so.
-        expect(page.get_by_label("At (UTC)")).to_be_visible()
+        # What is typed is of this zone, too.
+        asked = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(hours=2)
+        page.get_by_label("At (GMT+5:30)").fill(f"{asked + AHEAD:%H:%M}")
+        page.get_by_role("button", name="Look").click()
+        expect(page.get_by_label("From")).to_have_value(re.compile(f"{asked - AROUND + AHEAD:%Y-%m-%dT%H:%M}"))
+        page.get_by_role("button", name="Show", exact=True).click()
+        expect(page.get_by_label("From")).to_have_value(re.compile(f"{asked - AROUND + AHEAD:%Y-%m-%dT%H:%M}"))
+        page.goto("/admin/checks/freeze/add/")
+        expect(page.get_by_text("a time in GMT+5:30")).to_be_visible()
+        page.get_by_label("Until").fill("yesterday")
+        page.get_by_role("button", name="Save", exact=True).click()
+        expect(page.get_by_text("a time in").first).to_be_visible()
         page.goto("/admin/")
         stamp = page.locator(".pages-stamp").last
         expect(stamp).to_contain_text("GMT+5:30")

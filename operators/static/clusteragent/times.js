@@ -1,4 +1,4 @@
-// Shows times in the browser's zone instead of UTC, where somebody wants that. What one types, and what is quoted, stays as it is.
+// Shows times in the browser's zone instead of UTC, and takes them so, where somebody wants that. What is quoted stays as it is.
 "use strict";
 
 const ZONE = "clusteragent.zone";
@@ -73,6 +73,29 @@ function localise(root) {
     }
 }
 
+// What is typed is of the zone that is shown, too: the form says which, by its name.
+function typed(root, own) {
+    const {timeZone} = Intl.DateTimeFormat().resolvedOptions();
+    for (const form of root.querySelectorAll("form:has([data-zoned])")) {
+        let sent = form.querySelector("input[name=zone]");
+        if (!sent) {
+            sent = Object.assign(document.createElement("input"), {type: "hidden", name: "zone"});
+            form.append(sent);
+        }
+        sent.value = timeZone;
+        for (const field of form.querySelectorAll("[data-zoned]")) {
+            if (/^\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?$/.test(field.value)) {
+                const time = new Date(`${field.value.replace(" ", "T")}Z`);
+                field.value = `${day(time)}${field.value[10]}${clock(time, field.value.slice(11))}`;
+            }
+        }
+        const walker = document.createTreeWalker(form, NodeFilter.SHOW_TEXT);
+        while (walker.nextNode()) {
+            walker.currentNode.data = walker.currentNode.data.replace("in UTC", `in ${own}`).replace(/^At \(.*\)/, `At (${own})`);
+        }
+    }
+}
+
 function isLocal() {
     return localStorage.getItem(ZONE) === "local";
 }
@@ -96,6 +119,7 @@ document.addEventListener("DOMContentLoaded", () => {
     });
     if (isLocal()) {
         localise(main);
+        typed(main, own);
         for (const element of document.querySelectorAll("nav *, aside *")) {
             if (!element.childElementCount && element.textContent.includes(IN_UTC)) {
                 element.textContent = element.textContent.replace(IN_UTC, `times are ${own}`);
