@@ -109,7 +109,7 @@ _ANEW: dict[str, Callable[[list[int], Mapping[str, Any]], Decision]] = {
     "isolate": lambda ids, order: deciding.isolate(
         [id_ for id_ in order["alone"] if id_ in ids], note=order["note"], reason=order["reason"]
     ),
-    "drain": lambda _, order: deciding.drain(order["nodes"]),
+    "drain": lambda _, order: deciding.drain(order["nodes"], note=order.get("note", "")),
 }
 
 

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from checks import dispatcher
 from checks.adoption import adopting
 from checks.explain import headroom
+from checks.explain.alerts import nodes as alerts_of_nodes
 from checks.models import Config, Cost, Move, Plan, Source, TaskRun
 from checks.tests.cast import hand_over, report, sent, settled_on_ash, silence
 from clusteragent import metrics
@@ -77,7 +78,7 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """No node becomes silent because the machine is busy."""
     monkeypatch.setattr(conf, "NODE_EXPIRATION_TIMEOUT", timedelta(hours=1))
     monkeypatch.setattr(hearing, "STALE_PASS", timedelta(hours=1))
-    monkeypatch.setattr(metrics.alerts, "LATE_ACKNOWLEDGEMENT", timedelta(hours=1))
+    monkeypatch.setattr(alerts_of_nodes, "LATE_ACKNOWLEDGEMENT", timedelta(hours=1))
 
 
 Series = dict[tuple[str, ...], float]

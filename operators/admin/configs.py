@@ -64,7 +64,7 @@ from operators.admin.filters import (
     TroubleFilter,
 )
 from operators.admin.questions import Question, only, seen_of
-from operators.errors import Lacks
+from operators.errors import Lacks, NoSuchRow
 from operators.queries import CONFIG_WORDS, WIDE_COLUMNS, state_of
 from operators.roles import sees_digests
 from operators.terms import Term, written
@@ -144,7 +144,11 @@ class ConfigAdmin(SteeringAdmin):
     @method_decorator(require_POST)
     def remarks(self, request: HttpRequest) -> HttpResponse:
         """What is wrong or odd in the text of a form while it is written, and what saving it would do. Nothing is stored."""
-        found = self.get_object(request, request.GET.get("config", "")) if "config" in request.GET else None
+        try:
+            found = self.get_object(request, request.GET["config"]) if "config" in request.GET else None
+        except NoSuchRow:
+            # It is gone meanwhile: what is written is a new one.
+            found = None
         if not (self.has_change_permission(request, found) if found else self.has_add_permission(request)):
             raise Lacks(f"checks.{'change' if found else 'add'}_config")
         return TemplateResponse(request, "admin/checks/remarks.html", remarks_on(request.POST, found))

@@ -75,7 +75,7 @@ class FreezeAdmin(NotedAdmin, ReadOnlyAdmin):
         may_add = request.method == "POST" and self.has_add_permission(request)
         if may_add and self.get_form(request)(request.POST).is_valid():
             question = Question.of(forecasts.freeze, "Freeze", Freeze.objects.in_force().values_list("pk", flat=True))
-            if page := question.unanswered(request, list_url(Freeze)):
+            if page := question.unanswered(request, list_url(Freeze), Freeze):
                 return page
         response: HttpResponse = super().add_view(request, form_url, extra_context)
         return response

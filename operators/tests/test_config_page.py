@@ -254,7 +254,10 @@ def test_a_paused_config_says_so_and_is_nobodys() -> None:
 def test_a_dangling_config_says_why_nobody_can_have_it() -> None:
     Rule.objects.create(name="here", required={"disk": "fast"})
     dispatcher.move_misplaced(term=lead())
-    assert "No node can have it: rule here: it requires disk=fast (ash was no longer allowed to run it)." in page()
+    assert (
+        "No node can have it: rule here: it requires disk=fast (ash was no longer allowed to run it by rule here)."
+        in page()
+    )
 
 
 def test_an_endpoint_check_belongs_to_its_node() -> None:

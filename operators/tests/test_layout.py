@@ -74,9 +74,9 @@ def test_a_list_says_how_many_of_how_many_fit(warm: None, monkeypatch: pytest.Mo
     assert foot() == "1 to 100 of 121"
     assert foot("?p=2") == "101 to 121 of 121"
     assert foot("?q=ash") == "1 to 1 of 1, 121 in all"
-    counted, slow = base._counted, Func(Value(0.1), function="pg_sleep", output_field=FloatField())
+    counted, slow = base.counted, Func(Value(0.1), function="pg_sleep", output_field=FloatField())
     monkeypatch.setattr(base, "MOST_COUNTING", 1)
-    monkeypatch.setattr(base, "_counted", lambda rows: counted(rows.annotate(slow=slow).filter(slow=None)))
+    monkeypatch.setattr(base, "counted", lambda rows: counted(rows.annotate(slow=slow).filter(slow=None)))
     assert foot() == "1 to 100 of more than 100"
     assert foot("?p=2") == "101 to 121 of 121"
     assert foot("?q=runner") == "1 to 100 of 120"

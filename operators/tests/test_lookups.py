@@ -142,7 +142,8 @@ def test_such_a_question_is_refused(role: Role, query: str) -> None:
 
 def test_rows_are_found_by_their_keys_alone() -> None:
     client, config = client_of(Role.VIEWER), Config.objects.get()
-    assert client.get(f"/admin/checks/config/{config.digest}/change/?_to_field=digest").status_code == 400
+    assert client.get(f"/admin/checks/config/{config.digest}/change/?_to_field=digest").status_code == 404
+    assert client.get(f"/admin/checks/config/{config.pk}/change/?_to_field=digest").status_code == 400
     assert client.get(f"/admin/checks/config/{config.pk}/change/?_to_field=id").status_code == 200
 
 

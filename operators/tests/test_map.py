@@ -71,7 +71,7 @@ def test_they_are_in_groups(admin_client: Client, fleet: None) -> None:
 
 def test_a_load_leaves_the_nodes_in_their_pools(admin_client: Client, fleet: None, monkeypatch) -> None:
     ids = dict(Node.objects.values_list("name", "pk"))
-    monkeypatch.setattr(costs, "loads", lambda: {ids["web-1"]: 1.2, ids["web-2"]: 0.05, ids["db-1"]: 0.9})
+    monkeypatch.setattr(costs, "loads", lambda needed: {ids["web-1"]: 1.2, ids["web-2"]: 0.05, ids["db-1"]: 0.9})
     text = admin_client.get(f"{MAP}?by=pool&load=over").content.decode()
     assert re.findall(r'<h2 id="group-\d+"><a href="[^"]*">([^<]*)<', text) == ["web-*"]
     text = admin_client.get(f"{MAP}?by=pool&load=high").content.decode()
