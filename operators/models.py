@@ -145,6 +145,24 @@ class BrokenGlass(models.Model):
         return f"{self.user} until {self.ends_at}"
 
 
+class Purpose(models.Model):
+    """What an operator's token is for, in the words of who made it."""
+
+    MOST = 100
+
+    # No constraint, so that an older version that does not know the table can delete tokens during an upgrade.
+    token = models.OneToOneField(
+        "knox.AuthToken", on_delete=models.CASCADE, related_name="purpose", db_constraint=False
+    )
+    text = models.CharField(max_length=MOST)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.text
+
+
 class SavedViewQuerySet(models.QuerySet[Any]):
     """Who sees which views."""
 

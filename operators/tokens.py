@@ -10,6 +10,8 @@ from knox.models import AuthToken
 from acts.models import Act
 from acts.recording import record
 from clusteragent.lib import clock
+from clusteragent.lib.words import escape_controls
+from operators.models import Purpose
 
 
 class UnknownUser(LookupError):
@@ -21,8 +23,8 @@ class OtherRole(ValueError):
 
 
 @transaction.atomic
-def make(username: str, *, role: str = "", lasting: timedelta | None = None) -> tuple[Any, str]:
-    """Create a token for this user and return (its row, the token). lasting: its lifetime, None for no end.
+def make(username: str, *, role: str = "", lasting: timedelta | None = None, purpose: str = "") -> tuple[Any, str]:
+    """Create a token for this user and return (its row, the token). lasting: its lifetime, None for no end. purpose: in words.
 
     With a role, a missing user is created; such a user can't log in. Raises UnknownUser and OtherRole.
     """
@@ -41,16 +43,31 @@ def make(username: str, *, role: str = "", lasting: timedelta | None = None) -> 
         # Not by the library, which uses the process's clock.
         row.expiry = clock.now() + lasting
         row.save(update_fields=["expiry"])
+    give_purpose(row, purpose)
     record(Act.Verb.MAKE, named(row), after=told(row))
     return row, token
 
 
+def give_purpose(row: Any, purpose: str) -> None:
+    """Note what a token is for, if that is said."""
+    words = escape_controls(" ".join(purpose.split()))[: Purpose.MOST]
+    if words:
+        row.purpose = Purpose.objects.create(token=row, text=words)
+
+
+def purpose_of(row: Any) -> str:
+    """What a token is for; empty if nobody said it."""
+    return str(getattr(row, "purpose", ""))
+
+
 def named(row: Any) -> str:
-    """A token in words: how it begins, and whose it is."""
-    return f"token {row.token_key}… of {row.user}"
+    """A token in words: how it begins, whose it is, and what for."""
+    what_for = purpose_of(row)
+    return f"token {row.token_key}… of {row.user}{f', for {what_for}' if what_for else ''}"
 
 
 def told(row: Any) -> dict[str, Any]:
     """What is known of a token, as JSON data."""
     roles = sorted(row.user.groups.values_list("name", flat=True))
-    return {"user": row.user.get_username(), "roles": roles, "expires": str(row.expiry) if row.expiry else None}
+    expires = str(row.expiry) if row.expiry else None
+    return {"user": row.user.get_username(), "roles": roles, "expires": expires, "purpose": purpose_of(row)}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from django import forms
 from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
@@ -17,7 +18,7 @@ from knox.models import AuthToken
 from knox.settings import knox_settings
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
-from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextInputWidget
 
 from acts.models import Act
 from acts.recording import record
@@ -26,7 +27,7 @@ from clusteragent.lib.words import listed, plain_count
 from operators import documentation, identities, tokens
 from operators.admin.base import DeclaredAdmin, dated, example, time_column
 from operators.admin.questions import Question, ShownDeletions
-from operators.models import SavedView
+from operators.models import Purpose, SavedView
 from operators.roles import MEANINGS, Role
 
 # Remove what libraries registered. A Schedule of django-q2 would run any function that its author names.
@@ -207,19 +208,28 @@ def codes(permissions: Any) -> list[str]:
     return [".".join(row) for row in rows]
 
 
+class TokenForm(AuthTokenCreateForm):
+    """The library's form, which makes the token, and what it is for."""
+
+    purpose = forms.CharField(
+        label="What for", max_length=Purpose.MOST, required=False, widget=UnfoldAdminTextInputWidget(),
+        help_text="Such as: deploys of the shop. It tells this token from others of its user.",
+    )  # fmt: skip
+
+
 @admin.register(AuthToken)
 class TokenAdmin(RecordedAdmin):
     """Operators' tokens. A token has the permissions of its user. Only its hash is stored."""
 
-    form = AuthTokenCreateForm
+    form = TokenForm
     empty = (
         "A token lets a script or a pipeline use the operators' API with the role of its user. Give each pipeline a user of"
         " its own, so that what it does is on record under its name."
     )
-    list_display = ("token_key", "user", "roles", "made", "expires")
-    list_select_related = ("user",)
-    search_fields = ("user__username", "token_key")
-    search_help_text = "A user, or how a token begins"
+    list_display = ("token_key", "what_for", "user", "roles", "made", "expires")
+    list_select_related = ("user", "purpose")
+    search_fields = ("user__username", "token_key", "purpose__text")
+    search_help_text = "A user, what it is for, or how a token begins"
     ordering = ("user__username", "created")
     made, issued = time_column("created"), time_column("created", dated)
     expires, due = time_column("expiry"), time_column("expiry", dated)
@@ -231,7 +241,7 @@ class TokenAdmin(RecordedAdmin):
         return False
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        return ("user", "expiry") if obj is None else ("token_key", "user", "issued", "due")
+        return ("user", "purpose", "expiry") if obj is None else ("token_key", "what_for", "user", "issued", "due")
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         return {"expiry": clock.now() + knox_settings.TOKEN_TTL} | super().get_changeform_initial_data(request)
@@ -242,6 +252,11 @@ class TokenAdmin(RecordedAdmin):
     def lost_with(self, obj: Any) -> str:
         return f"Whoever calls with {named(obj)} is answered 401 from then on."
 
+    @display(description="for")
+    def what_for(self, token: Any) -> str:
+        """What it is for."""
+        return tokens.purpose_of(token)
+
     @display
     def roles(self, token: Any) -> str:
         """The groups of the token's user."""
@@ -249,6 +264,7 @@ class TokenAdmin(RecordedAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
+        tokens.give_purpose(obj, form.cleaned_data["purpose"])
         obj.shown_once = form.token
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
@@ -257,6 +273,7 @@ class TokenAdmin(RecordedAdmin):
             "title": f"Token of {obj.user}",
             "opts": self.opts,
             "token": obj.shown_once,
+            "purpose": tokens.purpose_of(obj),
             "owner": obj.user.get_username(),
             "roles": self.roles(obj),
             "example": example(request, "operators:status-list"),

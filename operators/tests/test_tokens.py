@@ -4,6 +4,7 @@ import io
 import json
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -13,6 +14,7 @@ from django.test import Client, RequestFactory
 from django.utils import timezone
 from knox.models import AuthToken
 
+from acts.models import Act
 from checks.tests.operators import confirmed
 from clusteragent.lib import conf, credentials
 from operators import documentation
@@ -176,3 +178,21 @@ def test_the_example_trusts_the_certificate_that_signed_itself(tmp_path: Path, m
     assert example(request, "operators:status-list").startswith(own)
     monkeypatch.setattr(conf, "ADMIN_URL", "https://ca.example.com")
     assert example(request, "operators:status-list").startswith(asked)
+
+
+def test_a_token_says_what_it_is_for(admin_client: Client, django_assert_max_num_queries: Any) -> None:
+    owner = User.objects.create_user("ci")
+    form = {"user": owner.pk, "purpose": "deploys of\nthe <shop>", "expiry_0": "", "expiry_1": ""}
+    made = admin_client.post("/admin/knox/authtoken/add/", form)
+    assert made.status_code == 200, made.content
+    assert "for deploys of the &lt;shop&gt;" in made.content.decode()
+    call_command("createtoken", "--user", "ci", "--for", "nightly export")
+    named = sorted(str(row).partition(" of ")[2] for row in AuthToken.objects.filter(user=owner))
+    assert named == ["ci, for deploys of the <shop>", "ci, for nightly export"]
+    assert [act.after["purpose"] for act in Act.objects.filter(verb="make", object__contains=" of ci").order_by("pk")] == [
+        "deploys of the <shop>", "nightly export",
+    ]  # fmt: skip
+    with django_assert_max_num_queries(14):
+        listed = admin_client.get("/admin/knox/authtoken/?q=nightly").content.decode()
+    assert "nightly export" in listed
+    assert "deploys of" not in listed

@@ -27,12 +27,14 @@ class Command(ActingCommand):
         parser.add_argument(
             "--expires", default="90d", metavar="DAYS", help="a number of days (default: 90d), or never"
         )
+        parser.add_argument("--for", dest="purpose", default="", metavar="WORDS", help="what it is for, shown with it")
         parser.add_argument("--json", action="store_true", help="write a JSON object")
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            row, token = tokens.make(options["user"], role=options["role"], lasting=_lasting(options["expires"]))
+            lasting = _lasting(options["expires"])
+            row, token = tokens.make(options["user"], role=options["role"], lasting=lasting, purpose=options["purpose"])
         except (LookupError, ValueError) as error:
             raise CommandError(str(error)) from error
         expires = row.expiry.isoformat(timespec="seconds") if row.expiry else None
