@@ -192,7 +192,7 @@ def test_a_token_says_what_it_is_for(admin_client: Client, django_assert_max_num
     assert [act.after["purpose"] for act in Act.objects.filter(verb="make", object__contains=" of ci").order_by("pk")] == [
         "deploys of the <shop>", "nightly export",
     ]  # fmt: skip
-    with django_assert_max_num_queries(14):
+    with django_assert_max_num_queries(20):
         listed = admin_client.get("/admin/knox/authtoken/?q=nightly").content.decode()
     assert "nightly export" in listed
     assert "deploys of" not in listed
