@@ -2,16 +2,18 @@
 
 import base64
 from collections.abc import Collection
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 from cryptography.fernet import Fernet, InvalidToken
 from django.contrib.auth.models import Group, User
-from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db import IntegrityError, transaction
+from django.db.models import Exists, OuterRef, QuerySet
 from django.db.models.functions import Now
 from django.utils.crypto import salted_hmac
+from knox.models import AuthToken
 
 from acts.models import Act
 from acts.recording import known_as, record
@@ -30,7 +32,8 @@ NOTED_EACH = timedelta(minutes=1)
 PROXY = "the proxy"
 # How long a broken glass lets somebody in.
 EMERGENCY = timedelta(hours=1)
-LONGEST_NAME = 150
+# The name that `clusteragent breakglass` gives, which nobody may take before.
+BREAKGLASS = "breakglass"
 
 log = structlog.get_logger()
 
@@ -94,9 +97,7 @@ def told(user: Any, now: datetime) -> str:
 
 def logs_in_by_password(user: Any) -> bool:
     """Whether a password lets this user in: none of the provider's people, and with local login off only in an emergency."""
-    if Identity.objects.filter(user=user).exists():
-        return False
-    return conf.LOCAL_LOGIN or BrokenGlass.objects.filter(user=user).exists()
+    return of(user) is None and (conf.LOCAL_LOGIN or hasattr(user, "broken_glass"))
 
 
 def _ask_again(identity: Identity, now: datetime) -> str:
@@ -108,7 +109,7 @@ def _ask_again(identity: Identity, now: datetime) -> str:
     is_due = identity.asked_at <= now - RETRY or identity.asked_at <= identity.confirmed_at
     if is_due and row.filter(asked_at=identity.asked_at).update(asked_at=Now()):
         try:
-            _note(identity.user, provider.renew(identity.subject, renewal))
+            _note(identity.user, provider.renew(identity.subject, renewal), asked_with=identity.renewal)
         except Unreachable as error:
             log.warning("provider_unreachable", issuer=identity.issuer, reason=str(error))
         except Denied as error:
@@ -127,6 +128,13 @@ def enter(person: Person, issuer: str = "") -> tuple[Any, str]:
     issuer: who vouches for the person if it is not the provider. Raises Denied when no user can be made.
     """
     issuer = issuer or conf.OIDC_ISSUER
+    # A page's calls come together: one of them makes the user, and the others find it.
+    with suppress(IntegrityError):
+        return _entered(person, issuer)
+    return _entered(person, issuer)
+
+
+def _entered(person: Person, issuer: str) -> tuple[Any, str]:
     with transaction.atomic():
         identity = Identity.objects.filter(issuer=issuer, subject=person.subject).select_for_update().first()
         user = identity.user if identity else _made(person, issuer)
@@ -142,7 +150,9 @@ def still_vouched(user: Any) -> None:
 def _made(person: Person, issuer: str) -> User:
     if not _roles(person.groups):
         raise Denied(_NO_ROLE.format(groups=listed(person.groups) or "none"))
-    name = cleaned(person.name)
+    name = person.name
+    if name == BREAKGLASS:
+        raise Denied(f"the name {name} is kept for emergencies")
     if User.objects.filter(username=name).exists():
         raise Denied(f"a user {name} is there who does not log in by {issuer}: an admin renames or deletes it first")
     user = User.objects.create_user(name, person.email)
@@ -156,19 +166,25 @@ _NO_ROLE = "none of its groups ({groups}) has a role here"
 
 
 @transaction.atomic
-def _note(user: User, person: Person) -> None:
+def _note(user: User, person: Person, asked_with: Any = None) -> None:
+    """Keep what was said of a person. asked_with: the renewal by which it was asked; another login meanwhile counts instead."""
     roles = _roles(person.groups)
     refusal = "" if roles else _NO_ROLE.format(groups=listed(person.groups) or "none")
-    Identity.objects.filter(user=user).update(
+    if _asked(user, asked_with).update(
         groups=list(person.groups), renewal=_closed(person.renewal), confirmed_at=Now(), asked_at=Now(), refusal=refusal
-    )
-    _set_roles(user, roles)
+    ):
+        _set_roles(user, roles)
 
 
 @transaction.atomic
 def _lose(identity: Identity, refusal: str) -> None:
-    Identity.objects.filter(pk=identity.pk).update(renewal=b"", confirmed_at=Now(), refusal=refusal)
-    _set_roles(identity.user, ())
+    if _asked(identity.user, identity.renewal).update(renewal=b"", confirmed_at=Now(), refusal=refusal):
+        _set_roles(identity.user, ())
+
+
+def _asked(user: User, renewal: Any) -> QuerySet[Identity]:
+    rows = Identity.objects.filter(user=user)
+    return rows if renewal is None else rows.filter(renewal=renewal)
 
 
 def _set_roles(user: User, roles: Collection[str]) -> None:
@@ -191,11 +207,6 @@ def _set_roles(user: User, roles: Collection[str]) -> None:
 
 def _roles(groups: Collection[str]) -> list[str]:
     return [role for role in Role if set(groups) & set(conf.GROUP_ROLES.get(role, ()))]
-
-
-def cleaned(name: str) -> str:
-    """A person's name as its user's."""
-    return escape_controls(name.strip())[:LONGEST_NAME]
 
 
 def _cipher() -> Fernet:
@@ -226,8 +237,11 @@ def let_in(username: str, password: str) -> datetime:
             raise Denied(f"there is a user {username}: take another name")
         user = user or User(username=username)
         user.set_password(password)
-        user.is_active = True
+        user.is_active, user.is_superuser = True, False
         user.save()
+        # What somebody kept of an emergency before opens nothing in this one.
+        user.user_permissions.clear()
+        AuthToken.objects.filter(user=user).delete()
         user.groups.set(Group.objects.filter(name=Role.ADMIN))
         glass, _ = BrokenGlass.objects.update_or_create(user=user, defaults={"ends_at": Now() + EMERGENCY})
         glass.refresh_from_db()

@@ -47,11 +47,15 @@ class Backend(ModelBackend):
         with lockout.Attempt(username, request) as attempt:
             user = super().authenticate(request, username, password, **kwargs)
             attempt.is_right = user is not None
-        return self.get_user(user.pk) if user and identities.logs_in_by_password(user) else None
+        return self.get_user(user.pk) if user else None
 
     def get_user(self, user_id: int) -> Any:
         user, refusal = identities.found(user_id)
-        return None if refusal else user
+        return None if refusal or not self.lets_in(user) else user
+
+    def lets_in(self, user: Any) -> bool:
+        """Whether a session by password goes on: it ends when passwords are switched off."""
+        return identities.logs_in_by_password(user)
 
 
 class LoginForm(AuthenticationForm):  # type: ignore[misc]

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -10,22 +10,27 @@ from typing import Any
 
 import requests
 from authlib.common.errors import AuthlibBaseError  # type: ignore[import-untyped]
-from authlib.integrations.base_client import BaseApp, FrameworkIntegration, OAuth2Mixin, OpenIDMixin  # type: ignore[import-untyped]
+from authlib.integrations.base_client import BaseApp, FrameworkIntegration, OAuth2Mixin, OAuthError, OpenIDMixin  # type: ignore[import-untyped]
 from authlib.integrations.requests_client import OAuth2Session  # type: ignore[import-untyped]
 from joserfc.errors import JoseError
 
 from clusteragent.lib import conf
+from clusteragent.lib.words import escape_controls
 
 # Signatures that only the provider can make. A provider may offer `none` and secrets that clients share, too.
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
 # Where a person's name is taken from: the first of these claims that there is, else the subject.
 NAMES = ("preferred_username", "email")
+# The most that is kept of a person: OpenID allows a subject 255 letters, Django a name 150 and an address 254.
+MOST_OF_SUBJECT, MOST_OF_NAME, MOST_OF_EMAIL, MOST_GROUPS = 255, 150, 254, 20_000
 # Seconds that its clock may differ from ours, that one call to it may take, and for which its description holds.
 LEEWAY = 60
 PATIENCE = 5
 DESCRIBED_FOR = 3600
-# Calls to it at once, in each process. Other logins wait for their turn as long as a call may take.
+# Calls to it at once, in each process. Other logins wait for a short while.
 MOST_CALLS = 4
+# Seconds for which a provider that did not answer is not asked again.
+AWAY_FOR = 3
 
 _calls = threading.BoundedSemaphore(MOST_CALLS)
 
@@ -92,24 +97,55 @@ def provider() -> Any:
 
 
 @contextmanager
-def _asking() -> Iterator[Any]:
-    """Within it the provider may be called. Raises Unreachable and Denied for what the library raises."""
-    if not _calls.acquire(timeout=PATIENCE):
+def _asking(*, is_answered: bool = True) -> Iterator[Any]:
+    """Within it the provider may be called. Raises Unreachable and Denied for what the library raises.
+
+    is_answered: whether an error that is answered is about the person. Without, only `invalid_grant` is: an ingress without a
+    provider behind it answers 404, one that is asked too often 429, and neither is a word about anybody.
+    """
+    if time.monotonic() < _away.until:
+        raise Unreachable("it was away a moment ago")
+    if not _calls.acquire(timeout=PATIENCE / 10):
         raise Unreachable("too many logins wait for the provider")
     try:
         yield provider()
-    except requests.HTTPError as error:
-        if error.response is None or error.response.status_code >= 500:
-            raise Unreachable(str(error)) from error
-        raise Denied(f"the provider answered {error.response.status_code}") from error
-    except (requests.RequestException, RuntimeError) as error:
-        raise Unreachable(f"{type(error).__name__}: {error}") from error
-    except (AuthlibBaseError, JoseError) as error:
-        raise Denied(f"{error.error}: {error.description}".rstrip(": .")) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Denied(f"what the provider sent can't be understood ({type(error).__name__}: {error})") from error
+    except (Denied, Unreachable):
+        raise
+    except (requests.RequestException, AuthlibBaseError, JoseError, *_ODD) as error:
+        raise _meant(error, is_answered=is_answered) from error
     finally:
         _calls.release()
+
+
+# What the library raises over an answer that is not as it should be.
+_ODD = (RuntimeError, ValueError, KeyError, TypeError, AttributeError)
+
+
+def _meant(error: Exception, *, is_answered: bool) -> Denied | Unreachable:
+    """What an error of a call means: is it about the person, or does the provider not answer as one."""
+    answered = Denied if is_answered else Unreachable
+    match error:
+        case requests.HTTPError(response=requests.Response() as answer):
+            said = f"the provider answered {answer.status_code}"
+            return Unreachable(said) if answer.status_code >= 500 else answered(said)
+        case requests.RequestException():
+            _away.until = time.monotonic() + AWAY_FOR
+            return Unreachable(f"{type(error).__name__}: {error}")
+        case OAuthError():
+            said = f"{error.error}: {error.description}".rstrip(": .")
+            return Denied(said) if error.error == "invalid_grant" else answered(said)
+        case AuthlibBaseError() | JoseError():
+            return Denied(f"{error.error}: {error.description}".rstrip(": ."))
+    return answered(f"what the provider sent can't be understood ({type(error).__name__}: {error})")
+
+
+class _Away:
+    """Until when the provider is not called, by the process's clock: strangers would hold a thread with each try."""
+
+    until = 0.0
+
+
+_away = _Away()
 
 
 def begin(redirect_uri: str) -> tuple[str, Pending]:
@@ -137,10 +173,12 @@ def finish(pending: Pending, code: str) -> Person:
 
 def renew(subject: str, renewal: str) -> Person:
     """Return what the provider says now of the person whom it gave this renewal."""
-    with _asking() as client:
+    with _asking(is_answered=False) as client:
         with OAuth2Session(conf.OIDC_CLIENT_ID, conf.OIDC_CLIENT_SECRET, default_timeout=PATIENCE) as session:
             url = client.load_server_metadata()["token_endpoint"]
             token = session.refresh_token(url, refresh_token=renewal)
+        if not token.get("access_token"):
+            raise Unreachable("the provider renewed nothing")
         claims = client.parse_id_token(token, nonce=None, leeway=LEEWAY) or {"sub": subject}
         if claims["sub"] != subject:
             raise Denied("the provider spoke of another person")
@@ -153,6 +191,10 @@ def renew(subject: str, renewal: str) -> Person:
 def _with_info(client: Any, claims: Any, token: Any) -> dict[str, Any]:
     """The claims, and what the provider's page about the person says now, if it has one: many put groups there alone."""
     if "userinfo_endpoint" not in client.load_server_metadata():
+        if "id_token" not in token:
+            raise Unreachable(
+                "the provider says nothing of the person when it renews: neither an ID token nor a userinfo page"
+            )
         return dict(claims)
     info = client.userinfo(token=token)
     if info.get("sub") != claims["sub"]:
@@ -167,10 +209,23 @@ def _person(claims: Any, token: Any) -> Person:
     if not isinstance(groups, list):
         raise Denied(f"the claim {conf.OIDC_GROUPS_CLAIM} is no list of groups")
     named = [claims.get(claim) for claim in NAMES]
-    return Person(
-        subject=str(claims["sub"]),
-        name=next((name for name in named if isinstance(name, str) and name.strip()), str(claims["sub"])),
-        email=str(claims.get("email") or ""),
-        groups=tuple(sorted({str(group) for group in groups})),
-        renewal=str(token.get("refresh_token") or ""),
+    return person(
+        str(claims["sub"]),
+        next((name for name in named if isinstance(name, str) and name.strip()), str(claims["sub"])),
+        str(claims.get("email") or ""),
+        map(str, groups),
+        str(token.get("refresh_token") or ""),
     )
+
+
+def person(subject: str, name: str, email: str, groups: Iterable[str], renewal: str = "") -> Person:
+    """A person as the database can keep it. Raises Denied for a subject that it can't: another one might become the same."""
+    if not subject or len(subject) > MOST_OF_SUBJECT or subject != _kept(subject):
+        raise Denied("the person's subject is empty, too long, or has odd characters")
+    kept = sorted({_kept(group) for group in groups})[:MOST_GROUPS]
+    return Person(subject, _kept(name.strip())[:MOST_OF_NAME], _kept(email)[:MOST_OF_EMAIL], tuple(kept), renewal)
+
+
+def _kept(text: str) -> str:
+    """A text without control characters and halves of letters."""
+    return escape_controls(text.encode("utf-8", "replace").decode())

@@ -52,7 +52,8 @@ class States(NamedTuple):
     """
 
     configs: int = 0
-    running: int = 0
+    # Has a node, and does not fail: whether each runs there, only its node's stats tell.
+    assigned: int = 0
     failing: int = 0
     paused: int = 0
     dangling: int = 0
@@ -75,8 +76,8 @@ class States(NamedTuple):
     def of(cls, row: Mapping[str, Any]) -> Self:
         """The states that these aggregates tell."""
         # What is in no other state has a node: that is counted without looking for the node of each.
-        running = row["configs"] - sum(row[name] for name in ("failing", "paused", "dangling", "endpoints"))
-        return cls(row["configs"], running, row["failing"], row["paused"], row["dangling"], row["load"])
+        assigned = row["configs"] - sum(row[name] for name in ("failing", "paused", "dangling", "endpoints"))
+        return cls(row["configs"], assigned, row["failing"], row["paused"], row["dangling"], row["load"])
 
 
 class Word(NamedTuple):

@@ -46,6 +46,9 @@ class Backend(login.Backend):
     def authenticate(self, request: HttpRequest | None, *args: object, **kwargs: object) -> None:
         return None
 
+    def lets_in(self, user: Any) -> bool:
+        return True
+
 
 class ByProxy(Backend):
     """Users for whom an authenticating proxy vouches with each call."""
@@ -63,44 +66,50 @@ class ProxyLogin:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if not request.path.startswith("/admin/"):
-            return self._get_response(request)
         is_by_proxy = request.session.get(auth.BACKEND_SESSION_KEY) == _path(ByProxy)
-        person = _vouched(request)
-        if person is None:
-            if is_by_proxy:
-                auth.logout(request)
-            return self._get_response(request)
-        is_in = is_by_proxy and request.user.get_username() == person.name
-        if is_in and request.session.get(_GROUPS) == list(person.groups):
-            identities.still_vouched(request.user)
-            return self._get_response(request)
         try:
-            user, refusal = identities.enter(person, identities.PROXY)
-            if refusal:
-                return _failed(Denied(refusal))
+            person = _vouched(request)
+            if person is not None and (is_by_proxy or request.path.startswith("/admin/")):
+                # Elsewhere a script with a token is nobody's session.
+                self._let_in(request, person, is_by_proxy=is_by_proxy)
         except Denied as error:
             _log_failure(request, error)
             return _failed(error)
-        if not is_in:
-            auth.login(request, user, backend=_path(ByProxy))
-        request.session[_GROUPS] = list(person.groups)
+        if person is None and is_by_proxy:
+            auth.logout(request)
         return self._get_response(request)
 
+    def _let_in(self, request: HttpRequest, person: Person, *, is_by_proxy: bool) -> None:
+        """Log the person in, if it is another than before, and give it the roles of its groups. Raises Denied."""
+        is_in = is_by_proxy and request.user.is_authenticated and request.session.get(_SUBJECT) == person.subject
+        if is_in and request.session.get(_GROUPS) == list(person.groups):
+            identities.still_vouched(request.user)
+            return
+        user, refusal = identities.enter(person, identities.PROXY)
+        if refusal:
+            raise Denied(refusal)
+        if not is_in:
+            auth.login(request, user, backend=_path(ByProxy))
+        request.session[_SUBJECT], request.session[_GROUPS] = person.subject, list(person.groups)
 
-_GROUPS = "groups of the proxy"
+
+_SUBJECT, _GROUPS = "whom the proxy named", "groups of the proxy"
 
 
 def _vouched(request: HttpRequest) -> Person | None:
     """The person whom a proxy of ours names; None without one, and for a call that did not come from such a proxy."""
     # The socket's own peer: what a proxy says of addresses does not make a call the proxy's.
     peer = clients.peer(request.META)
-    name = request.META.get("HTTP_X_FORWARDED_USER", "").strip()
+    name = _header(request, "USER").strip()
     if not name or peer is None or not any(peer in one for one in conf.LOGIN_PROXIES):
         return None
-    groups = {group.strip() for group in request.META.get("HTTP_X_FORWARDED_GROUPS", "").split(",")} - {""}
-    email = request.META.get("HTTP_X_FORWARDED_EMAIL", "")
-    return Person(name, identities.cleaned(name), email, tuple(sorted(groups)), renewal="")
+    groups = {group.strip() for group in _header(request, "GROUPS").split(",")} - {""}
+    return provider.person(name, name, _header(request, "EMAIL"), groups)
+
+
+def _header(request: HttpRequest, name: str) -> str:
+    """A header of the proxy, which writes it in UTF-8; WSGI reads headers as Latin-1."""
+    return str(request.META.get(f"HTTP_X_FORWARDED_{name}", "")).encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 def _path(backend: type[Backend]) -> str:

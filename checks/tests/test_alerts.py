@@ -708,7 +708,7 @@ def test_of_a_slow_node_it_says_that_it_has_but_a_share_of_its_workers() -> None
     Slowness.objects.create(node=Node.objects.get(), share=0.25)
     for _ in range(2):
         costs.note_overloaded()
-    assert "(6) of the 1 workers that it is given while it is slow" in overloads()[0].cause
+    assert "(6) of the 1 worker that it is given while it is slow" in overloads()[0].cause
 
 
 def test_nothing_is_overloaded_before_costs_are_measured() -> None:

@@ -75,11 +75,16 @@ class Pool(NamedTuple):
 
     def has_node(self, name: str) -> bool:
         """Whether the token opens what belongs to the node of that name."""
-        return fnmatchcase(name, self.pattern)
+        return fits(name, self.pattern)
 
     def has_kubernetes_node(self, name: str) -> bool:
         """Whether the token opens the endpoint checks of the Kubernetes node of that name."""
-        return bool(self.kubernetes_pattern) and fnmatchcase(name, self.kubernetes_pattern)
+        return bool(self.kubernetes_pattern) and fits(name, self.kubernetes_pattern)
+
+
+def fits(name: str, pattern: str) -> bool:
+    """Whether a name fits a pattern of `*` and `?` alone: brackets stand for themselves."""
+    return fnmatchcase(name, pattern.replace("[", "[[]"))
 
 
 class NodeTokenQuerySet(models.QuerySet["NodeToken"]):

@@ -148,7 +148,7 @@ class NodeAdmin(ReadOnlyAdmin):
         """Its failure domain; empty for a node without one."""
         return str(node.domain)
 
-    @display(description="pace", label=PACE_COLOURS, ordering=F("slowness__state").asc(nulls_first=True))
+    @display(description="pace", label=PACE_COLOURS, ordering=F("slowness__level").asc(nulls_first=True))
     def pace(self, node: Any) -> str:
         """Whether it is slow; empty if not."""
         return node.slowness.state if hasattr(node, "slowness") and node.state != "lost" else ""

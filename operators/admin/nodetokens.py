@@ -1,7 +1,6 @@
 """Node tokens in the admin: made, shown once, and revoked."""
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 from django import forms
@@ -16,6 +15,7 @@ from clusteragent.lib import conf
 from clusteragent.lib.words import listed, plain_count, utc
 from nodes import tokens
 from nodes.models import Node, NodeToken, SharedTokenUse
+from nodes.models.tokens import fits
 from operators import documentation
 from operators.admin.base import TABLE_ROWS, DeclaredAdmin, Table, link
 from operators.admin.orderforms import UntilField
@@ -114,9 +114,7 @@ class NodeTokenAdmin(ShownDeletions, DeclaredAdmin):
 
     def _nodes(self, token: NodeToken) -> Table:
         """The nodes that report, and that it opens."""
-        found = [
-            node for node in Node.objects.known().only("name").order_by("name") if fnmatchcase(node.name, token.pattern)
-        ]
+        found = [node for node in Node.objects.known().only("name").order_by("name") if fits(node.name, token.pattern)]
         title = f"It opens {plain_count(len(found), 'node')} that {'reports' if len(found) == 1 else 'report'} now"
         return Table.of(title, ("Node",), ([link(node)] for node in found[:TABLE_ROWS]))
 

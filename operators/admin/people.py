@@ -129,7 +129,7 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
     @display
     def roles(self, user: Any) -> str:
         """The groups of the user."""
-        return "everything" if user.is_superuser else ", ".join(group.name for group in user.groups.all())
+        return roles_of(user)
 
     @display
     def logs_in_by(self, user: Any) -> str:
@@ -200,6 +200,11 @@ class OperatorGroupAdmin(GroupAdmin, RecordedAdmin):
         return {"name": obj.name, "permissions": codes(obj.permissions)}
 
 
+def roles_of(user: User) -> str:
+    """What a user may do: its groups, or everything."""
+    return "everything" if user.is_superuser else ", ".join(group.name for group in user.groups.all())
+
+
 def codes(permissions: Any) -> list[str]:
     """Permissions as `checks.add_pin`, sorted."""
     rows = permissions.values_list("content_type__app_label", "codename").order_by(
@@ -260,7 +265,7 @@ class TokenAdmin(RecordedAdmin):
     @display
     def roles(self, token: Any) -> str:
         """The groups of the token's user."""
-        return ", ".join(group.name for group in token.user.groups.all())
+        return roles_of(token.user)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)

@@ -23,7 +23,7 @@ MOST = 200
 WAYS = {"check": "By check", "team": "By team", "source": "By source"}
 # The states, and the words of the bar that find the configs of a group which are in them.
 STATES = {
-    "running": [Term("state", "assigned"), Term("state", "failing", is_not=True)],
+    "assigned": [Term("state", "assigned"), Term("state", "failing", is_not=True)],
     "failing": [Term("state", "failing")],
     "paused": [Term("state", "paused")],
     "dangling": [Term("state", "dangling")],

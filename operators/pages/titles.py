@@ -9,7 +9,7 @@ from checks.explain.reasons import words
 from checks.models import Move
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf
-from clusteragent.lib.words import duration, grouped, grouped_count, listed
+from clusteragent.lib.words import duration, grouped, grouped_count, listed, natural
 from nodes.models import NodeEvent
 from operators.pages.stories import BY_RULE, RULED, Event, Story
 
@@ -45,7 +45,7 @@ def _title(story: Story, turnover: "_Turnover") -> str:
     """What happened, in a few words."""
     kind, about = story.cause
     by = f" by {about}" if about else ""
-    nodes = listed(sorted({event.node for event in story.events}))
+    nodes = listed(sorted({event.node for event in story.events}, key=natural))
     match kind:
         case "nodes":
             return _turned_over(story, turnover)
@@ -136,7 +136,10 @@ class _Turnover(NamedTuple):
                 rest.pop()
                 revived += 1
         restarted, replaced = back - recovered, taken + revived
-        return cls(sorted(gone), sorted(came), sorted(restarted), sorted(recovered), sorted(dead), replaced, revived)
+        gone_, came_, restarted_, recovered_, dead_ = (
+            sorted(names, key=natural) for names in (gone, came, restarted, recovered, dead)
+        )
+        return cls(gone_, came_, restarted_, recovered_, dead_, replaced, revived)
 
     @property
     def is_rollout(self) -> bool:
@@ -161,7 +164,7 @@ def _turned_over(story: Story, nodes: _Turnover) -> str:
 
 def _told(nodes: _Turnover) -> list[tuple[list[str], str]]:
     """What became of the nodes where that is no rollout, the worst first: [(names, verb)]."""
-    left = sorted({*nodes.gone} - {*nodes.dead})
+    left = sorted({*nodes.gone} - {*nodes.dead}, key=natural)
     told = (
         (nodes.dead, "lost"),
         (left, "left"),

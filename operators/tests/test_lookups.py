@@ -10,6 +10,7 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.auth.models import User
 from django.db.models import JSONField, Model
 from django.test import Client, RequestFactory
+from django.urls import reverse
 
 from checks import dispatcher
 from checks.models import Config
@@ -202,3 +203,10 @@ def test_lists_of_the_api_refuse_filters_that_there_are_not(model: str) -> None:
         "digest__gt",
     ):
         assert caller.call("GET", f"{model}?{query}=a").status_code == 400, query
+
+
+@table("model_admin", ADMINS)
+def test_a_list_sorts_by_each_of_its_columns(admin_client: Client, model_admin: Any) -> None:
+    name = f"admin:{model_admin.opts.app_label}_{model_admin.opts.model_name}_changelist"
+    for number in range(len(model_admin.list_display) + 2):
+        assert admin_client.get(reverse(name), {"o": f"-{number}"}).status_code == 200, number

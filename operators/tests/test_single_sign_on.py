@@ -10,6 +10,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import requests
+from authlib.integrations.base_client import OAuthError  # type: ignore[import-untyped]
 from django.contrib.auth.models import Group, User
 from django.core.management import CommandError, call_command
 from django.db.models.functions import Now
@@ -27,6 +29,7 @@ from operators.roles import Role
 from operators.tests.cast import bearer
 from tests import identity_provider
 from tests.identity_provider import IdentityProvider, running
+from tests.table import table
 
 pytestmark = pytest.mark.django_db
 
@@ -49,6 +52,7 @@ def idp(real: IdentityProvider, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ide
     monkeypatch.setattr(conf, "OIDC_CLIENT_SECRET", real.client_secret)
     monkeypatch.setattr(conf, "OIDC_SCOPES", ("openid", "profile", "email", "groups"))
     monkeypatch.setattr(conf, "GROUP_ROLES", {"operator": ("sre", "oncall"), "admin": ("platform",)})
+    monkeypatch.setattr(provider._away, "until", 0.0)
     provider.provider.cache_clear()
     yield real
     provider.provider.cache_clear()
@@ -431,3 +435,120 @@ def test_without_the_option_the_headers_say_nothing() -> None:
     headers = {"X-Forwarded-User": "admin", "X-Forwarded-Groups": "platform"}
     assert Client().get("/admin/", headers=headers).status_code == 302
     assert not User.objects.filter(username="admin").exists()
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Let each call by which a person is asked about again end like this."""
+
+    def refresh(*args: Any, **kwargs: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(provider.OAuth2Session, "refresh_token", refresh)
+
+
+def answered(status: int) -> Exception:
+    response = requests.Response()
+    response.status_code = status
+    return requests.HTTPError(response=response)
+
+
+NO_WORD: list[Exception] = [
+    answered(404), answered(429), answered(503), OAuthError("invalid_client"), OAuthError("temporarily_unavailable"),
+    ValueError("no JSON"), requests.ConnectionError(),
+]  # fmt: skip
+
+
+@table("error", NO_WORD)
+def test_an_answer_that_is_about_nobody_takes_no_role(
+    idp: IdentityProvider, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """An ingress without a provider behind it, a limit of calls, a secret of ours that is another one by now."""
+    provider._away.until = 0.0
+    enter(idp, idp.put("ada", "sre"))
+    with monkeypatch.context() as broken:
+        failing(broken, error)
+        overdue()
+        assert identities.found(User.objects.get(username="ada").pk)[1] == ""
+    assert roles("ada") == ["operator"]
+
+
+def test_a_login_counts_more_than_the_renewal_that_it_overtook(
+    idp: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = idp.put("berta", "sre")
+    old, _ = enter(idp, person)
+    overdue()
+
+    real_renew = provider.renew
+
+    def renew(subject: str, renewal: str) -> Any:
+        monkeypatch.setattr(provider, "renew", real_renew)
+        assert is_in(enter(idp, person)[0])
+        raise provider.Denied("the renewal before is worth nothing any more")
+
+    monkeypatch.setattr(provider, "renew", renew)
+    assert is_in(old)
+    assert roles("berta") == ["operator"]
+
+
+ODD: list[dict[str, Any]] = [
+    {"sub": "a\0b"}, {"sub": ""}, {"sub": "s" * 300},
+    {"email": "e" * 300 + "\0"}, {"preferred_username": "n\0" * 200}, {"groups": ["sre", "g\0", "\ud800", 7]},
+    {"groups": ["a", "sre", *map(str, range(500))]},
+]  # fmt: skip
+
+
+@table("claims", ODD)
+def test_odd_claims_are_refused_or_kept_without_harm(idp: IdentityProvider, claims: dict[str, Any]) -> None:
+    User.objects.filter(identity__isnull=False).delete()
+    said = {"sub": "1", "preferred_username": "odd", "groups": ["sre"]} | claims
+    if "sub" in claims:
+        with pytest.raises(provider.Denied, match="subject"):
+            provider._person(said, {})
+        return
+    user, refusal = identities.enter(provider._person(said, {}))
+    assert (refusal, [group.name for group in user.groups.all()]) == ("", ["operator"])
+
+
+def test_what_was_kept_of_an_emergency_opens_nothing_in_the_next(capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("breakglass")
+    user = User.objects.get(username="breakglass")
+    User.objects.filter(pk=user.pk).update(is_superuser=True)
+    _, token = AuthToken.objects.create(user)
+    call_command("breakglass")
+    assert bearer(token).call("GET", "nodes").status_code == 401
+    assert not User.objects.get(pk=user.pk).is_superuser
+
+
+def test_the_name_for_emergencies_is_nobodys(idp: IdentityProvider) -> None:
+    _, answer = enter(idp, idp.put("breakglass", "sre"))
+    assert answer.status_code == 403
+    assert "kept for emergencies" in answer.content.decode()
+
+
+def test_sessions_by_password_end_when_passwords_are_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    User.objects.create_superuser("local", password="correct horse battery")
+    browser = by_password("local", "correct horse battery")
+    assert is_in(browser)
+    monkeypatch.setattr(conf, "LOCAL_LOGIN", False)
+    assert not is_in(browser)
+
+
+def test_a_proxys_cookie_is_worth_nothing_without_it_in_the_api_too(behind: Callable[..., Any]) -> None:
+    browser = Client(headers={"host": "localhost"})
+    assert behind("olga", "sre", client=browser).status_code == 200
+    assert browser.get("/api/operator/v1/nodes/", REMOTE_ADDR="127.0.0.1").status_code in (401, 403)
+
+
+def test_a_renamed_person_of_the_proxy_logs_in_once(behind: Callable[..., Any]) -> None:
+    behind("olga", "sre")
+    User.objects.filter(username="olga").update(username="olga-k")
+    for _ in range(3):
+        assert behind("olga", "sre").status_code == 200
+    assert Act.objects.filter(verb="log in").count() == 1
+
+
+def test_a_proxy_writes_utf_8(behind: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conf, "GROUP_ROLES", {"operator": ("Müller",)})
+    assert behind("Jürgen".encode().decode("latin-1"), "Müller".encode().decode("latin-1")).status_code == 200
+    assert roles("Jürgen") == ["operator"]

@@ -84,7 +84,7 @@ def _order(page: Page, cluster: Cluster) -> None:
     """Move a check by hand, and pin another to a node that does not exist."""
     page.goto(f"/admin/checks/config/{cluster.number_of(MOVED)}/change/")
     page.get_by_role("button", name="Reassign to a node").click()
-    page.get_by_label("Node").fill("birch")
+    page.locator("#id_node").fill("birch")
     page.get_by_label("For 24 hours").check()
     page.get_by_label("Note").fill("birch is nearest to its database")
     _apply(page)

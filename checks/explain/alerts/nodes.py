@@ -197,7 +197,7 @@ def of_overload(now: datetime) -> Iterator[Alert]:
         columns = ("config__title", "config__name", "config__digest", "config__cost__workers_needed", "config_id")
         dear = [(called(*words), cost, config) for *words, cost, config in costly.values_list(*columns)]
         most = listed([f"{config} ({cost:.2g})" for config, cost, _ in dear], None)
-        number = f"{able[row.pk]:.2g} workers"
+        number = f"{able[row.pk]:.2g} worker{'' if able[row.pk] == 1 else 's'}"
         workers = f"the {number} that it is given while it is slow" if row.pk in slow else f"its {number}"
         by = f", most by {most} of {workers}" if most else ""
         pinned = on_it.filter(config__pin__isnull=False).count()
@@ -217,7 +217,9 @@ def of_overload(now: datetime) -> Iterator[Alert]:
         if stuck
         else ""
     )
-    cause = f"{'; '.join(said)}{others}. {_room(excess, room)}{pins}"
+    # Room elsewhere helps nobody while pins alone are too much.
+    rest = "" if len(stuck) == len(full) else f" {_room(excess, room)}"
+    cause = f"{'; '.join(said)}{others}.{rest}{pins}"
     since = min(row.overloaded_since for row in full if row.overloaded_since)
     target = Target.row(full[0].node) if len(full) == 1 else Target.rows(Node)
     yield Alert(Kind.OVERLOADED, len(full), cause, target, now, since, parts=parts)

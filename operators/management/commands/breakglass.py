@@ -9,7 +9,6 @@ from checks.management.commandline import ActingCommand
 from operators import identities
 from operators.provider import Denied
 
-NAME = "breakglass"
 # 128 bits, in words that can be read over a phone: no `l`, `1`, `o` or `0`.
 LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 LENGTH = 26
@@ -24,7 +23,12 @@ class Command(ActingCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--user", default=NAME, metavar="NAME", help=f"the name to log in with (default: {NAME})")
+        parser.add_argument(
+            "--user",
+            default=identities.BREAKGLASS,
+            metavar="NAME",
+            help=f"the name to log in with (default: {identities.BREAKGLASS})",
+        )
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
