@@ -173,7 +173,8 @@ def test_all_of_it_works_by_keyboard(page: Page, cluster: Cluster) -> None:
 
 
 def test_a_rule_that_would_stop_everything_is_shown_in_red_and_asks_for_its_name(page: Page, cluster: Cluster) -> None:
-    # What earlier tests ordered is over, or was on nodes that are being drained.
+    # What earlier tests ordered, or wrote and removed, is over, or was on nodes that are being drained.
+    cluster.wait_until_whole()
     wait_for("nothing is handed over", lambda: not cluster.ask("SELECT config_id FROM checks_handover"), PATIENCE)
     everything = len(cluster.ask(SETTLED))
     page.goto("/admin/checks/rule/add/")
