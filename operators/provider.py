@@ -43,6 +43,10 @@ class Denied(Exception):
     """The provider, or what it sent, does not confirm the person. The text says why."""
 
 
+class Misnamed(Denied):
+    """What answered is not the provider of CLUSTERAGENT_OIDC_ISSUER."""
+
+
 @dataclass(frozen=True)
 class Person:
     """What the provider says of a person. renewal: what it is asked with again, empty where it gives nothing for that."""
@@ -67,13 +71,13 @@ class Provider(OAuth2Mixin, OpenIDMixin, BaseApp):  # type: ignore[misc]
         """Nothing: who renews keeps what comes."""
 
     def load_server_metadata(self) -> Any:
-        """The provider's description of itself, read again each hour. Raises Denied if another issuer is named in it."""
+        """The provider's description of itself, read again each hour. Raises Misnamed if another issuer is named in it."""
         if time.time() - self.server_metadata.get("_loaded_at", 0) > DESCRIBED_FOR:
             self.server_metadata.clear()
         metadata = super().load_server_metadata()
         if metadata.get("issuer") != conf.OIDC_ISSUER:
             self.server_metadata.clear()
-            raise Denied(f"the provider calls itself {metadata.get('issuer')!r}, not {conf.OIDC_ISSUER!r}")
+            raise Misnamed(f"the provider calls itself {metadata.get('issuer')!r}, not {conf.OIDC_ISSUER!r}")
         offered = metadata.get("id_token_signing_alg_values_supported") or ["RS256"]
         metadata["id_token_signing_alg_values_supported"] = [name for name in offered if name in ALGORITHMS]
         return metadata
@@ -109,6 +113,8 @@ def _asking(*, is_answered: bool = True) -> Iterator[Any]:
         raise Unreachable("too many logins wait for the provider")
     try:
         yield provider()
+    except Misnamed as error:
+        raise (Denied if is_answered else Unreachable)(str(error)) from error
     except (Denied, Unreachable):
         raise
     except (requests.RequestException, AuthlibBaseError, JoseError, *_ODD) as error:

@@ -146,11 +146,7 @@ def _answered(request: HttpRequest) -> HttpResponse:
     except signing.BadSignature:
         kept = None
     if kept is None or not constant_time_compare(kept["state"], request.GET.get("state", "")):
-        return errors.page(
-            400,
-            "This login is out of date",
-            "It was begun more than ten minutes ago, twice, or by another browser: log in again.",
-        )
+        return errors.page(400, *OUT_OF_DATE)
     try:
         user = _user(request, Pending(kept))
     except (Denied, Unreachable) as error:

@@ -92,6 +92,10 @@ def main(folder: str) -> None:
     os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"
     from canaille import create_app
     from canaille.backends import Backend
+    from canaille.oidc import provider
+
+    # Its own are alike for one person within a second, and it can't store the second of them.
+    provider.generate_access_token = lambda **_: secrets.token_hex()
 
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         port = reserved.getsockname()[1]

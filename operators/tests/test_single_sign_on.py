@@ -472,18 +472,24 @@ def test_an_answer_that_is_about_nobody_takes_no_role(
     assert roles("ada") == ["operator"]
 
 
+def test_what_is_not_the_provider_takes_no_role(idp: IdentityProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a page of an ingress that answers in the provider's place."""
+    browser, _ = enter(idp, idp.put("cleo", "sre"))
+    overdue()
+    provider.provider.cache_clear()
+    monkeypatch.setattr(provider.OAuth2Mixin, "load_server_metadata", lambda self: {"status": "maintenance"})
+    assert is_in(browser)
+    assert roles("cleo") == ["operator"]
+
+
 def test_a_login_counts_more_than_the_renewal_that_it_overtook(
     idp: IdentityProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    person = idp.put("berta", "sre")
-    old, _ = enter(idp, person)
+    old, _ = enter(idp, idp.put("berta", "sre"))
     overdue()
 
-    real_renew = provider.renew
-
     def renew(subject: str, renewal: str) -> Any:
-        monkeypatch.setattr(provider, "renew", real_renew)
-        assert is_in(enter(idp, person)[0])
+        identities.enter(provider.person(subject, "berta", "", ["sre"], "the renewal of another login"))
         raise provider.Denied("the renewal before is worth nothing any more")
 
     monkeypatch.setattr(provider, "renew", renew)
