@@ -580,10 +580,10 @@ def test_what_was_odd_about_a_file_that_is_being_written_stays_told(
 
 def test_a_key_unlike_those_of_files_that_came_later_is_told(folder: Path, source: FileSource) -> None:
     folder = folder / "http_check.d"
-    write(folder, "a", text="cluster_check: true\ninstances:\n  - url: NAME\n    timeuot: 1\n")
+    write(folder, "a", text="cluster_check: true\ninstances:\n  - url: NAME\n    query_stirng: 1\n")
     sync(sources=[source])
     assert warned() == []
-    write(folder, "b", "c", text="cluster_check: true\ninstances:\n  - url: NAME\n    timeout: 1\n")
+    write(folder, "b", "c", text="cluster_check: true\ninstances:\n  - url: NAME\n    query_string: 1\n")
     sync(sources=[source])
     assert warned() == [("http_check.d/a.yaml", 4)]
 

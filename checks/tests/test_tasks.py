@@ -106,6 +106,7 @@ def test_pruning_forgets_what_is_older_than_the_retention() -> None:
         "sessions": 0,
         "acts": 0,
         "task results": 0,
+        "uses of the shared token": 0,
     }
     assert literal_eval(tasks.prune(7)) == pruned | {"tokens": 0}
     assert (Move.objects.count(), NodeEvent.objects.count()) == (1, 1)

@@ -45,7 +45,7 @@ def reference() -> Iterator[dict[str, Any]]:
 
 
 def read(file: str) -> IntegrationConfig:
-    return replace(parse(file, name="ntp", source="file:ntp.yaml"), cluster_check=True)
+    return replace(parse(file, name="ntp", source="file:ntp.yaml", is_file=True), cluster_check=True)
 
 
 @functools.cache
