@@ -1,7 +1,5 @@
 """Runners that tell what can't be, or too much: what counts of it, and that it is said."""
 
-from collections.abc import Iterator
-from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -10,21 +8,10 @@ from clusteragent.lib import conf
 from nodes import statsclient
 from nodes.heartbeats import note_heartbeat
 from nodes.models import Node, NodeEvent, Runner, RunnerStats
-from nodes.tests.fake_runners import HANGS, FakeRunners, serving, told
-from simulation.tests.scripted_server import TOKEN
+from nodes.tests.fake_runners import HANGS, FakeRunners, told
 
 pytestmark = pytest.mark.django_db
 ASH, BIRCH, CEDAR = "127.2.1.1", "127.2.1.2", "127.2.1.3"
-
-
-@pytest.fixture
-def fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRunners]:
-    fakes = FakeRunners()
-    with serving(fakes.listen, fakes.close):
-        monkeypatch.setattr(conf, "CLC_RUNNERS_PORT", fakes.port)
-        monkeypatch.setattr(conf, "RUNNER_NETWORKS", (ip_network("127.0.0.0/8"),))
-        monkeypatch.setattr(conf, "AUTH_TOKEN", TOKEN)
-        yield fakes
 
 
 def report(**addresses: str) -> None:

@@ -1,8 +1,5 @@
 """Which tokens runners are sent: those of their pools alone, in rotation too, and what is said of those that refuse ours."""
 
-from collections.abc import Iterator
-from ipaddress import ip_network
-
 import pytest
 
 from checks.explain import alerts
@@ -11,7 +8,7 @@ from clusteragent.lib import conf
 from nodes import statsclient, tokens
 from nodes.heartbeats import note_heartbeat
 from nodes.models import NodeToken, Runner
-from nodes.tests.fake_runners import FakeRunners, serving, told
+from nodes.tests.fake_runners import FakeRunners, told
 from simulation.tests.scripted_server import TOKEN
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -19,17 +16,13 @@ ASH, BIRCH = "127.2.0.1", "127.2.0.2"
 
 
 @pytest.fixture
-def fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRunners]:
-    fakes = FakeRunners()
-    with serving(fakes.listen, fakes.close):
-        monkeypatch.setattr(conf, "CLC_RUNNERS_PORT", fakes.port)
-        monkeypatch.setattr(conf, "RUNNER_NETWORKS", (ip_network("127.0.0.0/8"),))
-        monkeypatch.setattr(conf, "AUTH_TOKEN", TOKEN)
-        monkeypatch.setattr(statsclient, "_accepted", {})
-        for name, address in (("zone-a-ash", ASH), ("zone-b-birch", BIRCH)):
-            note_heartbeat(name, last_change=-1, client_ip=address)
-            fakes.says(address, {"ntp:1": told()})
-        yield fakes
+def fakes(fakes: FakeRunners, monkeypatch: pytest.MonkeyPatch) -> FakeRunners:
+    """Two runners that report, and no token that one of them accepted before."""
+    monkeypatch.setattr(statsclient, "_accepted", {})
+    for name, address in (("zone-a-ash", ASH), ("zone-b-birch", BIRCH)):
+        note_heartbeat(name, last_change=-1, client_ip=address)
+        fakes.says(address, {"ntp:1": told()})
+    return fakes
 
 
 def made(pattern: str) -> str:

@@ -3,7 +3,6 @@
 import gzip
 import json
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import Any
@@ -16,23 +15,13 @@ from nodes.heartbeats import note_heartbeat
 from nodes.models import Heartbeat, Node, Runner, RunnerStats
 from nodes.models.runners import Answer as Told
 from nodes.statsclient import Round
-from nodes.tests.fake_runners import HANGS, FakeRunners, Script, flood, serving, told
+from nodes.tests.fake_runners import HANGS, FakeRunners, Script, flood, told
 from simulation.tests.scripted_server import TOKEN, Answer
 from tests import peer_cases
 
 pytestmark = pytest.mark.django_db
 ASH, BIRCH, CEDAR = "127.2.0.1", "127.2.0.2", "127.2.0.3"
 OUTSIDE = "is outside of CLUSTERAGENT_RUNNER_NETWORKS"
-
-
-@pytest.fixture
-def fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRunners]:
-    fakes = FakeRunners()
-    with serving(fakes.listen, fakes.close):
-        monkeypatch.setattr(conf, "CLC_RUNNERS_PORT", fakes.port)
-        monkeypatch.setattr(conf, "RUNNER_NETWORKS", (ip_network("127.0.0.0/8"),))
-        monkeypatch.setattr(conf, "AUTH_TOKEN", TOKEN)
-        yield fakes
 
 
 def report(**addresses: str | None) -> None:
