@@ -361,7 +361,8 @@ class Dispatching(RuleBasedStateMachine):
         """Apply the ledger's new lines."""
         for move, config, source, to, reason, term in ask(MOVES, self.last_move):
             assert self.map.pop(config, "") == source
-            assert source or to
+            # What had no owner changes none; only its removal is noted.
+            assert source or to or reason == "unscheduled"
             assert term == self.terms[-1]
             self.lost_by[config] = source if reason == "expired" and not to else ""
             assert reason not in ("unfetched", "withdrawn") or config in self.late, "nobody had time to answer"

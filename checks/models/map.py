@@ -301,7 +301,10 @@ def move_reasons() -> list[tuple[str, str]]:
 
 
 class Move(models.Model):
-    """The ledger: one row for each change of an owner, written in the same transaction. It outlives the config and the nodes."""
+    """The ledger: one row for each change of an owner, written in the same transaction. It outlives the config and the nodes.
+
+    A config that is removed while nobody has it has a row, too, from nobody to nobody.
+    """
 
     class Reason(models.TextChoices):
         """Why a config changed its owner. The wording for people is in checks/explain/reasons.py."""
