@@ -218,16 +218,18 @@ def _context(request: HttpRequest, take: Callable[[], Contents]) -> dict[str, An
     if not base.may_see(request):
         return {}
     now = take()
+    shown = now.pools[:MOST_POOLS]
     return {
         "title": "Now",
         "site_title": settings.UNFOLD["SITE_TITLE"],
         "now": now,
         "lines": lines(now.alerts, request.user),
-        "pools": [(pool, pool_url(pool)) for pool in now.pools[:MOST_POOLS]],
+        "pools": [(pool, pool_url(pool)) for pool in shown],
         "pools_left": len(now.pools) - MOST_POOLS,
         "stories": titles.titled(now.history.stories[:MOST_STORIES]),
         "said": request.GET.get("said", ""),
-        "states": STATES,
+        # Columns of nothing but zeros would hide the others on a phone.
+        "states": [state for state in STATES if state == "alive" or any(pool.count(state) for pool in shown)],
         "most_moves": MOST_MOVES,
         "refresh": REFRESH_SECONDS,
     }

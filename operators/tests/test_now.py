@@ -61,6 +61,15 @@ def rows(client: Client) -> dict[str, dict[str, int]]:
     return {pool.title: {state: number for state, number in pool.counts if number} for pool, _ in pools}
 
 
+def heads(client: Client) -> list[str]:
+    """The columns of the table of pools; each row has as many cells."""
+    table = client.get(NOW).content.decode().partition('id="now-nodes-table"')[2].partition("</table>")[0]
+    found = re.findall(r'<th scope="col"[^>]*>([^<]*)</th>', table)
+    [row] = re.findall("<tr>.*?</tr>", table.partition("<tbody>")[2], re.DOTALL)
+    assert len(re.findall("<t[hd][ >]", row)) == len(found)
+    return found
+
+
 def told(client: Client) -> list[str]:
     """The stories, with breaking spaces."""
     page = client.get(NOW)
@@ -221,6 +230,14 @@ def test_rows_count_nodes_by_state(client: Client) -> None:
     Node.objects.filter(name="runner-3").cordon(draining=True)
     report("runner-5")
     assert rows(client) == {"runner-*": {"lost": 2, "silent": 1, "leaving": 1, "alive": 1, "joining": 1}}
+
+
+def test_states_that_no_node_has_are_no_columns(client: Client) -> None:
+    place(0, "runner-1", "runner-2")
+    assert heads(client) == ["Pool", "Nodes", "Alive", "Configs", "Load: mean and fullest"]
+    silence("runner-1")
+    dispatcher.expire_nodes(force=True)
+    assert heads(client) == ["Pool", "Nodes", "Alive", "Lost", "Configs", "Load: mean and fullest"]
 
 
 def test_a_row_shows_mean_load_and_the_fullest_node(client: Client) -> None:
