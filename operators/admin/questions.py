@@ -85,39 +85,41 @@ class Question:
         back: where *Cancel* leads. row: the one row that it is about, which the heading names if it is stored; of
         several rows their model.
         """
-        problem = ""
-        if request.method == "POST" and (seen := request.POST.get("seen", "")):
-            word = self.agreed(seen)
-            if word is None:
-                problem = "Nothing was done, since something changed. This is what it would do now."
-            elif word and request.POST.get("typed", "").strip() != word:
-                problem = f"Nothing was done: type {self.word} to confirm it."
-            else:
-                return None
-            record(Act.Verb.REFUSE, self.what, reason=problem.split(". ")[0].rstrip("."))
-        fields = ((name, value) for name, values in request.POST.lists() for value in values)
-        context = admin.site.each_context(request) | {
-            "title": self.button,
-            "question": self,
-            "seen": self.seen,
-            "word": self.word,
-            "worse": self.worse,
-            "tables": self.tables,
-            "problem": problem,
-            "hidden": [
-                (name, value)
-                for name, value in fields
-                if name not in _OWN_FIELDS and not (self.asks_why and name == "note")
-            ],
-            "note": request.POST.get("note", ""),
-            "back": back,
-        }
+        problem = self._problem(request) if request.method == "POST" and request.POST.get("seen") else ""
+        if problem is None:
+            return None
+        context = admin.site.each_context(request) | self._context(request) | {"problem": problem, "back": back}
         if row is not None:
             context["opts"] = row._meta
         if isinstance(row, Model) and row.pk:
             # A phone has room for no more of the heading than the row's name.
             context["original"] = row
         return TemplateResponse(request, "admin/question.html", context)
+
+    def _problem(self, request: HttpRequest) -> str | None:
+        """Why what the user answered does not count, on record; None if it does."""
+        word = self.agreed(request.POST["seen"])
+        if word is None:
+            problem = "Nothing was done, since something changed. This is what it would do now."
+        elif word and request.POST.get("typed", "").strip() != word:
+            problem = f"Nothing was done: type {self.word} to confirm it."
+        else:
+            return None
+        record(Act.Verb.REFUSE, self.what, reason=problem.split(". ")[0].rstrip("."))
+        return problem
+
+    def _context(self, request: HttpRequest) -> dict[str, Any]:
+        own = _OWN_FIELDS | {"note"} if self.asks_why else _OWN_FIELDS
+        return {
+            "title": self.button,
+            "question": self,
+            "seen": self.seen,
+            "word": self.word,
+            "worse": self.worse,
+            "tables": self.tables,
+            "hidden": [(name, value) for name, values in request.POST.lists() if name not in own for value in values],
+            "note": request.POST.get("note", ""),
+        }
 
 
 # Unfold's ModelAdmin is untyped; a class that derives from both must not get the types of Django's.

@@ -13,16 +13,15 @@ from checks.explain.alerts.cluster import of_names, of_the_cluster, warmup
 from checks.explain.alerts.configs import of_checks, of_configs, of_removals, of_slow_checks
 from checks.explain.alerts.kinds import WORDS, Alert, Kind, Target, Word, word
 from checks.explain.alerts.nodes import (
-    held_by_pins,
     of_flapping_nodes,
     of_headroom,
     of_lost_nodes,
     of_nodes,
-    of_overload,
     of_slow_nodes,
     unacknowledged,
 )
 from checks.explain.alerts.orders import of_orders, pins_astray
+from checks.explain.alerts.overload import held_by_pins, of_overload
 from checks.explain.alerts.tokens import of_tokens
 from nodes.models import Hearing
 

@@ -1,4 +1,4 @@
-"""Alerts about nodes: lost, silent, slow, overloaded, coming and going."""
+"""Alerts about nodes: lost, silent, slow, coming and going."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -6,17 +6,14 @@ from datetime import UTC, datetime, timedelta
 from django.db.models import Count, Exists, F, Min, OuterRef, QuerySet
 from django.db.models.functions import Extract
 
-from checks.dispatcher import costs
 from checks.explain import drains
 from checks.explain.alerts.kinds import LATELY, NAMED, Alert, Kind, Target, named, some
 from checks.explain.headroom import Headroom
-from checks.models import Assignment, Config, Cost
+from checks.models import Assignment
 from checks.models.handovers import Handover, deadline
-from checks.models.orders import Pin
-from checks.models.titles import called
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
-from clusteragent.lib.words import listed, percent, plain_count
+from clusteragent.lib.words import plain_count
 from nodes.models import Node, NodeEvent, Runner, Slowness
 from nodes.models.events import SAID_AGAIN_AFTER
 from nodes.registration import FLAPPING_SPAN
@@ -177,86 +174,6 @@ def of_flapping_nodes(now: datetime) -> Iterator[Alert]:
         why = "Mostly they fell silent and came back: look for what they share, such as a network, a proxy or a host."
     cause = f"{count} of {known} nodes came and went again and again within ten minutes, so they get nothing new. {why}"
     yield Alert(Kind.FLAPPING, count, cause, Target.rows(NodeEvent, kind__exact="flapping"), now)
-
-
-def of_overload(now: datetime) -> Iterator[Alert]:
-    """Nodes whose configs need more than their capacity, which they did in two rounds of stats, too."""
-    rows = list(Runner.objects.overloaded().select_related("node"))
-    if not rows:
-        return
-    needed, able = Cost.objects.by_node(), Runner.objects.capacity()
-    loads = costs.loads(needed, able)
-    full = sorted((row for row in rows if loads.get(row.pk, 0) > 1), key=lambda row: -loads[row.pk])
-    if not full:
-        return
-    said, parts = [], []
-    slow = set(Slowness.objects.filter(share__lt=1).values_list("pk", flat=True))
-    for row in full[:NAMED]:
-        name, on_it = row.node.name, Assignment.objects.filter(node=row.pk, config__cost__isnull=False)
-        costly = on_it.order_by("-config__cost__workers_needed", "config")[:NAMED]
-        columns = ("config__title", "config__name", "config__digest", "config__cost__workers_needed", "config_id")
-        dear = [(called(*words), cost, config) for *words, cost, config in costly.values_list(*columns)]
-        most = listed([f"{config} ({cost:.2g})" for config, cost, _ in dear], None)
-        number = f"{able[row.pk]:.2g} worker{'' if able[row.pk] == 1 else 's'}"
-        workers = f"the {number} that it is given while it is slow" if row.pk in slow else f"its {number}"
-        by = f", most by {most} of {workers}" if most else ""
-        pinned = on_it.filter(config__pin__isnull=False).count()
-        stay = f"; {plain_count(pinned, 'config')} of it pinned" if pinned else ""
-        said.append(f"{name} is at {percent(loads[row.pk])}{by}{stay}")
-        parts.append((name, Target.row(row.node)))
-        parts += [(f"{words} on {name}", Target(Config, {}, config)) for words, _, config in dear]
-    held = held_by_pins()
-    stuck = [row.node.name for row in full if row.pk in held]
-    parts += [(f"pins on {name}", Target.rows(Config, node=name, order="pinned")) for name in stuck[:NAMED]]
-    others = "; others" if len(full) > NAMED else ""
-    excess = sum(needed[row.pk] - able[row.pk] for row in full)
-    takers = Node.objects.accepting().values_list("pk", flat=True)
-    room = sum(max(able[node] - needed.get(node, 0.0), 0.0) for node in takers if node in able)
-    pins = (
-        f" What is pinned to {some(stuck)} needs more than all of its workers: no move helps before some of it is unpinned."
-        if stuck
-        else ""
-    )
-    # Room elsewhere helps nobody while pins alone are too much.
-    rest = "" if len(stuck) == len(full) else f" {_room(excess, room)}"
-    cause = f"{'; '.join(said)}{others}.{rest}{pins}"
-    since = min(row.overloaded_since for row in full if row.overloaded_since)
-    target = Target.row(full[0].node) if len(full) == 1 else Target.rows(Node)
-    yield Alert(Kind.OVERLOADED, len(full), cause, target, now, since, parts=parts)
-
-
-def held_by_pins() -> dict[int, list[int]]:
-    """Return the overloaded nodes whose pinned configs alone need more than their capacity, each with the costliest of these
-    configs, until the others fit: {node's id: ids of configs}.
-    """
-    pins = Pin.objects.in_force().filter(
-        kind=Pin.Kind.NODE, aim=F("config__assignment__node__name"), config__cost__isnull=False,
-        config__assignment__node__in=Runner.objects.overloaded().values("pk"),
-    )  # fmt: skip
-    columns = ("config__assignment__node", "config", "config__cost__workers_needed")
-    found: dict[int, list[tuple[int, float]]] = {}
-    for node, config, cost in pins.order_by("-config__cost__workers_needed", "config").values_list(*columns):
-        found.setdefault(node, []).append((config, cost))
-    able = Runner.objects.capacity() if found else {}
-    held = {}
-    for node, costly in found.items():
-        excess, chosen = sum(cost for _, cost in costly) - able[node], []
-        for config, cost in costly:
-            if excess > 0:
-                chosen.append(config)
-                excess -= cost
-        if chosen:
-            held[node] = chosen
-    return held
-
-
-def _room(excess: float, room: float) -> str:
-    """Whether other nodes have room for what is too much, both in workers."""
-    if room <= 0:
-        return "No other node has room: add nodes."
-    if room < excess:
-        return f"Others have room for {room:.2g} of the {excess:.2g} workers that are too many: add nodes."
-    return "Others have room for what is too much."
 
 
 def of_headroom(now: datetime, worst: Headroom | None) -> Iterator[Alert]:
