@@ -23,9 +23,7 @@ def save(rule: Rule | NodeRule, store: Callable[[], object]) -> str:
         store()
         verb, before = (Act.Verb.CHANGE, _told(old)) if old else (Act.Verb.MAKE, None)
         record(verb, _named(rule), before=before, after=_told(rule), reason=rule.note)
-    return _apply(
-        type(rule), "It holds for all placements from now on. Configs on forbidden nodes move within seconds."
-    )
+    return _apply(type(rule), _follows(rule) if isinstance(rule, Rule) else "")
 
 
 def delete(rules: Iterable[Rule | NodeRule]) -> str:
@@ -36,6 +34,18 @@ def delete(rules: Iterable[Rule | NodeRule]) -> str:
             record(Act.Verb.DELETE, _named(rule), before=_told(rule))
             rule.delete()
     return _apply(type(rules[0]), "What it kept away may go there from the next pass on.") if rules else ""
+
+
+def _follows(rule: Rule) -> str:
+    """What happens to configs that are where this rule would not place them."""
+    said = ["It holds for all placements from now on."]
+    if rule.required or rule.forbidden:
+        said.append("Configs on nodes that it forbids move within seconds.")
+    if rule.max_per_node:
+        said.append(f"A node that has more than {rule.max_per_node} of them keeps them, and gets no more.")
+    if rule.spread or rule.apart_from or rule.together_with:
+        said.append("What should be elsewhere by it moves within the budget.")
+    return " ".join(said)
 
 
 def _named(rule: Rule | NodeRule) -> str:

@@ -1,10 +1,11 @@
 """Deciding orders of people: each function reads without a lock, changes nothing, and returns a Decision to commit."""
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import wraps
+from operator import attrgetter
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from checks.dispatcher.acting import Asked, asking
@@ -202,16 +203,19 @@ def drain(nodes: Collection[str], *, by: datetime | None = None, note: str = "")
     return _decide_misplaced(entries, Judge(later), Move.Reason.DRAINED, order)
 
 
-def undo(move_ids: Collection[int]) -> Decision:
-    """Decide to give configs back to the nodes that these moves took them from. `refused`: {move's id: why not}."""
-    possible, refused = _judge_undo(move_ids)
+def undo(move_ids: Collection[int], *, as_one: bool = False) -> Decision:
+    """Decide to give configs back to the nodes that these moves took them from. `refused`: {move's id: why not}.
+
+    as_one: of moves that follow each other, as in rounds of balancing, a config goes back to where the first took it from.
+    """
+    possible, refused = _judge_undo(move_ids, _chains if as_one else _alone)
     chosen = [Choice(entry, node, Move.Reason.UNDONE) for entry, node in possible]
     return make_decision(Move.Reason.UNDONE, {"verb": "undo"}, chosen, refused=refused)
 
 
 def undo_refusals(move_ids: Collection[int]) -> dict[int, str]:
-    """Return why moves can't be undone now, {move's id: why}. Moves that can be undone are left out."""
-    return _judge_undo(move_ids)[1]
+    """Return why moves can't be undone now, each alone: {move's id: why}. Moves that can be undone are left out."""
+    return _judge_undo(move_ids, _alone)[1]
 
 
 def isolation_choices(alone: Collection[int], reason: str) -> list[Choice]:
@@ -289,8 +293,30 @@ def _read_dispatchable(ids: Collection[int], *, paused: bool = False) -> list[En
     return entries
 
 
-def _judge_undo(move_ids: Collection[int]) -> tuple[list[tuple[Entry, int]], dict[int, str]]:
-    """Judge which of these moves can be undone. Returns [(config, id of the node that gets it back)] and {move's id: why not}."""
+def _alone(moves: Iterable[Move]) -> list[list[Move]]:
+    return [[move] for move in moves]
+
+
+def _chains(moves: Iterable[Move]) -> list[list[Move]]:
+    """Group moves of each config that follow each other, the first one first."""
+    found: list[list[Move]] = []
+    last: dict[int, list[Move]] = {}
+    for move in sorted(moves, key=attrgetter("pk")):
+        chain = last.get(move.config_id)
+        if chain is None or chain[-1].to_node != move.source_node:
+            chain = last[move.config_id] = []
+            found.append(chain)
+        chain.append(move)
+    return found
+
+
+def _judge_undo(
+    move_ids: Collection[int], group: Callable[[Iterable[Move]], list[list[Move]]]
+) -> tuple[list[tuple[Entry, int]], dict[int, str]]:
+    """Judge which of these moves can be undone. group: makes lists of them, each of which is undone as one, the first one first.
+
+    Returns [(config, id of the node that gets it back)] and {move's id: why not}.
+    """
     moves = Move.objects.in_bulk(move_ids)
     entries = {entry.id: entry for entry in entries_of({move.config_id for move in moves.values()})}
     last = Move.objects.last_of(entries)
@@ -298,26 +324,31 @@ def _judge_undo(move_ids: Collection[int]) -> tuple[list[tuple[Entry, int]], dic
     snapshot.read_origins(entries.values())
     possible = []
     refused = {id_: "the ledger has no such move" for id_ in move_ids if id_ not in moves}
-    for move in moves.values():
-        entry, node = entries.get(move.config_id), snapshot.by_name.get(move.source_node)
-        if why := _why_not_undone(move, entry, last):
-            refused[move.pk] = why
-        elif entry is None or node is None:
-            refused[move.pk] = f"node {move.source_node} is gone"
-        elif refusal := snapshot.refusal(entry, node):
-            refused[move.pk] = refusal.with_advice(f"node {node.name}")
-        else:
+    for chain in group(moves.values()):
+        first, move = chain[0], chain[-1]
+        entry, node = entries.get(move.config_id), snapshot.by_name.get(first.source_node)
+        why = _why_not_undone(first, move, entry, last)
+        if entry is None or node is None:
+            why = why or f"node {first.source_node} is gone"
+        elif not why and (refusal := snapshot.refusal(entry, node)):
+            why = refusal.with_advice(f"node {node.name}")
+        elif not why:
             snapshot.take(entry, node.id)
             possible.append((entry, node.id))
+        if why:
+            refused |= dict.fromkeys((one.pk for one in chain), why)
     return possible, refused
 
 
-def _why_not_undone(move: Move, entry: Entry | None, last: Mapping[int, int]) -> str:
-    """Why a move can't be undone, whatever nodes there are; empty if it can. last: {config's id: its last move's id}."""
-    if not move.source_node:
+def _why_not_undone(first: Move, move: Move, entry: Entry | None, last: Mapping[int, int]) -> str:
+    """Why a move, and those before it since `first`, can't be undone, whatever nodes there are; empty if they can.
+
+    last: {config's id: its last move's id}.
+    """
+    if not first.source_node:
         return "no node had it before"
-    if move.source_node == move.to_node:
-        return "it did not leave its node"
+    if first.source_node == move.to_node:
+        return "it did not leave its node" if first is move else "its node has it again"
     if entry is None:
         return "the config is gone"
     if entry.paused:

@@ -151,6 +151,11 @@ class Snapshot:
         rules = [rule for rule in self.rules if rule.covers(check, ())]
         return not any(refuses(check, rules, node) for refuses in _OF_CHECK)
 
+    def above(self, rule: Rule) -> int:
+        """How many nodes have more configs of a rule than it lets each have. They keep them, and get no more."""
+        most = rule.max_per_node or math.inf
+        return sum(number > most for number in self.inventory.held_by_rule([rule])[rule.pk].values())
+
     def receivers(self) -> frozenset[int]:
         """The ids of the nodes that may get configs. Flapping nodes are among them only if there are no others."""
         return (self._steady or self._all).difference(self.reserved)

@@ -25,13 +25,15 @@ class Effect(NamedTuple):
     """What follows a change of rules.
 
     after: what passes would do. nodes: how many nodes get other labels or limits. rules: a hash of all rules and of the change.
-    fills: whether no node would have room for one more config, where one has it now.
+    fills: whether no node would have room for one more config, where one has it now. above: how many nodes would have more
+    configs than they could get, and keep them.
     """
 
     after: Aftermath
     nodes: int
     rules: str
     fills: bool
+    above: int
 
     @property
     def seen(self) -> str:
@@ -60,11 +62,13 @@ def effect_of(kind: type[AnyRule], *, saved: AnyRule | None = None, deleted: Col
         nodes = _obeying(nodes, _changed(list(NodeRule.objects.order_by("pk")), saved, deleted))
     later = replace(now, rules=rules, nodes=nodes)
     fills = _has_room(now) and not _has_room(later)
+    above = _above(later, saved)
     return Effect(
         follow(now, later),
         sum(old != new for old, new in zip(now.nodes, later.nodes, strict=True)),
         hashlib.sha256(repr((fingerprint, kind.__name__, _written(saved), sorted(deleted))).encode()).hexdigest(),
         fills,
+        above,
     )
 
 
@@ -74,6 +78,15 @@ def _has_room(snapshot: Snapshot) -> bool:
         snapshot.node_refusal(node) is None and (node.limit is None or snapshot.held[node.id] < node.limit)
         for node in snapshot.nodes
     )
+
+
+def _above(later: Snapshot, saved: AnyRule | None) -> int:
+    """How many nodes have more configs than they could get, by the saved rule or, if that is about nodes, by all of these."""
+    if isinstance(saved, Rule):
+        return sum(later.above(rule) for rule in later.rules if rule.pk == (saved.pk or 0))
+    if saved is None or saved.max_configs is None:
+        return 0
+    return sum(node.limit is not None and later.held[node.id] > node.limit for node in later.nodes)
 
 
 def _written(rule: AnyRule | None) -> list[tuple[str, object]]:

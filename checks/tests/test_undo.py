@@ -5,6 +5,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher
+from checks.dispatcher import deciding
 from checks.models import Move
 from checks.models.orders import Pin, Rule
 from checks.tests.cast import config, hand_over, ledger, owners, report, sent, silence, versions
@@ -66,6 +67,37 @@ def test_only_the_last_move_of_a_config_can_be_undone() -> None:
     assert refusal(first) == "it has moved again since"
     assert set(dispatcher.undo([first, last()], actor="olga").refused) == {first}
     assert owners() == {"one": "birch"}
+
+
+def undone_as_one(*moves: int) -> dict[int, str]:
+    """Undo these moves as one, and return why some of them are not undone."""
+    decision = deciding.undo(moves, as_one=True)
+    dispatcher.commit(decision, actor="olga")
+    return dict(decision.refused)
+
+
+def test_moves_that_follow_each_other_are_undone_as_one() -> None:
+    first = last()
+    report("cedar")
+    dispatcher.reassign([stored("one").pk], "cedar", actor="otto")
+    assert undone_as_one(first, last()) == {}
+    assert owners() == {"one": "ash"}
+
+
+def test_what_another_moved_between_is_not_undone_with_the_rest() -> None:
+    first = last()
+    report("cedar")
+    dispatcher.reassign([stored("one").pk], "cedar", actor="eve")
+    dispatcher.reassign([stored("one").pk], "ash", actor="otto")
+    assert undone_as_one(first, last()) == {first: "it has moved again since"}
+    assert owners() == {"one": "cedar"}
+
+
+def test_a_config_that_came_back_by_itself_stays() -> None:
+    first = last()
+    dispatcher.reassign([stored("one").pk], "ash", actor="otto")
+    assert set(undone_as_one(first, last()).values()) == {"its node has it again"}
+    assert owners() == {"one": "ash"}
 
 
 def test_an_edit_in_place_does_not_hinder() -> None:

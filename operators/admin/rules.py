@@ -10,7 +10,6 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from checks.explain import ruling
-from checks.explain.aftermath import Aftermath
 from checks.models import Config
 from checks.models.orders import Rule
 from checks.wire.scrub import scrub
@@ -105,7 +104,7 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
         tables = (("Would run nowhere", after.lost), ("Moves", after.moves))
         return RuleQuestion(
             f"{verb} {listed([f'{rule}' for rule in chosen])}",
-            [_sentence(effect), *_notes(after), *_of_none(saved)],
+            [_sentence(effect), *_notes(effect), *_of_none(saved)],
             [*worse(after.peak, len(after.lost)), *([ruling.FILLS] if effect.fills else [])],
             [moving_table(title, rows) for title, rows in tables if rows],
             effect.seen,
@@ -156,9 +155,14 @@ def _sentence(effect: ruling.Effect) -> str:
     return f"{nodes}{moving}. Highest load {load_change(after.peak)}."
 
 
-def _notes(after: Aftermath) -> list[str]:
+def _notes(effect: ruling.Effect) -> list[str]:
     """What an operator should know before applying the change, one sentence each."""
+    after = effect.after
     found = [f"Why they would run nowhere: {scrub(why)}." for why in after.why]
+    if effect.above:
+        found.append(
+            f"{grouped_count(effect.above, 'node')} above the most that it allows: what is there stays, and no more is added."
+        )
     if after.found:
         found.append(f"{grouped_count(len(after.found), 'config')} without a node would get one.")
     if after.waiting:

@@ -684,6 +684,9 @@ class EffectSerializer(serializers.Serializer[Any]):
     anyway = serializers.IntegerField(source="after.anyway", help_text="How many more are about to move anyway.")
     nodes = serializers.IntegerField(help_text="How many nodes would get other labels or limits.")
     fills = serializers.BooleanField(help_text="Whether no node would have room for one more config.")
+    above = serializers.IntegerField(
+        help_text="How many nodes have more configs than the rule allows each: they keep them."
+    )
     peak = serializers.ListField(
         source="after.peak", child=serializers.FloatField(), help_text="The highest load before and after."
     )

@@ -28,7 +28,8 @@ from operators.pages.pools import pool_of
 from operators.pages.ranges import SPANS, Range
 from operators.roles import sees_digests
 
-# The most lines of the ledger that are read, stories on a page, moves and events of an unfolded story, and undone moves.
+# The most lines of the ledger that are read, stories on a page, moves and events of an unfolded story, and undone moves that a
+# form names one by one.
 MOST_MOVES = 10_000
 MOST_STORIES = 200
 MOST_LINES = 200
@@ -75,6 +76,8 @@ def changes(request: HttpRequest) -> HttpResponseBase:
         "stories": titles.titled(history.stories[:MOST_STORIES]),
         "stories_left": len(history.stories) - MOST_STORIES,
         "most_moves": MOST_MOVES,
+        "may_undo": request.user.has_perm(UNDO),
+        "back": _back(span.last, span),
     }
     return base.render(request, "operators/changes.html", "Changes", **context)
 
@@ -107,22 +110,33 @@ def story(request: HttpRequest) -> HttpResponse:
         "lines": lines,
         "deeds": [(deed, row_url(deed) if may_read else "") for deed in deeds],
         "events": events,
-        "undoable": [line.move.pk for line in lines if line.why_not == ""],
+        # A story that is undone as a whole has its button beside it.
+        "undoable": [] if found.moves_to_undo else [line.move.pk for line in lines if line.why_not == ""],
         "left": max(len(found.steps) - MOST_LINES, 0) + found.more,
         "events_left": max(len(found.events) - MOST_LINES, 0),
-        "back": f"{reverse('pages:changes')}?{f'last={last}' if last in SPANS else span.query}",
+        "back": _back(last, span),
     }
     return base.render_part(request, "operators/story.html", "What happened", **context)
+
+
+def _back(last: str, span: Range) -> str:
+    """The URL of the page of changes: of the span of this name, else of these times."""
+    return f"{reverse('pages:changes')}?{f'last={last}' if last in SPANS else span.query}"
 
 
 @base.page
 @require_POST
 def undo(request: HttpRequest) -> HttpResponse:
-    """Make the plan that undoes the moves that the form names, up to MOST_UNDONE."""
+    """Make the plan that undoes the moves that the form names, up to MOST_UNDONE, or those of a whole story."""
     if not request.user.has_perm(UNDO):
         raise Lacks(UNDO)
-    chosen = [int(id_) for id_ in request.POST.getlist("move") if id_.isdecimal() and len(id_) < 19][:MOST_UNDONE]
-    if shown := show_plan(request, lambda: deciding.undo(chosen), "Nothing to undo"):
+    if key := request.POST.get("story", ""):
+        span, _ = Range.asked(request.GET, clock.now())
+        found = stories.find(stories.read(span.since, span.until, MOST_MOVES).stories, key)
+        chosen = found.moves_to_undo if found else []
+    else:
+        chosen = [int(id_) for id_ in request.POST.getlist("move") if id_.isdecimal() and len(id_) < 19][:MOST_UNDONE]
+    if shown := show_plan(request, lambda: deciding.undo(chosen, as_one=bool(key)), "Nothing to undo"):
         return shown
     back = request.POST.get("back", "")
     safe = url_has_allowed_host_and_scheme(back, {request.get_host()}, request.is_secure())

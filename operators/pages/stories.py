@@ -97,6 +97,9 @@ class Cause(NamedTuple):
     about: str
 
 
+# Where somebody, or the balancing, gives configs to other nodes. What nodes do that come and go is not to be undone.
+_UNDOABLE = {_MOVE.REBALANCED, _MOVE.OPERATOR, _MOVE.UNDONE}
+
 # What people say of rules, and of orders that wait. The moves that follow are the leader's.
 RULED = "ruled"
 # Of moves by a rule that nobody changed just now. about: its name.
@@ -139,6 +142,12 @@ class Story:
     def query(self) -> str:
         """The URL query for the story's times."""
         return between(self.start, self.end + timedelta(seconds=1))
+
+    @property
+    def moves_to_undo(self) -> list[int]:
+        """The ids of its moves from node to node, where that is what the story is about."""
+        is_about_moves = self.cause.kind in _UNDOABLE
+        return [step.id for step in self.steps if step.source and step.to and step.source != step.to and is_about_moves]
 
     def nodes(self, *kinds: str) -> list[str]:
         """The names of the nodes with events of these kinds, sorted."""

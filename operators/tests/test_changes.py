@@ -374,12 +374,31 @@ def test_a_story_unfolds_to_its_moves_and_they_can_be_undone(client: Client) -> 
     text = unfold(client)
     move = Move.objects.get(reason="operator")
     assert f'name="move" value="{move.pk}"' in text
-    assert "Undo 1 move…<" in text
     plan = shown(client, f"{CHANGES}undo/", move=move.pk)
     assert owners() == {"one": "birch"}
     apply(client, plan)
     assert owners() == {"one": "ash"}
     assert Move.objects.latest("id").actor == "olga"
+
+
+def test_a_story_of_several_moves_of_a_config_is_undone_as_one(client: Client) -> None:
+    report("cedar")
+    dispatcher.reassign([config("one").pk], "cedar", actor="otto")
+    response = page(client)
+    [story] = [story for story, _, _ in response.context["stories"] if story.moves_to_undo]
+    text = response.content.decode()
+    assert text.count('name="story"') == 1
+    assert f'value="{story.key}"' in text
+    plan = shown(client, f"{CHANGES}undo/?{response.context['span'].query}", story=story.key)
+    assert owners() == {"one": "cedar"}
+    apply(client, plan)
+    assert owners() == {"one": "ash"}
+
+
+def test_a_story_that_is_gone_undoes_nothing(client: Client) -> None:
+    answer = client.post(f"{CHANGES}undo/?last=1h", {"story": "m999"}, follow=True).content.decode()
+    assert "Nothing to undo" in answer
+    assert owners() == {"one": "birch"}
 
 
 def test_what_can_not_be_undone_says_why_not(client: Client) -> None:
@@ -395,6 +414,8 @@ def test_only_who_may_reassign_may_undo(client: Client) -> None:
     viewer = Client()
     viewer.force_login(user("vera", Role.VIEWER, is_staff=True))
     assert "Undo" in unfold(client)
+    assert 'name="story"' in page(client).content.decode()
+    assert 'name="story"' not in page(viewer).content.decode()
     text = unfold(viewer)
     assert "birch" in text
     assert "<button" not in text

@@ -182,3 +182,19 @@ def test_a_rule_of_no_check_says_so(client: Client) -> None:
 def test_what_a_deleted_rule_kept_away_is_said_to_be_free(client: Client) -> None:
     rule = Rule.objects.create(name="zones", required={"zone": "a"})
     assert "What it kept away may go there" in confirmed(client, f"{RULES}{rule.pk}/delete/", post="yes")
+
+
+def test_more_than_a_rule_allows_stays_and_both_pages_say_so(client: Client) -> None:
+    fields = EVERYWHERE | {"name": "one each", "required": "{}", "max_per_node": "1"}
+    page = shown(client, f"{RULES}add/", **fields)
+    assert "Nothing moves." in page
+    assert "1 node above the most that it allows: what is there stays, and no more is added." in page
+    saved = confirmed(client, f"{RULES}add/", **fields)
+    assert "A node that has more than 1 of them keeps them, and gets no more." in saved
+    assert "move within seconds" not in saved
+    assert owners() == {"shop": "ash", "mail": "ash", "db": "ash"}
+
+
+def test_more_than_a_node_rule_allows_stays(client: Client) -> None:
+    page = shown(client, f"{NODE_RULES}add/", pattern="ash", labels="{}", max_configs="1")
+    assert "1 node above the most that it allows" in page

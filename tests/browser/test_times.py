@@ -35,7 +35,7 @@ def test_times_are_shown_in_the_browsers_zone_and_in_utc_again(page: Page, clust
         expect(page.get_by_text("times are GMT+5:30")).to_have_count(1)
         expect(page.get_by_text(re.compile(r"As of \d\d:\d\d:\d\d GMT\+5:30"))).to_be_visible()
         page.goto("/admin/changes/?last=1h")
-        story = page.locator("details.pages-story time").first
+        story = page.locator(".pages-story time").first
         expect(story).to_be_visible()
         [instant] = [datetime.fromisoformat(story.get_attribute("datetime") or "")]
         assert story.inner_text().endswith(f"{instant + AHEAD:%H:%M:%S}")
