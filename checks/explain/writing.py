@@ -125,16 +125,16 @@ def _follow(judge: Judge, entry: Entry) -> str:
 def _sentences(fates: Sequence[Fate]) -> Iterator[str]:
     """What happens, one sentence each."""
     groups = {
-        "added, on {after}": [one for one in fates if not one.before and one.after != NOBODY],
-        "changed: {before} would stop the old one and start the new one": [
+        "would be added, on {after}": [one for one in fates if not one.before and one.after != NOBODY],
+        "would change: {before} would stop the old one and start the new one": [
             one for one in fates if one.before == one.after != NOBODY
         ],
-        "changed, which would move from {before} to {after}": [
+        "would change and move from {before} to {after}": [
             one for one in fates if one.stops and one.after not in ("", NOBODY)
         ],
-        "changed, which would get a node: {after}": [one for one in fates if one.before == NOBODY != one.after != ""],
-        "taken away, on {before}": [one for one in fates if not one.after],
-        "paused: nobody runs it until it is resumed": [one for one in fates if one.after and one.entry.paused],
+        "would change and get a node: {after}": [one for one in fates if one.before == NOBODY != one.after != ""],
+        "would be taken away from {before}": [one for one in fates if not one.after],
+        "would be paused: nobody runs it until it is resumed": [one for one in fates if one.after and one.entry.paused],
         "would run nowhere": [one for one in fates if one.is_lost],
         "would run nowhere, as now": [
             one for one in fates if one.before == one.after == NOBODY and not one.entry.paused

@@ -40,6 +40,10 @@ class CheckInput(UnfoldAdminTextInputWidget):
         return format_html('{}<datalist id="{}">{}</datalist>', field, known, options)
 
 
+# What a browser without scripts sends.
+UNSEEN = "unseen"
+
+
 class YAMLEditor(AceWidget):
     """An editor for YAML, with what is wrong below it. Without scripts it is a plain field, and saving says what is wrong."""
 
@@ -74,7 +78,9 @@ class YAMLEditor(AceWidget):
 
     def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
         where = flatatt({"id": "yaml-remarks", "role": "status", "class": "yaml-remarks"})
-        return format_html("{}<div{}></div>", super().render(name, value, attrs, renderer), where)
+        # Without scripts nothing is told beside the text, so the form says that it must be told before it is saved.
+        form = '{}<div{}></div><noscript><input type="hidden" name="{}" value="1"></noscript>'
+        return format_html(form, super().render(name, value, attrs, renderer), where, UNSEEN)
 
 
 class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]

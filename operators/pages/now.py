@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.db.models import Count, Max, Min, Q
+from django.db.models import Count, Max, Min
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
@@ -22,7 +22,6 @@ from checks.models import Cost
 from checks.models.orders import Pause
 from checks.wire.scrub import scrub
 from clusteragent.lib import clock
-from clusteragent.lib.clock import ago
 from clusteragent.lib.words import grouped, grouped_count, listed, utc
 from nodes.models import Node
 from operators import fingerprints, login
@@ -40,8 +39,6 @@ MOST_STORIES = 8
 # The stories cover this time, and at most this many lines of the ledger.
 SPAN = timedelta(hours=1)
 MOST_MOVES = 8_000
-# A node is joining for so long after it was first heard.
-JOINING = timedelta(minutes=2)
 _LEAVING = {"draining", "leaving", "restarting"}
 
 
@@ -157,14 +154,11 @@ def members() -> list[Member]:
     """Every node, with its state, its number of configs, its load and its failure domain."""
     held = Cost.objects.held()
     loads = costs.loads({node: workers for node, (_, workers) in held.items()})
-    nodes = Node.objects.with_state().annotate(young=Q(first_seen__gte=ago(JOINING))).order_by()
     found = []
-    columns = ("pk", "name", "state", "intake", "young", "domain")
-    for id_, name, state, intake, young, domain in nodes.values_list(*columns):
+    columns = ("pk", "name", "state", "intake", "domain")
+    for id_, name, state, intake, domain in Node.objects.with_state().order_by().values_list(*columns):
         if state != "lost" and intake in _LEAVING:
             state = "leaving"
-        elif state == "alive" and young:
-            state = "joining"
         found.append(Member(id_, name, state, held.get(id_, (0, 0.0))[0], loads.get(id_, 0.0), domain))
     return found
 

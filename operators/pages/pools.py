@@ -17,7 +17,7 @@ _SUFFIX = re.compile(
     )\Z""",
     re.VERBOSE,
 )
-STATES = ("alive", "silent", "lost", "joining", "leaving")
+STATES = ("alive", "silent", "lost", "leaving")
 
 
 @lru_cache(maxsize=50_000)

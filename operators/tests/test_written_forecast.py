@@ -49,6 +49,16 @@ def stored(client: Client, **given: str) -> Config:
     return config(given.get("key", "shop"))
 
 
+def test_without_scripts_a_new_config_is_shown_before_it_is_saved() -> None:
+    report("ash")
+    client = superuser()
+    assert '<noscript><input type="hidden" name="unseen" value="1"></noscript>' in client.get(ADD).content.decode()
+    assert words(client.post(ADD, fields(unseen="1"))) == "1 config would be added, on ash."
+    assert not Config.objects.exists()
+    confirmed(client, ADD, **fields(unseen="1"))
+    assert owners() == {"shop": "ash"}
+
+
 def only_zone_b_runs(check: str) -> None:
     Rule.objects.create(name="b", check_pattern=check, required={"zone": "b"})
 
@@ -56,7 +66,7 @@ def only_zone_b_runs(check: str) -> None:
 def test_a_new_config_is_told_its_node_beside_the_text_and_saved_at_once() -> None:
     report("ash")
     client = superuser()
-    assert "1 config added, on ash." in live(client)
+    assert "1 config would be added, on ash." in live(client)
     assert not Config.objects.exists()
     stored(client)
     assert owners() == {"shop": "ash"}
@@ -105,7 +115,7 @@ def test_an_edit_that_stays_on_its_node_restarts_it_there() -> None:
     shop = stored(client)
     url = f"{REMARKS}?config={shop.pk}"
     edited = YAML + "    timeout: 5\n"
-    assert "1 config changed: ash would stop the old one and start the new one." in live(client, url, yaml=edited)
+    assert "1 config would change: ash would stop the old one and start the new one." in live(client, url, yaml=edited)
     assert client.post(page_of("shop"), fields(yaml=edited)).status_code == 302
     assert config("shop").digest != shop.digest
 
@@ -129,7 +139,7 @@ def test_an_edit_that_its_node_may_not_run_moves_and_is_asked_for_unless_the_for
     if stays == "birch":
         dispatcher.reassign([shop.pk], "ash", actor="eve")
     told = words(client.post(page_of("shop"), fields(check="tcp_check")))
-    assert "1 config changed, which would move from ash to birch." in told
+    assert "1 config would change and move from ash to birch." in told
     assert config("shop").name == "http_check"
     shown = seen_live(client, f"{REMARKS}?config={shop.pk}", check="tcp_check")
     # Another text was shown.
@@ -165,7 +175,7 @@ def test_an_edit_that_becomes_what_another_source_gives_takes_its_config_away() 
     stored(client, key="mail", yaml=YAML.replace("shop", "mail"))
     stored(client)
     told = words(client.post(page_of("mail"), fields(key="mail")))
-    assert "1 config taken away, on ash." in told
+    assert "1 config would be taken away from ash." in told
     assert "admin:shop gives the same already" in told
     confirmed(client, page_of("mail"), **fields(key="mail"))
     assert Config.objects.count() == 1
@@ -186,14 +196,14 @@ def test_a_paused_config_is_said_to_stay_so() -> None:
     client = superuser()
     dispatcher.pause([stored(client).pk], actor="eve")
     told = live(client, f"{REMARKS}?config={config('shop').pk}", yaml=YAML + "    timeout: 5\n")
-    assert "1 config paused: nobody runs it until it is resumed." in told
+    assert "1 config would be paused: nobody runs it until it is resumed." in told
     assert "nowhere" not in told
 
 
 def test_an_endpoint_check_runs_on_its_node_alone() -> None:
     report("ash", "birch")
     client = superuser()
-    assert "1 config added, on birch." in live(client, yaml=YAML + "node_name: birch\n")
+    assert "1 config would be added, on birch." in live(client, yaml=YAML + "node_name: birch\n")
     told = live(client, yaml=YAML + "node_name: oak\n")
     assert "1 config would run nowhere." in told
     assert "Why it would run nowhere: it checks an endpoint of oak, and no node of this name reports." in told
@@ -213,5 +223,5 @@ def test_a_config_that_is_cut_otherwise_says_what_comes_and_goes(monkeypatch: py
     shop = stored(client, yaml=two)
     monkeypatch.setattr(conf, "INSTANCE_SHARDING_ENABLED", True)
     told = live(client, f"{REMARKS}?config={shop.pk}", yaml=two)
-    assert "2 configs added, on ash." in told
-    assert "1 config taken away, on ash." in told
+    assert "2 configs would be added, on ash." in told
+    assert "1 config would be taken away from ash." in told

@@ -27,7 +27,7 @@ def test_a_config_is_written_with_remarks_and_runs(page: Page, cluster: Cluster)
     page.keyboard.press("ControlOrMeta+A")
     page.keyboard.insert_text("instances:\n  - name: by-hand\n    host: mail.example.com\n    port: 25\n")
     expect(page.get_by_text("Nothing is wrong with it.")).to_be_visible()
-    expect(page.get_by_text("1 config added, on ")).to_be_visible()
+    expect(page.get_by_text("1 config would be added, on ")).to_be_visible()
     page.get_by_role("button", name="Save", exact=True).click()
     wait_for("it runs", lambda: any("tcp_check:by-hand" in cluster.runs(node) for node in NODES), PATIENCE)
     page.goto(f"/admin/checks/config/{cluster.number_of('by-hand')}/change/")
@@ -38,6 +38,27 @@ def test_a_config_is_written_with_remarks_and_runs(page: Page, cluster: Cluster)
     page.get_by_role("button", name="Run").click()
     page.get_by_role("button", name="Unschedule").click()
     expect(page.get_by_text("1 config unscheduled.")).to_be_visible()
+
+
+def test_what_was_wrong_when_it_was_sent_is_seen_and_gone_once_the_text_is_another(page: Page) -> None:
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto(ADD)
+    page.get_by_label("Name").fill("long")
+    page.get_by_label("Check").fill("tcp_check")
+    page.locator(".ace_content").click()
+    page.keyboard.press("ControlOrMeta+A")
+    page.keyboard.insert_text("# one more line\n" * 60 + "instances: [")
+    page.get_by_role("button", name="Save", exact=True).click()
+    error = page.locator("#id_yaml_error")
+    expect(error).to_contain_text("is not closed")
+    bar = page.get_by_role("button", name="Save", exact=True).bounding_box()
+    box = error.bounding_box()
+    assert bar
+    assert box
+    assert 0 < box["y"] < bar["y"] - box["height"]
+    page.locator(".ace_content").click()
+    page.keyboard.type("]")
+    expect(error).to_have_count(0)
 
 
 def test_the_keyboard_leads_past_the_editor(page: Page) -> None:

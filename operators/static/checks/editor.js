@@ -31,7 +31,13 @@ addEventListener("load", () => {
     );
     paint();
     new MutationObserver(paint).observe(document.documentElement, { attributeFilter: ["class"] });
-    editor.session.on("change", () => field.dispatchEvent(new Event("input", { bubbles: true })));
+    // What was wrong when it was sent: below a long text the bar of buttons would hide it, and it is about that text alone.
+    const sent = document.getElementById("id_yaml_error");
+    sent?.scrollIntoView({ block: "center" });
+    editor.session.on("change", () => {
+        sent?.remove();
+        field.dispatchEvent(new Event("input", { bubbles: true }));
+    });
     document.body.addEventListener("htmx:afterSwap", ({ detail }) => {
         if (detail.target.id === "yaml-remarks") {
             editor.session.setAnnotations(rows(detail.target));
