@@ -1,7 +1,7 @@
 """Users, groups and operators' tokens in the admin."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.apps import apps
@@ -220,6 +220,9 @@ class TokenForm(AuthTokenCreateForm):
         label="What for", max_length=Purpose.MOST, required=False, widget=UnfoldAdminTextInputWidget(),
         help_text="Such as: deploys of the shop. It tells this token from others of its user.",
     )  # fmt: skip
+
+    class Meta(AuthTokenCreateForm.Meta):
+        help_texts: ClassVar = {"expiry": "UTC. Empty: it never ends."}
 
 
 @admin.register(AuthToken)

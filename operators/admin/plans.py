@@ -116,9 +116,9 @@ class PlanAdmin(ReadOnlyAdmin):
         return super().changelist_view(request, offered | (extra_context or {}))
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
-        """Without what was moved of a drain: it moves bit by bit, and the page says how far it is."""
-        is_drain = obj is not None and obj.order.get("verb") == "drain"
-        return [name for name in self.fields if not (is_drain and name == "moved")]
+        """Without what there is nothing to say of: when it was applied, and what came of that."""
+        told = {"applied": obj is None or obj.applied_at, "outcome": obj is None or obj.outcome}
+        return [name for name in self.fields if told.get(name, True)]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Plan]:
         """The plans with the number of their moves. The moves themselves may be many and are read later."""
