@@ -12,6 +12,7 @@ from django.views.decorators.http import require_POST
 
 from checks import dispatcher, plans, sources
 from checks.dispatcher import deciding
+from checks.dispatcher.acting import record_refusal
 from checks.explain import forecasts
 from checks.explain.alerts import WORDS, Alert, Kind, Word, held_by_pins
 from checks.explain.forecasts import Forecast
@@ -111,6 +112,11 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
             request, reverse("admin:index"), freezes.Freeze if kind == Kind.FROZEN else Config
         ):
             return page
+    return _pressed(request, chosen)
+
+
+def _pressed(request: HttpRequest, chosen: Remedy) -> HttpResponse:
+    """Carry out what the button does. A message says what was done, or why nothing was."""
     try:
         done = chosen.act(request.POST.get("subject", ""), request.user.get_username())
         if isinstance(done, Plan):
@@ -118,6 +124,9 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
         messages.info(request, done)
     except (plans.StalePlan, dispatcher.NotTheirs) as stale:
         messages.error(request, f"Not done, since something changed: {scrub(str(stale))}.")
+    except dispatcher.Outside as outside:
+        record_refusal(chosen.label.rstrip("…"), outside)
+        messages.error(request, f"Not done: {scrub(str(outside))}.")
     except sources.SyncUnderWay:
         messages.error(request, UNDER_WAY)
     return redirect("admin:index")
@@ -184,7 +193,7 @@ REMEDIES: Mapping[str, Remedy] = {
     Kind.DANGLING: _DISPATCH_NOW,
     Kind.PAUSE_OVERDUE: Remedy("Resume…", "checks.delete_pause", _resume),
     Kind.QUARANTINED: Remedy(
-        "Release…", "checks.change_assignment", _release, lambda: forecasts.release(_quarantined()), _quarantined
+        "Release…", "checks.delete_isolation", _release, lambda: forecasts.release(_quarantined()), _quarantined
     ),
     Kind.SOURCE_ERROR: Remedy("Scan again", "checks.change_source", lambda name, _: scan({name})),
     Kind.FROZEN: Remedy("End the freeze…", "checks.delete_freeze", _thaw, forecasts.thaw, _frozen, takes_nothing=True),
