@@ -449,6 +449,18 @@ def test_what_a_bound_keeps_is_greyed_with_the_reason() -> None:
     )
 
 
+def test_the_button_of_an_alert_is_greyed_with_the_reason() -> None:
+    silence("ash", "birch")
+    dispatcher.expire_nodes(force=True)
+    page = clicks(paula()).get("/admin/now/").content.decode()
+    assert (
+        "Not yours to do: it places whatever dangles, and that is more than team:payments and pay*, the bound of"
+        in page
+    )
+    assert "now/remedy/" not in page
+    assert "Not yours" not in clicks(user("otto", Role.OPERATOR)).get("/admin/now/").content.decode()
+
+
 def test_who_is_not_bound_sees_nothing_of_it() -> None:
     client = clicks(user("otto", Role.OPERATOR))
     for url in (page_of("shop"), "/admin/checks/config/", "/admin/nodes/node/", "/admin/checks/plan/"):
