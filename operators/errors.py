@@ -11,8 +11,10 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
 from django.utils.text import capfirst
 
+from checks.dispatcher import Outside
+from checks.wire.scrub import scrub
 from clusteragent.lib.words import listed
-from operators import roles
+from operators import bounds, roles
 
 
 class Lacks(PermissionDenied):
@@ -71,7 +73,8 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler403."""
+    """Django's handler403. What was refused is left for what is recorded of the answer."""
+    request.refusal = exception  # type: ignore[attr-defined]
     return _answer(request, "This is not allowed.", 403, _forbidden(request, exception))
 
 
@@ -121,6 +124,8 @@ _NEEDED = {"changelist": "view", "change": "view", "history": "view", "add": "ad
 
 def _forbidden(request: HttpRequest, exception: Exception) -> ErrorPage:
     """The page for who lacks a permission: which one, where, and which roles have it."""
+    if isinstance(exception, Outside):
+        return ErrorPage(FORBIDDEN.title, f"{capfirst(scrub(str(exception)))}.")
     match, user = request.resolver_match, getattr(request, "user", None)
     if match is None or user is None:
         return FORBIDDEN
@@ -137,6 +142,8 @@ def _forbidden(request: HttpRequest, exception: Exception) -> ErrorPage:
         return FORBIDDEN
     if not lacked:
         return FORBIDDEN
+    if why := next(filter(None, (bounds.refusal(user, one) for one in lacked)), ""):
+        return ErrorPage(FORBIDDEN.title, f"{capfirst(scrub(why))}.")
     place = capfirst(str(model._meta.verbose_name_plural) if model else page.replace("-", " "))
     comes = f"comes with the role {' or '.join(having)}" if having else "comes with no role"
     advice = (

@@ -41,9 +41,9 @@ log = structlog.get_logger()
 def found(user_id: int) -> tuple[Any, str]:
     """Return the user, None if there is none, and why the user may not act, empty if so. It may ask the provider.
 
-    Whoever has a role counts as staff, so may use the admin.
+    Whoever has a role, or is in a group that admins made, counts as staff, so may use the admin.
     """
-    has_role = Exists(Group.objects.filter(user=OuterRef("pk"), name__in=list(Role)))
+    has_role = Exists(Group.objects.filter(user=OuterRef("pk")))
     rows = User.objects.select_related("identity", "broken_glass").annotate(has_role=has_role, now=Now())
     user: Any = rows.filter(pk=user_id).first()
     if user is None:
@@ -206,7 +206,12 @@ def _set_roles(user: User, roles: Collection[str]) -> None:
 
 
 def _roles(groups: Collection[str]) -> list[str]:
-    return [role for role in Role if set(groups) & set(conf.GROUP_ROLES.get(role, ()))]
+    """The groups here that members of these groups of the provider get: roles, and those that admins made."""
+    wanted = [name for name, theirs in conf.GROUP_ROLES.items() if set(groups) & set(theirs)]
+    found = list(Group.objects.filter(name__in=wanted).order_by("name").values_list("name", flat=True))
+    if unknown := sorted(set(wanted) - set(found)):
+        log.warning("group_unknown", option="CLUSTERAGENT_GROUP_ROLES", groups=unknown)
+    return found
 
 
 def _cipher() -> Fernet:

@@ -20,7 +20,7 @@ from acts.models import Act
 from acts.recording import record
 from clusteragent.lib import clients, clock, conf
 from clusteragent.lib.words import escape_controls
-from operators import identities, lockout
+from operators import bounds, identities, lockout
 from operators.hashing import TooBusy
 from operators.lockout import LockedOut
 
@@ -48,6 +48,12 @@ class Backend(ModelBackend):
             user = super().authenticate(request, username, password, **kwargs)
             attempt.is_right = user is not None
         return self.get_user(user.pk) if user else None
+
+    def get_group_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:
+        """What the groups give, without what their bounds take altogether."""
+        if obj is not None or not user_obj.is_active or user_obj.is_anonymous or user_obj.is_superuser:
+            return super().get_group_permissions(user_obj, obj)
+        return bounds.permissions(user_obj)
 
     def get_user(self, user_id: int) -> Any:
         user, refusal = identities.found(user_id)

@@ -12,9 +12,12 @@ from django.http.response import HttpResponseBase
 
 from acts.models import Act
 from acts.recording import entered, record
+from checks.dispatcher import Outside
+from checks.dispatcher.acting import is_on_record
+from checks.models.bounds import within
 from clusteragent.lib import clients, conf
 from clusteragent.lib.logs import RateLimit
-from operators import errors
+from operators import bounds, errors
 
 # Browser features that no page needs.
 FEATURES = (
@@ -117,12 +120,17 @@ class Entrances:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         how = Act.How.API if request.path.startswith(API) else Act.How.ADMIN
         # Asked late: a token's user is known once the call is in its view.
-        with entered(how, str(clients.address(request.META) or ""), lambda: named(request)):
+        with (
+            entered(how, str(clients.address(request.META) or ""), lambda: named(request)),
+            within(lambda permission: bounds.limits(request.user, permission)),
+        ):
             response = self._get_response(request)
-            if response.status_code == 403 and (name := named(request)):
+            refusal = getattr(request, "refusal", None)
+            if response.status_code == 403 and (name := named(request)) and not is_on_record(refusal):
                 more = self._refused.setdefault(name, RateLimit(MOST_REFUSED, seconds=3600)).take()
                 if more is not None:
                     why = "the form was out of date" if hasattr(request, "csrf_failed") else "no permission"
+                    why = str(refusal) if isinstance(refusal, Outside) else why
                     record(Act.Verb.REFUSE, _wanted(request), after={"more": more} if more else None, reason=why)
             return response
 

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.db import connection, models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -161,6 +161,33 @@ class Purpose(models.Model):
 
     def __str__(self) -> str:
         return self.text
+
+
+class Bound(models.Model):
+    """What a role or a token lets people touch: sources for those who write, checks for those who steer. See `Reach`.
+
+    Without a row it is everything.
+    """
+
+    # The longest pattern.
+    MOST = 253
+
+    # No constraints, so that an older version that does not know the table can delete groups and tokens during an upgrade.
+    group = models.OneToOneField(
+        Group, on_delete=models.CASCADE, null=True, blank=True, related_name="bound", db_constraint=False
+    )
+    token = models.OneToOneField(
+        "knox.AuthToken", on_delete=models.CASCADE, null=True, blank=True, related_name="bound", db_constraint=False
+    )
+    sources = models.JSONField(default=list)
+    checks = models.JSONField(default=list)
+
+    class Meta:
+        default_permissions = ()
+        constraints = [models.CheckConstraint(condition=Q(group=None) ^ Q(token=None), name="bound_of_one")]
+
+    def __str__(self) -> str:
+        return ", ".join([*self.sources, *self.checks])
 
 
 class SavedViewQuerySet(models.QuerySet[Any]):

@@ -1,5 +1,6 @@
 """Creates tokens for the operators' API."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from acts.models import Act
 from acts.recording import record
 from clusteragent.lib import clock
 from clusteragent.lib.words import escape_controls
+from operators import bounds
 from operators.models import Purpose
 
 
@@ -23,9 +25,18 @@ class OtherRole(ValueError):
 
 
 @transaction.atomic
-def make(username: str, *, role: str = "", lasting: timedelta | None = None, purpose: str = "") -> tuple[Any, str]:
+def make(
+    username: str,
+    *,
+    role: str = "",
+    lasting: timedelta | None = None,
+    purpose: str = "",
+    sources: Sequence[str] = (),
+    checks: Sequence[str] = (),
+) -> tuple[Any, str]:
     """Create a token for this user and return (its row, the token). lasting: its lifetime, None for no end. purpose: in words.
 
+    sources, checks: patterns that it is bound to; without any it may do what its user may.
     With a role, a missing user is created; such a user can't log in. Raises UnknownUser and OtherRole.
     """
     user = User.objects.filter(username=username).first()
@@ -44,6 +55,7 @@ def make(username: str, *, role: str = "", lasting: timedelta | None = None, pur
         row.expiry = clock.now() + lasting
         row.save(update_fields=["expiry"])
     give_purpose(row, purpose)
+    bounds.bind(sources, checks, token=row)
     record(Act.Verb.MAKE, named(row), after=told(row))
     return row, token
 
@@ -70,4 +82,9 @@ def told(row: Any) -> dict[str, Any]:
     """What is known of a token, as JSON data."""
     roles = sorted(row.user.groups.values_list("name", flat=True))
     expires = str(row.expiry) if row.expiry else None
-    return {"user": row.user.get_username(), "roles": roles, "expires": expires, "purpose": purpose_of(row)}
+    return {
+        "user": row.user.get_username(),
+        "roles": roles,
+        "expires": expires,
+        "purpose": purpose_of(row),
+    } | bounds.told(row)

@@ -48,10 +48,11 @@ from checks.dispatcher.placing import (
     unschedule,
 )
 from checks.dispatcher.transaction import CHUNK, described, single_transaction
+from checks.models.bounds import Outside
 from checks.models.map import NotLeader
 
 __all__ = [
-    "CHUNK", "NO_PILE_UP", "REFUSALS", "Decision", "NotAccepting", "NotDispatchable", "NotLeader", "NotTheirs", "Pass",
+    "CHUNK", "NO_PILE_UP", "REFUSALS", "Decision", "NotAccepting", "NotDispatchable", "NotLeader", "NotTheirs", "Outside", "Pass",
     "Placement", "Refused", "Sent", "StalePlan", "Undone", "admit", "budget", "budget_left", "commit",
     "decide_and_commit", "described", "empty_leaving_nodes", "expire_nodes", "forget_waiting", "isolate",
     "move_misplaced", "name_other_origins", "pause", "pin", "reassign", "reconcile", "redispatch", "release",

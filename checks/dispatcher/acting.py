@@ -7,7 +7,7 @@ from acts.models import Act
 from acts.recording import record as record_act
 from acts.recording import someone_acts
 from checks.dispatcher.decision import Decision, Placement
-from checks.models import Config, Plan
+from checks.models import Config, Plan, bounds
 from checks.models.orders import Isolation, Order, Pause, Pin
 from checks.models.titles import called
 from clusteragent.lib.words import grouped_count, listed
@@ -33,6 +33,35 @@ class Asked(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.verb} {shown(self.configs) if self.configs else listed(sorted(self.nodes))}"
+
+
+def require_within(decision: Decision, *, is_done: bool = True) -> None:
+    """Raise Outside unless the person who acts may do what is decided to each config that it touches.
+
+    is_done: it is carried out; otherwise who may not pin may still make the plan of a reassignment that also pins.
+    """
+    order, verb = decision.order, decision.verb
+    if order.get("origin") or order.get("by_source"):
+        return  # a source orders it, whoever had it read
+    if bounds.NEEDED[verb] not in bounds.STEERING:
+        bounds.require_all(bounds.NEEDED[verb], "it concerns the whole cluster")
+        return
+    # What may stay beside an isolated config is not touched.
+    touched = {one.config for one in decision.placements if one.moves or verb != "isolate"} | set(
+        order.get("alone", ())
+    )
+    require_touchable(verb, touched)
+    if order.get("hold") and is_done:
+        require_touchable("pin", touched)
+
+
+def require_touchable(verb: str, config_ids: Collection[int]) -> None:
+    """Raise Outside unless the person who acts may do this to all of these configs."""
+    try:
+        bounds.require_configs(bounds.NEEDED[verb], config_ids)
+    except bounds.Outside as refusal:
+        asking(refusal, Asked(verb, config_ids))
+        raise
 
 
 def asking(refusal: Exception, asked: Asked) -> None:
@@ -73,13 +102,21 @@ def record_end(verb: Act.Verb, model: type[Order], config_ids: Collection[int]) 
 def record_refusal(what: str, why: Exception, *, plan: int | None = None) -> None:
     """Record that something was refused to a person, and nothing was done. Call it after the transaction that was rolled back.
 
-    what: what it was, where the refusal does not know what was asked for.
+    what: what it was, where the refusal does not know what was asked for. A refusal is recorded once.
     """
+    if is_on_record(why):
+        return
+    why.__dict__["is_on_record"] = True
     asked: Asked | None = None if plan else why.__dict__.get("asked")
     if asked is None:
         record_act(Act.Verb.REFUSE, what, plan=plan, reason=str(why))
     elif someone_acts():
         record_act(Act.Verb.REFUSE, str(asked), reason=str(why), configs=asked.configs, nodes=asked.nodes)
+
+
+def is_on_record(why: object) -> bool:
+    """Whether this refusal was recorded."""
+    return bool(getattr(why, "is_on_record", False))
 
 
 def shown(config_ids: Collection[int]) -> str:

@@ -52,8 +52,9 @@ def commit(decision: Decision, *, actor: str = "", term: int | None = None, plan
 
     More than CHUNK configs are not atomic: each chunk is a transaction. A change of others between two chunks stops it there:
     the outcome of the plan says so; without a plan StalePlan is raised, with a note of what is done. A rebalance without an
-    actor is the leader's, and raises StalePlan while automatic balancing is off.
+    actor is the leader's, and raises StalePlan while automatic balancing is off. Raises Outside for who may not touch all of it.
     """
+    acting.require_within(decision)
     made: list[Move] = []
     done, number = 0, len(decision.placements)
 

@@ -8,7 +8,7 @@ from functools import wraps
 from operator import attrgetter
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from checks.dispatcher.acting import Asked, asking
+from checks.dispatcher.acting import Asked, asking, require_touchable, require_within
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.decision import Decision, make_decision
 from checks.dispatcher.eligibility import Snapshot, read_snapshot
@@ -17,6 +17,7 @@ from checks.dispatcher.misplaced import Judge, relocate_misplaced
 from checks.dispatcher.refusals import ORDER, UNDO
 from checks.dispatcher.transaction import Choice, entries_of, relocate
 from checks.models import Assignment, Move, Source
+from checks.models.bounds import Outside
 from checks.models.orders import Isolation, Pause, Pin
 from checks.wire.sharding import parent_of
 from nodes.models import Node, UnknownNode
@@ -41,7 +42,7 @@ class NotTheirs(ValueError):
 
 
 # The exceptions of orders that can't be carried out.
-REFUSALS = (UnknownNode, NotAccepting, NotDispatchable, NotTheirs)
+REFUSALS = (UnknownNode, NotAccepting, NotDispatchable, NotTheirs, Outside)
 # What orders of objects are called there.
 _FIELDS: dict[type[Pin] | type[Pause], str] = {Pin: "pin", Pause: "paused"}
 # What ends orders.
@@ -58,10 +59,12 @@ def _asks(
     ) -> Callable[Concatenate[Collection[A], P], Decision]:
         @wraps(decide)
         def asked(about: Collection[A], /, *args: P.args, **how: P.kwargs) -> Decision:
+            given: Any = {of: list(about)}
             try:
+                if of == "configs" and not how.get("origin"):
+                    require_touchable(verb, given[of])
                 return decide(about, *args, **how)
             except REFUSALS as refusal:
-                given: Any = {of: list(about)}
                 asking(refusal, Asked(verb, **given))
                 raise
 
@@ -107,9 +110,7 @@ def reassign(
             raise NotAccepting(f"node {node} can't have {entry.shown}: {why.with_advice()}")
         snapshot.take(entry, target.id)
     order = {"verb": "reassign", "node": node, "hold": hold, "until": _text(until), "note": note}
-    return make_decision(
-        Move.Reason.OPERATOR, order, [Choice(entry, target.id, Move.Reason.OPERATOR) for entry in entries]
-    )
+    return _decision(Move.Reason.OPERATOR, order, [Choice(entry, target.id, Move.Reason.OPERATOR) for entry in entries])
 
 
 @_asks("pin")
@@ -149,7 +150,7 @@ def pause(
     order: dict[str, Any] = {"verb": "pause", "until": _text(until), "note": note}
     if origin:
         order["origin"] = origin
-    return make_decision(Move.Reason.PAUSED, order, [Choice(entry, None, Move.Reason.PAUSED) for entry in entries])
+    return _decision(Move.Reason.PAUSED, order, [Choice(entry, None, Move.Reason.PAUSED) for entry in entries])
 
 
 def resume(config_ids: Collection[int], *, by_source: bool = False) -> Decision:
@@ -168,7 +169,7 @@ def resume(config_ids: Collection[int], *, by_source: bool = False) -> Decision:
         # A config that became an endpoint check meanwhile runs where its endpoint is.
         to = snapshot.choose(entry) if entry.owner is None and not entry.endpoint else entry.owner
         chosen.append(Choice(entry, to, Move.Reason.RESUMED))
-    return make_decision(Move.Reason.RESUMED, {"verb": "resume", "by_source": by_source}, chosen)
+    return _decision(Move.Reason.RESUMED, {"verb": "resume", "by_source": by_source}, chosen)
 
 
 @_asks("isolate")
@@ -186,7 +187,7 @@ def isolate(config_ids: Collection[int], *, note: str = "", reason: str = Isolat
             raise NotAccepting("No other runners available")
     alone = [entry.id for entry in entries]
     order = {"verb": "isolate", "alone": alone, "reason": reason, "note": note}
-    return make_decision(reason, order, isolation_choices(alone, reason))
+    return _decision(reason, order, isolation_choices(alone, reason))
 
 
 @_asks("drain", of="nodes")
@@ -210,7 +211,7 @@ def undo(move_ids: Collection[int], *, as_one: bool = False) -> Decision:
     """
     possible, refused = _judge_undo(move_ids, _chains if as_one else _alone)
     chosen = [Choice(entry, node, Move.Reason.UNDONE) for entry, node in possible]
-    return make_decision(Move.Reason.UNDONE, {"verb": "undo"}, chosen, refused=refused)
+    return _decision(Move.Reason.UNDONE, {"verb": "undo"}, chosen, refused=refused)
 
 
 def undo_refusals(move_ids: Collection[int]) -> dict[int, str]:
@@ -272,7 +273,14 @@ def _decide_misplaced(entries: Sequence[Entry], judge: Judge, reason: str, order
     chosen = relocate_misplaced(entries, judge)
     going = {choice.entry.id for choice in chosen}
     staying = [Choice(entry, entry.owner, reason) for entry in entries if entry.id not in going]
-    return make_decision(reason, order, staying + chosen)
+    return _decision(reason, order, staying + chosen)
+
+
+def _decision(*decided: Any, **also: Any) -> Decision:
+    """The decision that carries out these choices. Raises Outside."""
+    decision = make_decision(*decided, **also)
+    require_within(decision, is_done=False)
+    return decision
 
 
 def _text(time: datetime | None) -> str | None:

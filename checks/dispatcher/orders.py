@@ -11,7 +11,8 @@ from checks.dispatcher import acting, deciding
 from checks.dispatcher.committing import commit, decide_and_commit
 from checks.dispatcher.decision import Decision, make_decision
 from checks.dispatcher.transaction import single_transaction
-from checks.models import ClusterStore, Move
+from checks.models import ClusterStore, Move, bounds
+from checks.models.bounds import Outside
 from checks.models.orders import Isolation, Order, Pin
 
 
@@ -42,12 +43,7 @@ def unpin(config_ids: Collection[int], *, by_source: bool = False, term: int | N
     """
     pins = Pin.objects.filter(config_id__in=config_ids)
     if not by_source:
-        try:
-            deciding.require_theirs(Pin, config_ids)
-        except deciding.NotTheirs as refusal:
-            acting.record_refusal("unpin", refusal)
-            raise
-        return _end(Act.Verb.UNPIN, Pin, config_ids)
+        return _end(Act.Verb.UNPIN, Pin, config_ids, lambda: deciding.require_theirs(Pin, config_ids))
     with single_transaction():
         ClusterStore.objects.lock(term)
         return pins.filter(from_source=True).delete()[0]
@@ -84,7 +80,8 @@ def release(config_ids: Collection[int]) -> int:
 
 @transaction.atomic
 def store_waiting(order: Order) -> None:
-    """Store what has changed of an order that waits for its origin."""
+    """Store what has changed of an order that waits for its origin. Raises Outside."""
+    _require_waiting("change", order)
     before = acting.told(type(order).objects.get(pk=order.pk))
     order.save()
     record(Act.Verb.CHANGE, acting.named(order), before=before, after=acting.told(order), reason=order.note)
@@ -92,16 +89,31 @@ def store_waiting(order: Order) -> None:
 
 @transaction.atomic
 def forget_waiting(orders: Iterable[Order]) -> None:
-    """Delete orders that wait for their origin: no config has them."""
+    """Delete orders that wait for their origin: no config has them. Raises Outside."""
     for order in orders:
+        _require_waiting("delete", order)
         record(Act.Verb.DELETE, acting.named(order), before=acting.told(order))
         type(order).objects.filter(pk=order.pk, config=None).delete()
 
 
-@transaction.atomic
-def _end(verb: Act.Verb, model: type[Order], config_ids: Collection[int]) -> int:
-    acting.record_end(verb, model, config_ids)
-    return model.objects.filter(config_id__in=config_ids).delete()[0]
+def _require_waiting(deed: str, order: Order) -> None:
+    """Raise Outside for who is bound to checks: no config says yet whose the order is."""
+    bounds.require_all(f"checks.{deed}_{order._meta.model_name}", f"the {acting.named(order)} waits for its origin")
+
+
+def _end(
+    verb: Act.Verb, model: type[Order], config_ids: Collection[int], require: Callable[[], None] = lambda: None
+) -> int:
+    """Delete the orders of this kind of these configs, if `require` does not refuse it."""
+    try:
+        acting.require_touchable(verb, config_ids)
+        require()
+    except (deciding.NotTheirs, Outside) as refusal:
+        acting.record_refusal(verb, refusal)
+        raise
+    with transaction.atomic():
+        acting.record_end(verb, model, config_ids)
+        return model.objects.filter(config_id__in=config_ids).delete()[0]
 
 
 def undo(move_ids: Collection[int], *, actor: str) -> Undone:

@@ -21,7 +21,7 @@ from checks.dispatcher.transaction import (
     light_entries,
     own_transaction,
 )
-from checks.models import Assignment, ClusterStore, Config, Handover, Move, Origin, Source
+from checks.models import Assignment, ClusterStore, Config, Handover, Move, Origin, Source, bounds
 from checks.models.map import remove_configs
 from checks.wire import options, patching
 from checks.wire.patching import IntegrationConfig, PatchedConfig
@@ -147,8 +147,9 @@ def redispatch(*, term: int | None = None, force: bool = False, actor: str = "")
     """Place dangling configs, and return the moves. It also ends the warm-up.
 
     Nodes that are back get what they lost: what dangles, and what others were given and have not fetched.
-    force: also during the warm-up, and without a ceiling. More than CHUNK configs are not atomic.
+    force: also during the warm-up, and without a ceiling. More than CHUNK configs are not atomic. Raises Outside.
     """
+    bounds.require_all(bounds.NEEDED["reassign"], "it places whatever dangles")
     record(Act.Verb.DISPATCH, "dangling configs", after={"force": force})
     columns = ("dangling_since", "pk", "name", "former_node")
     waiting = Config.objects.awaiting_a_node().order_by(*columns[:2]).values_list(*columns)

@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 
 from checks import dispatcher, plans
 from checks.dispatcher import deciding
-from checks.dispatcher.acting import shown
+from checks.dispatcher.acting import require_touchable, shown
 from checks.dispatcher.eligibility import read_snapshot
 from checks.dispatcher.inventory import read_reserved
 from checks.dispatcher.placing import pile_up_ceiling
@@ -17,7 +17,7 @@ from checks.dispatcher.returning import going_back
 from checks.dispatcher.transaction import light_entries
 from checks.explain.aftermath import ASKED_WHY, Aftermath, Moving, follow
 from checks.explain.loss import homeless_reasons
-from checks.models import Assignment, Config, freezes
+from checks.models import Assignment, Config, bounds, freezes
 from checks.models.orders import Isolation, Pin
 from clusteragent.lib import conf
 from clusteragent.lib.words import duration, grouped, grouped_count, listed, percent
@@ -90,7 +90,8 @@ def freeze() -> Forecast:
 
 
 def unpin(config_ids: Collection[int]) -> Forecast:
-    """Return what follows when these configs are not pinned any more. Raises NotTheirs."""
+    """Return what follows when these configs are not pinned any more. Raises NotTheirs and Outside."""
+    require_touchable("unpin", config_ids)
     deciding.require_theirs(Pin, config_ids)
     pinned = [pk for pk in Pin.objects.of(config_ids).values_list("config_id", flat=True) if pk]
     if not pinned:
@@ -103,7 +104,8 @@ def unpin(config_ids: Collection[int]) -> Forecast:
 
 
 def release(config_ids: Collection[int]) -> Forecast:
-    """Return what follows when these configs are not isolated any more."""
+    """Return what follows when these configs are not isolated any more. Raises Outside."""
+    require_touchable("release", config_ids)
     alone = [pk for pk in Isolation.objects.of(config_ids).values_list("config_id", flat=True) if pk]
     if not alone:
         return Forecast("Release", ["No config is isolated by it now."])
@@ -140,8 +142,9 @@ def redispatch(*, force: bool = False) -> Forecast:
     """Return what placing the dangling configs now does: where each would go, and why others would go on dangling.
 
     force: without the warm-up, and the limit of configs that a node gets at once. Of many configs the first MOST_FORESEEN are
-    looked at.
+    looked at. Raises Outside for who is bound.
     """
+    bounds.require_all(bounds.NEEDED["reassign"], "it places whatever dangles")
     hearing = Hearing.objects.annotate(now=Now()).get()
     ends_warmup = hearing.warmup and hearing.warm_until is not None and hearing.warm_until <= hearing.now
     waiting = Config.objects.dangling().filter(node_name="").order_by("dangling_since", "pk")

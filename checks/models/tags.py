@@ -14,6 +14,9 @@ from checks.wire import goyaml
 TEAM = "team:"
 # A tag that YAML folds goes on in lines that are indented more.
 _TAGS = re.compile(r"^(?:- |  )tags:\n((?:  - .*\n(?:(?: {4}.*)?\n)*)+)", re.MULTILINE)
+# The instances, whose lines alone are indented below that key, and where one begins.
+_INSTANCES = re.compile(r"^instances:\n((?:(?:- |  ).*\n)+)", re.MULTILINE)
+_BEGINNING = re.compile(r"^- ", re.MULTILINE)
 _ITEM = re.compile(r"^  - ", re.MULTILINE)
 _QUOTES = ("", "'", '"')
 # YAML folds no item whose first line is that short. The rest of an item, with the lines in which it goes on.
@@ -29,6 +32,12 @@ def tags_in(text: str) -> list[str]:
 def teams_in(text: str) -> list[str]:
     """The teams in a config's text: what its tags `team:…` name."""
     return [team for tag in tags_in(text) if tag.startswith(TEAM) and (team := tag.removeprefix(TEAM))]
+
+
+def tags_of_instances(text: str) -> list[list[str]]:
+    """The tags of each instance in a config's text."""
+    instances = _INSTANCES.search(text)
+    return [tags_in(f"- {one}") for one in _BEGINNING.split(instances[1])[1:]] if instances else []
 
 
 def with_tag(tag: str) -> Q:

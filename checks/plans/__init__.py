@@ -15,11 +15,13 @@ from checks.plans.store import (
     store,
     to_plan,
     ways_back,
+    why_outside,
     why_stale,
 )
 from checks.plans.whatif import Outlook, what_if
 
 __all__ = [
     "MOVE_FIELDS", "Outlook", "StalePlan", "apply", "can_be_decided_anew", "complete_drain", "decide_anew", "decide_undo",
-    "draft", "make", "may_apply", "order", "pinned_by", "rebalance", "store", "to_plan", "ways_back", "what_if", "why_stale",
+    "draft", "make", "may_apply", "order", "pinned_by", "rebalance", "store", "to_plan", "ways_back", "what_if",
+    "why_outside", "why_stale",
 ]  # fmt: skip

@@ -9,19 +9,9 @@ from django.db.models import Q
 from checks import dispatcher
 from checks.dispatcher import Decision, Placement, StalePlan, acting, deciding
 from checks.models import Config, Move, Plan
+from checks.models.bounds import NEEDED, Outside
 from checks.models.orders import CHUNKS, Pause, Pin
 
-# The permission that an order needs.
-_PERMISSIONS = {
-    "reassign": "checks.change_assignment",
-    "pin": "checks.add_pin",
-    "pause": "checks.add_pause",
-    "resume": "checks.delete_pause",
-    "isolate": "checks.add_isolation",
-    "drain": "nodes.change_node",
-    "undo": "checks.change_assignment",
-    "adopt": "checks.change_assignment",
-}
 # The fields of every stored move, and of a move in the operators' API.
 MOVE_FIELDS = ("config", "digest", "name", "title", "source", "to", "from_node", "to_node", "cost", "gain")
 
@@ -61,12 +51,12 @@ def store(decision: Decision, *, author: str) -> Plan:
 def apply(plan: Plan, *, actor: str, term: int | None = None) -> list[Move]:
     """Apply a plan, once, and return the moves. An empty actor is the leader. More than CHUNK configs are not atomic.
 
-    Raises StalePlan, which is on record, and NotLeader when `term` is over; then nothing has changed. What stops it after the
-    first chunk is written to the plan's outcome, and not raised.
+    Raises StalePlan and Outside, which are on record, and NotLeader when `term` is over; then nothing has changed. What stops it
+    after the first chunk is written to the plan's outcome, and not raised.
     """
     try:
         return _apply(plan, actor, term)
-    except StalePlan as stale:
+    except (StalePlan, Outside) as stale:
         acting.record_refusal(f"plan {plan.pk}: {plan}", stale, plan=plan.pk)
         raise
 
@@ -74,6 +64,15 @@ def apply(plan: Plan, *, actor: str, term: int | None = None) -> list[Move]:
 def why_stale(plan: Plan) -> str:
     """Return for what a plan that was not applied can't be applied any more; empty if it can."""
     return dispatcher.why_stale(_decision(plan))
+
+
+def why_outside(plan: Plan) -> str:
+    """Return for which bound the person who acts may not apply a plan; empty if it may."""
+    try:
+        acting.require_within(_decision(plan))
+    except Outside as refusal:
+        return str(refusal)
+    return ""
 
 
 def can_be_decided_anew(plan: Plan) -> bool:
@@ -195,14 +194,14 @@ def ways_back(user: Any, plan: Plan) -> list[str]:
     verb, pinned = plan.order.get("verb", ""), set(pinned_by(plan))
     ways = ["unpin"] if pinned and user.has_perm("checks.delete_pin") else []
     moved = plan.moved and verb not in ("drain", "resume") and {move["config"] for move in plan.moves} - pinned
-    if (moved or verb == "pause") and user.has_perm(_PERMISSIONS["resume" if verb == "pause" else "undo"]):
+    if (moved or verb == "pause") and user.has_perm(NEEDED["resume" if verb == "pause" else "undo"]):
         ways.append("undo")
     return ways
 
 
 def may_apply(user: Any, plan: Plan) -> bool:
     """Whether the user has the permissions to apply a plan."""
-    wanted = [_PERMISSIONS[plan.order["verb"]] if plan.order else "checks.change_plan"]
+    wanted = [NEEDED[plan.order.get("verb", "")]]
     if plan.order.get("hold"):
-        wanted.append(_PERMISSIONS["pin"])
+        wanted.append(NEEDED["pin"])
     return bool(user.has_perms(wanted))

@@ -11,7 +11,7 @@ from acts.recording import record
 from checks import dispatcher
 from checks.dispatcher import Refused
 from checks.dispatcher.changes import Sent
-from checks.models import ClusterStore, Config, Move, Origin
+from checks.models import ClusterStore, Config, Move, Origin, bounds
 from checks.sources.source import Judgement
 from checks.wire import patching, sharding
 from checks.wire.patching import IntegrationConfig, PatchedConfig, UnpatchableConfig
@@ -198,10 +198,11 @@ def remove(
 def put(source: str, key: str, config: IntegrationConfig, *, text: str = "", actor: str = "") -> Admitted:
     """Admit a config that a person wrote and send it for a key, replacing what the key sent before. text: the author's text.
 
-    Raises Refused or UnpatchableConfig.
+    Raises Refused, UnpatchableConfig or Outside.
     """
     admitted = admit(source, key, config, text=text)
     before = [(source, one.key) for one in origins(source, key)]
+    bounds.require_source("checks.change_config" if before else "checks.add_config", source, [key])
     after = [(source, one.key) for one in admitted.sent]
     verb, what = Act.Verb.CHANGE if before else Act.Verb.MAKE, f"config {source}:{key}"
     if len(before) + len(after) > dispatcher.CHUNK:
@@ -231,7 +232,9 @@ def replace(source: str, admitted: Admitted, *, term: int | None = None, actor: 
 
 
 def take_back(keys: Collection[tuple[str, str]], *, actor: str) -> None:
-    """Remove what a person wrote under these origins, (source, key) pairs. More than CHUNK are not atomic."""
+    """Remove what a person wrote under these origins, (source, key) pairs. More than CHUNK are not atomic. Raises Outside."""
+    for source, key in keys:
+        bounds.require_source("checks.delete_config", source, [key])
     with dispatcher.single_transaction() if len(keys) <= dispatcher.CHUNK else nullcontext():
         texts = _texts(keys)
         names = listed([f"{source}:{key}" for source, key in sorted(keys)])

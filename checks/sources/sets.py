@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 from acts.models import Act
 from acts.recording import record
 from checks.dispatcher.changes import Sent
-from checks.models import Config, Origin, Source
+from checks.models import Config, Origin, Source, bounds
 from checks.sources import origins
 from checks.sources.authored import warnings_about
 from checks.sources.guards import exclusively, held_removals
@@ -25,6 +25,8 @@ from clusteragent.lib import locks
 from clusteragent.lib.shortids import keyed
 
 PREFIX = "api:"
+# The permissions that a set needs.
+WRITES = ("checks.add_config", "checks.change_config", "checks.delete_config")
 # So many names of each kind of change are told in an act.
 MOST_NAMES = 200
 
@@ -58,17 +60,19 @@ def revision_of(source: str) -> str:
 
 
 def compare(source: str, desired: Sequence[Sent], *, revision: str = "", accept_removals: bool = False) -> Difference:
-    """Return what `replace` would change. Raises Outdated when `revision` is given and not the present one."""
+    """Return what `replace` would change. Raises Outdated when `revision` is given and not the present one, and Outside."""
+    require(source)
     return _compared(source, desired, origins.known(source), revision, accept_removals)[0]
 
 
 def replace(
     source: str, desired: Sequence[Sent], *, actor: str, revision: str = "", accept_removals: bool = False
 ) -> Difference:
-    """Make this the source's set and return what changed. Raises Outdated or RemovalsHeld, and then changes nothing.
+    """Make this the source's set and return what changed. Raises Outdated, RemovalsHeld or Outside, and then changes nothing.
 
     More than 1 000 configs are changed in several transactions.
     """
+    require(source)
     # Under the lock, so that of two callers with the same revision only one succeeds.
     with exclusively(locks.Lock.DESIRED):
         known = origins.known(source)
@@ -85,6 +89,12 @@ def replace(
     numbers = {name: len(getattr(difference, name)) for name in ("added", "changed", "removed")}
     log.info("set_replaced", source=source, actor=actor, **numbers)
     return difference
+
+
+def require(source: str) -> None:
+    """Raise Outside unless the person who acts may write the source's set."""
+    for permission in WRITES:
+        bounds.require_source(permission, source)
 
 
 def _admissible(

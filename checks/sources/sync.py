@@ -13,7 +13,7 @@ import structlog
 from acts.models import Act
 from acts.recording import record, someone_acts
 from checks import dispatcher
-from checks.models import ClusterStore, Origin, Source, SourceScan
+from checks.models import ClusterStore, Origin, Source, SourceScan, bounds
 from checks.models.configs import KUBERNETES
 from checks.models.sources import OFF
 from checks.sources import files, guards, httpsd, origins
@@ -166,8 +166,9 @@ def leaders_names() -> set[str]:
 def accept_removals_of(row: Source, *, actor: str) -> None:
     """Let the next sync of a source remove what it held when the row was read, on record as done by `actor`.
 
-    If it was watched and nobody watches it any more, do it now.
+    If it was watched and nobody watches it any more, do it now. Raises Outside for who may not touch all of them.
     """
+    bounds.require_source("checks.change_source", row.name, row.held_removals)
     if row.held_removals:
         _record_accepted(row.name, [row])
     if row.state.get("phase") == OFF:

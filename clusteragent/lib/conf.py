@@ -143,8 +143,8 @@ OIDC_CONFIRMED_EACH = duration("CLUSTERAGENT_OIDC_CONFIRMED_EACH", timedelta(min
 #: (with commas in between). These headers have no effect from anywhere else. Empty: they have none at all.
 LOGIN_PROXIES = networks("CLUSTERAGENT_LOGIN_PROXIES", ())
 #: The groups of the provider, or of such a proxy, whose members have a role here: `{"operator": ["sre", "oncall"], "admin":
-#: ["platform"]}`. Who has none stays out.
-GROUP_ROLES = listed("CLUSTERAGENT_GROUP_ROLES", ("viewer", "operator", "author", "admin"))
+#: ["platform"]}`. Roles are viewer, operator, author, admin, and the groups that admins make. Who has none stays out.
+GROUP_ROLES = listed("CLUSTERAGENT_GROUP_ROLES", "viewer")
 #: Off: nobody logs in by a password, but by that of `clusteragent breakglass`.
 LOCAL_LOGIN = flag("CLUSTERAGENT_LOCAL_LOGIN", True)
 

@@ -282,21 +282,17 @@ def issuer(name: str) -> str:
     return option(name, "", parse, form)
 
 
-def listed(name: str, keys: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Read {key: [words]} as JSON, of these keys alone."""
+def listed(name: str, example: str) -> dict[str, tuple[str, ...]]:
+    """Read {key: [words]} as JSON. example: a key."""
 
     def parse(raw: str) -> dict[str, tuple[str, ...]] | None:
         read = json.loads(raw)
         if not isinstance(read, dict) or not all(isinstance(words, list) for words in read.values()):
             return None
-        is_right = set(read) <= set(keys) and all(
-            isinstance(word, str) and word for words in read.values() for word in words
-        )
+        is_right = all(isinstance(word, str) and word for key, words in read.items() for word in (key, *words))
         return {key: tuple(words) for key, words in read.items()} if is_right else None
 
-    form = (
-        f'a JSON object of lists of names, such as {{"{keys[0]}": ["a", "b"]}}, with the keys {", ".join(keys)} alone'
-    )
+    form = f'a JSON object of lists of names, such as {{"{example}": ["a", "b"]}}'
     return option(name, {}, parse, form)
 
 

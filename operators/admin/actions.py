@@ -17,6 +17,7 @@ from checks import dispatcher
 from checks.dispatcher import costs, deciding
 from checks.explain import forecasts
 from checks.models import Config
+from checks.models.bounds import NEEDED
 from clusteragent.lib.words import percent, plain_count
 from nodes.models import Node
 from operators.admin.base import TABLE_ROWS, ReadOnlyAdmin, Table, link, list_url, row_url
@@ -30,9 +31,9 @@ TITLES = {"reassign": "Reassign configs", "pin": "Pin configs", "pause": "Pause 
 MOST_SELECTED = 20_000
 
 
-def _needing(permission: str) -> Callable[[Any, HttpRequest], bool]:
-    """A check for the admin: whether the user has this permission."""
-    return lambda self, request: bool(request.user.has_perm(permission))
+def _needing(name: str) -> Callable[[Any, HttpRequest], bool]:
+    """A check for the admin: whether the user has the permission that this action needs."""
+    return lambda self, request: bool(request.user.has_perm(NEEDED[name]))
 
 
 class AcrossForm(ActionForm):
@@ -51,13 +52,12 @@ class SteeringAdmin(ReadOnlyAdmin):
     action_form = AcrossForm
     steering = ("reassign", "pin", "unpin", "pause", "resume", "isolate", "release")
 
-    has_reassign_permission = _needing("checks.change_assignment")
-    has_pin_permission = _needing("checks.add_pin")
-    has_unpin_permission = _needing("checks.delete_pin")
-    has_pause_permission = _needing("checks.add_pause")
-    has_resume_permission = _needing("checks.delete_pause")
-    has_isolate_permission = _needing("checks.add_isolation")
-    has_release_permission = _needing("checks.delete_isolation")
+    own_permissions = {**NEEDED, "unschedule": "checks.delete_config"}
+
+    has_reassign_permission, has_pin_permission = _needing("reassign"), _needing("pin")
+    has_unpin_permission, has_pause_permission = _needing("unpin"), _needing("pause")
+    has_resume_permission, has_isolate_permission = _needing("resume"), _needing("isolate")
+    has_release_permission = _needing("release")
 
     @admin.action(description="Reassign to a node…", permissions=["reassign"])
     def reassign(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:

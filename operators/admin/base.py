@@ -33,6 +33,7 @@ from checks.wire.scrub import scrub
 from clusteragent.lib import conf, credentials
 from clusteragent.lib.database import bulk
 from clusteragent.lib.words import duration, grouped, moment, relative
+from operators.admin.greying import Greyed, GreyingAdmin, words_of
 from operators.errors import NoSuchRow
 from operators.models import SavedView
 from operators.queries import Word, matching
@@ -355,7 +356,7 @@ def first_words(searched: str) -> str:
     return " ".join(searched[:MOST_SEARCHED].split()[:MOST_WORDS])
 
 
-class DeclaredAdmin(ModelAdmin):
+class DeclaredAdmin(GreyingAdmin, ModelAdmin):
     """The base of every admin. Its list only filters and sorts by what it declares.
 
     linked: lookups that links to the list use, besides those of `list_filter`. words: the filters that its bar understands.
@@ -490,7 +491,7 @@ class ReadOnlyAdmin(DeclaredAdmin, WithoutTransaction):
 
     def row_actions(self, request: HttpRequest, obj: Any) -> list[str]:
         """The names of the list's actions that the row's page offers. For deleting it has a button of its own."""
-        return [name for name in self.get_actions(request) if name != "delete_selected"]
+        return [name for name in self.actions or () if name != "delete_selected"]
 
     def tables(self, request: HttpRequest, obj: Any) -> list[Table]:
         """The tables below the row's fields."""
@@ -505,7 +506,13 @@ class ReadOnlyAdmin(DeclaredAdmin, WithoutTransaction):
     ) -> HttpResponse:
         if obj is not None:
             actions = self.get_actions(request)
-            offered = [(name, actions[name][2]) for name in self.row_actions(request, obj) if name in actions]
-            own = {"tables": self.tables(request, obj), "row_actions": offered, "list_url": list_url(self.model)}
+            reasons = {name: self.why_not(request, name, obj) for name in self.row_actions(request, obj)}
+            offered = [(name, actions[name][2]) for name, why in reasons.items() if name in actions and not why]
+            own = {
+                "tables": self.tables(request, obj),
+                "row_actions": offered,
+                "greyed": Greyed.of((words_of(getattr(self, name)), why) for name, why in reasons.items()),
+                "list_url": list_url(self.model),
+            }
             context |= self.page_context(request, obj) | own
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)

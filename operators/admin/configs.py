@@ -22,6 +22,7 @@ from acts.models import Act
 from acts.recording import record
 from checks.explain import facts
 from checks.models import Config, Origin, Source
+from checks.models.bounds import STEERING, require_source, why_not_configs, why_not_source
 from checks.models.configs import displayable
 from checks.models.tags import tags_in
 from checks.models.troubles import Trouble
@@ -177,11 +178,25 @@ class ConfigAdmin(SteeringAdmin):
         found: QuerySet[Any] = rows.containing(text, exact=sees_digests(request.user))
         return found
 
-    has_add_permission = admin.ModelAdmin.has_add_permission
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may write configs by hand."""
+        return admin.ModelAdmin.has_add_permission(self, request) and not why_not_source("checks.add_config", ADMIN)
+
+    def why_not_add(self, request: HttpRequest) -> str:
+        """Why a bound keeps the user from writing configs by hand."""
+        is_author = admin.ModelAdmin.has_add_permission(self, request)
+        return why_not_source("checks.add_config", ADMIN) if is_author else ""
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Whether the user may run the list's actions, or edit this config. Only configs written by hand are editable."""
-        return super().has_change_permission(request) and (obj is None or by_hand(obj) is not None)
+        may_change: bool = super().has_change_permission(request)
+        if obj is None or not may_change:
+            return may_change
+        return by_hand(obj) is not None and not why_not_source("checks.change_config", ADMIN)
+
+    def outside(self, permission: str, obj: Config) -> str:
+        """Why a bound keeps the user from the config."""
+        return why_not_configs(permission, [obj.pk]) if permission in STEERING else why_not_source(permission, ADMIN)
 
     def has_unschedule_permission(self, request: HttpRequest) -> bool:
         """Whether the user may unschedule configs."""
@@ -330,7 +345,9 @@ class ConfigAdmin(SteeringAdmin):
             "acts": acted,
             "tags": tag_chips(tags, len(tags)),
             "history": charts.of_config(request, config),
-            "may_move": self.has_reassign_permission(request) and "reassign" in self.row_actions(request, config),
+            "may_move": self.has_reassign_permission(request)
+            and "reassign" in self.row_actions(request, config)
+            and not self.why_not(request, "reassign", config),
             "elsewhere": elsewhere(
                 request,
                 config,
@@ -348,6 +365,7 @@ class ConfigAdmin(SteeringAdmin):
     @admin.action(description="Unschedule…", permissions=["unschedule"])
     def unschedule(self, request: HttpRequest, queryset: QuerySet[Config]) -> HttpResponse | None:
         """Ask for confirmation, then remove configs that were written by hand, with all their shards. Others are refused."""
+        require_source("checks.delete_config", ADMIN)
         ids = self.ids(request, queryset)
         chosen = self._with_their_shards(request, list(queryset.filter(pk__in=ids)))
         refused = [(config, others) for config in chosen if (others := sent_by_others(config))]

@@ -39,6 +39,7 @@ class FreezeAdmin(NotedAdmin, ReadOnlyAdmin):
     list_display = ("about", "shown_note", "when", "ends", "over")
     sortable_by = ("when", "ends")
     actions = ("thaw",)
+    own_permissions = {"thaw": "checks.delete_freeze"}
     when, given = time_column("time"), time_column("time", dated)
     ends, due = time_column("until"), time_column("until", dated)
 

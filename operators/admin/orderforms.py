@@ -14,7 +14,7 @@ from unfold.widgets import (
 )
 
 from checks import plans
-from checks.dispatcher import REFUSALS, Decision, deciding
+from checks.dispatcher import REFUSALS, Decision, Outside, deciding
 from checks.dispatcher.acting import record_refusal
 from checks.models import Config, Plan
 from checks.models.orders import Isolation, Pause, Pin
@@ -152,6 +152,8 @@ class OrderForm(DecidingForm, forms.ModelForm):  # type: ignore[type-arg]
         if not self.errors and ids != [None]:
             try:
                 self.decision = self.decide(ids)
+            except Outside:
+                raise
             except REFUSALS as refusal:
                 raise ValidationError(scrub(str(refusal))) from None
             except ValidationError:

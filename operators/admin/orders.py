@@ -15,14 +15,17 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from checks import dispatcher, plans
-from checks.dispatcher import REFUSALS, deciding
+from checks.dispatcher import REFUSALS, Outside, deciding
+from checks.dispatcher.acting import record_refusal
 from checks.explain import forecasts
 from checks.explain.forecasts import Forecast
+from checks.models import bounds
 from checks.models.orders import Isolation, Order, Pause, Pin
 from checks.wire.scrub import scrub
 from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.words import listed, plain_count
 from operators.admin.base import NotedAdmin, ReadOnlyAdmin, dated, link, list_url, row_url, time_column
+from operators.admin.greying import Greyed
 from operators.admin.orderforms import IsolationForm, PauseForm, PinForm
 from operators.admin.plans import show_plan
 from operators.admin.questions import Question, ShownDeletions
@@ -45,8 +48,33 @@ class OrderAdmin(ShownDeletions, NotedAdmin, ReadOnlyAdmin):
     )  # fmt: skip
 
     has_add_permission = ModelAdmin.has_add_permission
-    has_change_permission = ModelAdmin.has_change_permission
-    has_delete_permission = ModelAdmin.has_delete_permission
+
+    def outside(self, permission: str, obj: Order) -> str:
+        """Why a bound keeps the user from the config of an order, or from one that waits for its origin."""
+        if obj.config_id is None:
+            return bounds.why_not_all(permission, f"the {self.opts.verbose_name} waits for its origin")
+        return bounds.why_not_configs(permission, [obj.config_id])
+
+    def why_not(self, request: HttpRequest, action: str, obj: Any = None) -> str:
+        """Why a bound keeps the user from this action; `change` and `delete` are those of the form's buttons."""
+        if action not in ("change", "delete"):
+            return super().why_not(request, action, obj)
+        permission = self._permission(action)
+        return self.outside(permission, obj) if request.user.has_perm(permission) else ""
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Whether the user may change orders, or this one."""
+        may_change: bool = ModelAdmin.has_change_permission(self, request)
+        return may_change and not (obj and self.why_not(request, "change", obj))
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Whether the user may take orders back, or this one."""
+        may_delete: bool = ModelAdmin.has_delete_permission(self, request)
+        return may_delete and not (obj and self.why_not(request, "delete", obj))
+
+    def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+        deeds = (("Save", "change"), ("Delete", "delete"))
+        return {"kept": Greyed.of((words, self.why_not(request, deed, obj)) for words, deed in deeds)}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         own = [field.attname for field in self.opts.concrete_fields]
@@ -98,9 +126,13 @@ class OrderAdmin(ShownDeletions, NotedAdmin, ReadOnlyAdmin):
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         """Make the plan of a valid form, and show its page: the order is given there. One that waits for its origin is stored."""
+        return _or_refusal(self._formed, request, object_id, form_url, extra_context)
+
+    def _formed(self, request: HttpRequest, object_id: str | None, form_url: str, extra_context: Any) -> HttpResponse:
         if (form := self.sent_form(request, object_id)) and form.decision:
             return redirect(row_url(plans.store(form.decision, author=request.user.get_username())))
-        return _or_refusal(super().changeform_view, request, object_id, form_url, extra_context)
+        response: HttpResponse = super().changeform_view(request, object_id, form_url, extra_context)
+        return response
 
     def delete_view(self, *args: Any, **kwargs: Any) -> HttpResponse:
         # Not back to where it is asked: what is refused there is refused again.
@@ -137,6 +169,8 @@ def _or_refusal(
     try:
         return view(request, *args, **kwargs)
     except (*REFUSALS, plans.StalePlan, OperationalError) as refusal:
+        if isinstance(refusal, Outside):
+            record_refusal("order", refusal)
         messages.error(request, f"Not done: {scrub(dispatcher.described(refusal))}.")
         return redirect(back or request.path)
 
@@ -175,6 +209,7 @@ class PauseAdmin(OrderAdmin):
         " for all configs of a filter in their list: what would stop is shown first."
     )
     actions = ("resume", "resume_group")
+    own_permissions = {"resume": "checks.delete_pause"}
     fields = ("configs", "until", "note")
     list_display = ("about", "ends", "origin", "author", "shown_note", "when")
 

@@ -24,7 +24,7 @@ from acts.models import Act
 from acts.recording import record
 from clusteragent.lib import clock
 from clusteragent.lib.words import listed, plain_count
-from operators import documentation, identities, tokens
+from operators import bounds, documentation, identities, tokens
 from operators.admin.base import DeclaredAdmin, dated, example, time_column
 from operators.admin.questions import Question, ShownDeletions
 from operators.models import Purpose, SavedView
@@ -180,9 +180,68 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
         return response
 
 
+class BoundForm(forms.Form):
+    """The fields of a bound. Both empty: none."""
+
+    sources = forms.CharField(
+        label="Bound to sources", required=False, help_text=bounds.SOURCES_HELP, widget=UnfoldAdminTextInputWidget(),
+    )  # fmt: skip
+    checks = forms.CharField(
+        label="Bound to checks", required=False, help_text=bounds.CHECKS_HELP, widget=UnfoldAdminTextInputWidget(),
+    )  # fmt: skip
+
+    def clean_sources(self) -> list[str]:
+        """The patterns. Raises ValidationError for what is none."""
+        return bounds.patterns_of_sources(self.cleaned_data["sources"])
+
+    def clean_checks(self) -> list[str]:
+        """The patterns. Raises ValidationError for what is none."""
+        return bounds.patterns_of_checks(self.cleaned_data["checks"])
+
+    @property
+    def bound(self) -> dict[str, list[str]]:
+        """What a valid form says of it."""
+        return {name: self.cleaned_data[name] for name in ("sources", "checks")}
+
+
+class GroupForm(BoundForm, forms.ModelForm):  # type: ignore[type-arg]
+    """A group, and what its users may touch by what it allows."""
+
+    class Meta:
+        model = Group
+        fields = ("name", "permissions")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if bound := getattr(self.instance, "bound", None):
+            self.initial = {"sources": ", ".join(bound.sources), "checks": ", ".join(bound.checks), **self.initial}
+
+
 @admin.register(Group)
 class OperatorGroupAdmin(GroupAdmin, RecordedAdmin):
-    """The groups, which are the roles."""
+    """The groups: the roles, and others that admins make. What a bound group allows, its users may do within the bound alone."""
+
+    form = GroupForm
+    fields = ("name", "permissions", "sources", "checks")
+    list_display = ("name", "bound")
+    list_select_related = ("bound",)
+
+    @display(description="bound to")
+    def bound(self, group: Group) -> str:
+        """Sources and checks."""
+        return bounds.in_words(group)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        # Commands and options name the roles.
+        return ("name",) if obj and obj.name in Role else ()
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Whether the user may delete groups, or this one, which is no role."""
+        return super().has_delete_permission(request, obj) and not (obj and obj.name in Role)
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        bounds.bind(**form.bound, group=form.instance)
+        super().save_related(request, form, formsets, change)
 
     def lost_with(self, obj: Group) -> str:
         """Who loses what it allows."""
@@ -195,9 +254,14 @@ class OperatorGroupAdmin(GroupAdmin, RecordedAdmin):
         for verb, codenames in (("gives", has - had), ("takes from", had - has)):
             if codenames:
                 yield f"Group {now['name']} {verb} {users} {listed(sorted(codenames))}."
+        if before.get("bound") != now.get("bound"):
+            bound = listed([*now["bound"]["sources"], *now["bound"]["checks"]], None) if "bound" in now else ""
+            yield (
+                f"Group {now['name']} is bound to {bound}." if bound else f"Group {now['name']} is not bound any more."
+            )
 
     def told(self, obj: Group) -> dict[str, Any]:
-        return {"name": obj.name, "permissions": codes(obj.permissions)}
+        return {"name": obj.name, "permissions": codes(obj.permissions)} | bounds.told(obj)
 
 
 def roles_of(user: User) -> str:
@@ -213,8 +277,8 @@ def codes(permissions: Any) -> list[str]:
     return [".".join(row) for row in rows]
 
 
-class TokenForm(AuthTokenCreateForm):
-    """The library's form, which makes the token, and what it is for."""
+class TokenForm(BoundForm, AuthTokenCreateForm):
+    """The library's form, which makes the token, and what it is for and bound to."""
 
     purpose = forms.CharField(
         label="What for", max_length=Purpose.MOST, required=False, widget=UnfoldAdminTextInputWidget(),
@@ -234,8 +298,8 @@ class TokenAdmin(RecordedAdmin):
         "A token lets a script or a pipeline use the operators' API with the role of its user. Give each pipeline a user of"
         " its own, so that what it does is on record under its name."
     )
-    list_display = ("token_key", "what_for", "user", "roles", "made", "expires")
-    list_select_related = ("user", "purpose")
+    list_display = ("token_key", "what_for", "user", "roles", "bound", "made", "expires")
+    list_select_related = ("user", "purpose", "bound")
     search_fields = ("user__username", "token_key", "purpose__text")
     search_help_text = "A user, what it is for, or how a token begins"
     ordering = ("user__username", "created")
@@ -249,7 +313,9 @@ class TokenAdmin(RecordedAdmin):
         return False
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        return ("user", "purpose", "expiry") if obj is None else ("token_key", "what_for", "user", "issued", "due")
+        if obj is None:
+            return "user", "purpose", "sources", "checks", "expiry"
+        return "token_key", "what_for", "user", "bound", "issued", "due"
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         return {"expiry": clock.now() + knox_settings.TOKEN_TTL} | super().get_changeform_initial_data(request)
@@ -265,6 +331,11 @@ class TokenAdmin(RecordedAdmin):
         """What it is for."""
         return tokens.purpose_of(token)
 
+    @display(description="bound to")
+    def bound(self, token: Any) -> str:
+        """Sources and checks."""
+        return bounds.in_words(token)
+
     @display
     def roles(self, token: Any) -> str:
         """The groups of the token's user."""
@@ -273,6 +344,7 @@ class TokenAdmin(RecordedAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
         tokens.give_purpose(obj, form.cleaned_data["purpose"])
+        bounds.bind(**form.bound, token=obj)
         obj.shown_once = form.token
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
@@ -282,6 +354,7 @@ class TokenAdmin(RecordedAdmin):
             "opts": self.opts,
             "token": obj.shown_once,
             "purpose": tokens.purpose_of(obj),
+            "bound": bounds.in_words(obj),
             "owner": obj.user.get_username(),
             "roles": self.roles(obj),
             "example": example(request, "operators:status-list"),

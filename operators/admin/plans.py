@@ -26,11 +26,13 @@ from checks.dispatcher import REFUSALS, Decision, described
 from checks.dispatcher.acting import record_refusal
 from checks.explain import drains, forecasts
 from checks.models import Config, Plan, freezes
+from checks.models.bounds import NEEDED, why_not_configs
 from checks.models.orders import Pin
 from checks.models.titles import called
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import grouped_count, listed, natural, percent, plain_count, utc
 from nodes.models import Node, UnknownNode
+from operators import bounds
 from operators.admin.base import (
     ReadOnlyAdmin,
     Table,
@@ -44,6 +46,7 @@ from operators.admin.base import (
     row_url,
     time_column,
 )
+from operators.admin.greying import Greyed
 from operators.admin.orderforms import NoteField, UntilField
 from operators.admin.questions import Question
 from operators.errors import Lacks
@@ -146,8 +149,10 @@ class PlanAdmin(ReadOnlyAdmin):
         return aged(plan.applied_at, plan.now) or "no"
 
     def page_context(self, request: HttpRequest, plan: Plan) -> dict[str, Any]:
-        may_apply = plan.applied_at is None and plans.may_apply(request.user, plan)
+        kept = [] if plan.applied_at else Greyed.of([("Apply", _kept(request.user, plan))])
+        may_apply = plan.applied_at is None and not kept and plans.may_apply(request.user, plan)
         stale = scrub(plans.why_stale(plan)) if may_apply else ""
+        ways = [(way, _undoing(plan, way), _kept_back(plan, way)) for way in plans.ways_back(request.user, plan)]
         return {
             "plan": plan,
             "what": plan,
@@ -159,15 +164,21 @@ class PlanAdmin(ReadOnlyAdmin):
             "notes": notes(plan),
             "done": done(plan, plan.moved),
             "may_apply": may_apply,
+            "kept": kept,
             "stale": stale,
             "anew_url": reverse("admin:checks_plan_anew", args=[plan.pk]) if plans.can_be_decided_anew(plan) else "",
             "progress": list(_progress(plan)) if plan.applied_at else [],
-            "undo": [(way, _undoing(plan, way)) for way in plans.ways_back(request.user, plan)],
+            "undo": [(way, words) for way, words, why in ways if not why],
+            "kept_back": Greyed.of((words, why) for _, words, why in ways),
             "undo_url": reverse("admin:checks_plan_undo", args=[plan.pk]),
             "form": DrainForm() if plan.order.get("verb") == "drain" else None,
             "elsewhere": elsewhere(request, plan, example(request, "operators:plan-detail", plan.pk)),
             "apply_url": reverse("admin:checks_plan_apply", args=[plan.pk]),
         }
+
+    def greyed(self, request: HttpRequest) -> list[Greyed]:
+        deeds = (("Rebalance…", PLANS), ("Freeze balancing…", "checks.add_freeze"))
+        return Greyed.of((words, bounds.refusal(request.user, permission)) for words, permission in deeds)
 
     def tables(self, request: HttpRequest, plan: Plan) -> list[Table]:
         loads = sorted(plan.nodes.items(), key=lambda node: -abs(node[1]["after"] - node[1]["before"]))
@@ -263,6 +274,20 @@ class PlanAdmin(ReadOnlyAdmin):
             "list_url": list_url(Plan),
         }
         return TemplateResponse(request, "admin/checks/rebalance.html", context)
+
+
+def _kept(user: Any, plan: Plan) -> str:
+    """Why a bound keeps the user from applying a plan; empty if none does."""
+    if why := bounds.refusal(user, NEEDED[plan.order.get("verb", "")]):
+        return why
+    return plans.why_outside(plan) if plans.may_apply(user, plan) else ""
+
+
+def _kept_back(plan: Plan, way: str) -> str:
+    """Why a bound keeps the user from taking a plan back this way; empty if none does."""
+    verb = way if way == "unpin" else "resume" if plan.order.get("verb") == "pause" else "undo"
+    moved = [move["config"] for move in plan.moves]
+    return why_not_configs(NEEDED[verb], plans.pinned_by(plan) if way == "unpin" else moved)
 
 
 def show_plan(request: HttpRequest, decide: Callable[[], Decision], failed: str) -> HttpResponse | None:

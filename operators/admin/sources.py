@@ -16,6 +16,7 @@ from unfold.decorators import display
 
 from checks import sources
 from checks.models import Config, Origin, Source
+from checks.models.bounds import require_source, why_not_source
 from checks.sources import files, origins
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import listed, moment, natural, plain_count
@@ -59,7 +60,9 @@ def scanned_names() -> set[str]:
 
 
 def scan(names: Collection[str], *, is_recorded: bool = False) -> str:
-    """Scan the sources with these names now, and return a sentence that says what was found. Raises SyncUnderWay."""
+    """Scan the sources with these names now, and return a sentence that says what was found. Raises SyncUnderWay and Outside."""
+    for name in names:
+        require_source("checks.change_source", name)
     chosen = [source for source in sources.SOURCES if source.name in names]
     report = sources.sync(sources=chosen, is_recorded=is_recorded)
     done = f"Scanned: {len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed"
@@ -115,6 +118,10 @@ class SourceAdmin(ReadOnlyAdmin):
     def scanned(self, source: Any) -> SafeString | str:
         """How long ago the last scan was."""
         return aged(source.scanned_at, source.now) or "never"
+
+    def outside(self, permission: str, obj: Source) -> str:
+        """Why a bound keeps the user from the source, and from all that it holds."""
+        return why_not_source(permission, obj.name, obj.held_removals)
 
     errors_number = _number("errors")
     warnings_number = _number("warnings")

@@ -9,9 +9,11 @@ from knox.settings import knox_settings
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
+from checks.models.bounds import Reach
 from clusteragent.lib import clients, clock
 from clusteragent.lib.logs import RateLimit
 from operators import identities
+from operators.models import Bound
 
 log = structlog.get_logger()
 # Log lines a minute about refused tokens.
@@ -43,11 +45,18 @@ class OperatorToken(TokenAuthentication):
         user, refusal = identities.found(user.pk)
         if refusal:
             raise AuthenticationFailed(f"The user of this token may not act: {refusal}.")
+        user.token_reach = _reach(row)
         return user, row
 
     def _cleanup_token(self, auth_token: Any) -> bool:
         """Whether the token has expired, by the database's clock. It isn't deleted here: a replica's clock may be wrong."""
         return auth_token.expiry is not None and auth_token.expiry < clock.now()
+
+
+def _reach(row: Any) -> Reach | None:
+    """What a token is bound to; None if it is not bound."""
+    bound = Bound.objects.filter(token=row).first()
+    return Reach(f"the token {row.token_key}…", tuple(bound.sources), tuple(bound.checks)) if bound else None
 
 
 class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

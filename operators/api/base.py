@@ -126,6 +126,8 @@ class OperatorViewSet(GenericViewSet[Any]):
             if options.validated_data["dry_run"]:
                 return Response(self.described(plans.to_plan(decide(), author=actor)))
             plan, _ = plans.order(decide, actor=actor)
+        except dispatcher.Outside:
+            raise
         except dispatcher.REFUSALS as refusal:
             raise ValidationError({field: [dispatcher.described(refusal)]}) from None
         except Invalid as problem:
@@ -149,6 +151,8 @@ class OperatorViewSet(GenericViewSet[Any]):
             if options.validated_data["dry_run"]:
                 return Response(serializers.ForecastSerializer(forecast()).data)
             act()
+        except dispatcher.Outside:
+            raise
         except dispatcher.REFUSALS as refusal:
             raise ValidationError({field: [dispatcher.described(refusal)]}) from None
         return None
@@ -181,6 +185,8 @@ def error_response(error: Exception, context: dict[str, Any]) -> Response | None
         known = ParseError("The body ended early.")
     elif isinstance(error, DataError):
         known = ParseError("A value can't be stored: it is too large, or holds a character that no text can have.")
+    # Known where refusals are recorded.
+    context["request"]._request.refusal = error
     response = exception_handler(known, context)
     if response is None and not isinstance(error, SuspiciousOperation):
         log.error("operators_api_failed", path=context["request"].path, exc_info=error)

@@ -8,7 +8,8 @@ from rest_framework.exceptions import NotAuthenticated, PermissionDenied
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from operators import roles
+from checks.dispatcher import Outside
+from operators import bounds, roles
 
 _ACTIONS = {"POST": "add", "PUT": "change", "DELETE": "delete"}
 
@@ -28,6 +29,8 @@ class HasPermissions(BasePermission):
             login = ", or log in to the admin" if by_session else ""
             raise NotAuthenticated(f"Send `Authorization: Bearer <an operator's token>`{login}.")
         for permission in self.needed(request, view):
+            if why := bounds.refusal(user, permission):
+                raise Outside(why)
             if not user.has_perm(permission):
                 having = " or ".join(roles.with_permission(permission)) or "none"
                 raise PermissionDenied(f"{user.get_username()} lacks {permission}, which comes with the role {having}.")

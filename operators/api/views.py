@@ -292,7 +292,6 @@ class SourceViewSet(DetailViewSet):
     # Enough for MOST_CONFIGS configs of 1.5 kB each.
     most_bytes = 32 * 1024 * 1024
     write_options = ("dry_run", "accept_removals")
-    writing = ("checks.add_config", "checks.change_config", "checks.delete_config")
 
     @classmethod
     def may_send_much(cls, request: HttpRequest) -> bool:
@@ -301,14 +300,14 @@ class SourceViewSet(DetailViewSet):
             found = OperatorToken().authenticate(Request(request))
         except AuthenticationFailed:
             return False
-        return found is not None and found[0].has_perms(cls.writing)
+        return found is not None and found[0].has_perms(sets.WRITES)
 
     def get_queryset(self) -> QuerySet[Source]:
         return super().get_queryset().annotate(configs=number_of(Origin.objects.all(), "source", of="name"))
 
     def get_permissions(self) -> Sequence[Any]:
         if self.action == "update":
-            return [requires(*self.writing)()]
+            return [requires(*sets.WRITES)()]
         return super().get_permissions()
 
     def get_object(self) -> Source:
@@ -334,6 +333,7 @@ class SourceViewSet(DetailViewSet):
         options = desired.PutOptions(data=request.query_params)
         options.is_valid(raise_exception=True)
         source, accept = sets.PREFIX + name, options.validated_data["accept_removals"]
+        sets.require(source)
         with _place_for_large_set(request):
             body = desired.DesiredSet(data=request.data, context={"source": source})
             body.is_valid(raise_exception=True)

@@ -12,15 +12,17 @@ from django.views.decorators.http import require_POST
 
 from checks import dispatcher, plans, sources
 from checks.dispatcher import deciding
+from checks.dispatcher.acting import record_refusal
 from checks.explain import forecasts
 from checks.explain.alerts import WORDS, Alert, Kind, Word, held_by_pins
 from checks.explain.forecasts import Forecast
 from checks.models import Config, Plan, freezes
+from checks.models.bounds import WRITING, why_not_all, why_not_configs, why_not_source
 from checks.models.orders import Isolation, Pause
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import duration, grouped_count, listed
 from nodes.models import Node
-from operators import documentation
+from operators import bounds, documentation
 from operators.admin.base import address, row_url
 from operators.admin.questions import Question, seen_of
 from operators.admin.sources import UNDER_WAY, scan, scanned_names
@@ -46,11 +48,15 @@ class Remedy:
 
 
 class Line(NamedTuple):
-    """What needs somebody, and the button. unpins: whether there is a button that unpins what overloads its nodes."""
+    """What needs somebody, and the button. unpins: whether there is a button that unpins what overloads its nodes.
+
+    kept: why a bound keeps the button from the user; empty if none does.
+    """
 
     alert: Alert
     remedy: Remedy | None
     unpins: bool = False
+    kept: str = ""
 
     @property
     def label(self) -> str:
@@ -89,11 +95,26 @@ def lines(found: Iterable[Alert], user: Any) -> list[Line]:
         # Only sources that this program reads itself can be scanned. Held removals have no button here: the page that the line
         # links to shows what they remove first.
         can_act = not alert.subject or alert.subject in scanned
-        if remedy and not (can_act and user.has_perm(remedy.permission)):
+        kept = _kept(remedy, alert.subject, user) if remedy and can_act else ""
+        if remedy and not kept and not (can_act and user.has_perm(remedy.permission)):
             remedy = None
         may_unpin = alert.kind == Kind.OVERLOADED and user.has_perm(REMEDIES[UNPIN].permission)
-        rows.append(Line(alert, remedy, may_unpin and bool(_held())))
+        rows.append(Line(alert, remedy, may_unpin and bool(_held()), scrub(kept)))
     return rows
+
+
+def _kept(remedy: Remedy, subject: str, user: Any) -> str:
+    """Why a bound keeps the user from the whole of a remedy; empty if none does."""
+    if why := bounds.refusal(user, remedy.permission):
+        return why
+    is_bound = why_not_all(remedy.permission, "it places whatever dangles")
+    if not (is_bound and user.has_perm(remedy.permission)):
+        return ""
+    if remedy is _DISPATCH_NOW:
+        return is_bound
+    if remedy.permission in WRITING:
+        return why_not_source(remedy.permission, subject)
+    return why_not_configs(remedy.permission, remedy.about())
 
 
 @base.page
@@ -111,6 +132,11 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
             request, reverse("admin:index"), freezes.Freeze if kind == Kind.FROZEN else Config
         ):
             return page
+    return _pressed(request, chosen)
+
+
+def _pressed(request: HttpRequest, chosen: Remedy) -> HttpResponse:
+    """Carry out what the button does. A message says what was done, or why nothing was."""
     try:
         done = chosen.act(request.POST.get("subject", ""), request.user.get_username())
         if isinstance(done, Plan):
@@ -118,6 +144,9 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
         messages.info(request, done)
     except (plans.StalePlan, dispatcher.NotTheirs) as stale:
         messages.error(request, f"Not done, since something changed: {scrub(str(stale))}.")
+    except dispatcher.Outside as outside:
+        record_refusal(chosen.label.rstrip("…"), outside)
+        messages.error(request, f"Not done: {scrub(str(outside))}.")
     except sources.SyncUnderWay:
         messages.error(request, UNDER_WAY)
     return redirect("admin:index")
@@ -184,7 +213,7 @@ REMEDIES: Mapping[str, Remedy] = {
     Kind.DANGLING: _DISPATCH_NOW,
     Kind.PAUSE_OVERDUE: Remedy("Resume…", "checks.delete_pause", _resume),
     Kind.QUARANTINED: Remedy(
-        "Release…", "checks.change_assignment", _release, lambda: forecasts.release(_quarantined()), _quarantined
+        "Release…", "checks.delete_isolation", _release, lambda: forecasts.release(_quarantined()), _quarantined
     ),
     Kind.SOURCE_ERROR: Remedy("Scan again", "checks.change_source", lambda name, _: scan({name})),
     Kind.FROZEN: Remedy("End the freeze…", "checks.delete_freeze", _thaw, forecasts.thaw, _frozen, takes_nothing=True),

@@ -51,7 +51,7 @@ PAGES = {
     "/admin/auth/user/": {A},
     "/admin/auth/user/add/": {A},
     "/admin/auth/group/": {A},
-    "/admin/auth/group/add/": set(),
+    "/admin/auth/group/add/": {A},
     "/admin/knox/authtoken/": {A},
     "/admin/knox/authtoken/add/": {A},
     "/admin/nodes/nodetoken/": {A},

@@ -5,17 +5,18 @@ import re
 from datetime import timedelta
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
 
 from checks.management.commandline import ActingCommand
-from operators import tokens
+from operators import bounds, tokens
 from operators.roles import Role
 
 DAYS = re.compile(r"([1-9][0-9]{0,3})d")
 
 
 class Command(ActingCommand):
-    """Prints the token, or with --json an object with user, roles, expires and token."""
+    """Prints the token, or with --json an object with user, roles, expires and token, and what it is bound to."""
 
     help = "Make a token for the operators' API. It is written once, to standard output, and only its hash is kept."
 
@@ -28,23 +29,41 @@ class Command(ActingCommand):
             "--expires", default="90d", metavar="DAYS", help="a number of days (default: 90d), or never"
         )
         parser.add_argument("--for", dest="purpose", default="", metavar="WORDS", help="what it is for, shown with it")
+        parser.add_argument(
+            "--sources", default="", metavar="PATTERNS", help="the sources that it may write, such as api:shop-*,admin"
+        )
+        parser.add_argument(
+            "--checks", default="", metavar="PATTERNS", help="the checks that it may steer, such as postgres*,team:shop"
+        )
         parser.add_argument("--json", action="store_true", help="write a JSON object")
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             lasting = _lasting(options["expires"])
-            row, token = tokens.make(options["user"], role=options["role"], lasting=lasting, purpose=options["purpose"])
+            bound: dict[str, Any] = {
+                "sources": bounds.patterns_of_sources(options["sources"]),
+                "checks": bounds.patterns_of_checks(options["checks"]),
+            }
+            given = {name: options[name] for name in ("role", "purpose")}
+            row, token = tokens.make(options["user"], lasting=lasting, **given, **bound)
+        except ValidationError as error:
+            raise CommandError(error.messages[0]) from error
         except (LookupError, ValueError) as error:
             raise CommandError(str(error)) from error
         expires = row.expiry.isoformat(timespec="seconds") if row.expiry else None
         if options["json"]:
             roles = sorted(row.user.groups.values_list("name", flat=True))
-            document = {"user": row.user.username, "roles": roles, "expires": expires, "token": token}
+            document = {"user": row.user.username, "roles": roles, "expires": expires, "token": token} | bounds.told(
+                row
+            )
             self.stdout.write(json.dumps(document))
             return
         self.stdout.write(token)
-        self.stderr.write(f"Token of {row.user.username}, until {expires or 'revoked'}. It is not shown again.")
+        bounded = f", bound to {told}" if (told := bounds.in_words(row)) else ""
+        self.stderr.write(
+            f"Token of {row.user.username}, until {expires or 'revoked'}{bounded}. It is not shown again."
+        )
 
 
 def _lasting(text: str) -> timedelta | None:

@@ -1,0 +1,241 @@
+"""Roles and tokens that are bound to sources and checks: what they cover is done as ever, and all else is refused."""
+
+import io
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.core.management import CommandError, call_command
+from knox.models import AuthToken
+
+from acts.models import Act
+from checks import dispatcher
+from checks.models import Source
+from checks.models.bounds import STEERING, Reach
+from checks.models.orders import Isolation, Pause, Pin
+from checks.models.tags import tags_of_instances
+from checks.tests.cast import report, sent
+from checks.tests.operators import config
+from operators.roles import Role
+from operators.tests.bounded import ONE, calls, clicks, group, ids, paula, refused, state, wanda, work
+from operators.tests.cast import Caller, bearer, user
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _work(warm: None) -> None:
+    work()
+
+
+# What steers configs in the API.
+ORDERS = [
+    ("configs/{config}/reassign", {"node": "birch"}),
+    ("pins", {"aim": "birch"}),
+    ("pauses", {}),
+    ("isolations", {}),
+]
+
+
+def order(caller: Caller, path: str, body: Any, *keys: str, dry: bool = False) -> Any:
+    filled = body if "{config}" in path else body | {"configs": ids(*keys)}
+    return caller.call("POST", path.format(config=ids(*keys)[0]) + ("?dry_run=1" if dry else ""), filled)
+
+
+@pytest.mark.parametrize("dry", [True, False])
+@pytest.mark.parametrize(("path", "body"), ORDERS)
+def test_an_operator_steers_what_the_bound_covers_and_nothing_else(path: str, body: Any, dry: bool) -> None:
+    # The others would have to leave the node of an isolated one.
+    dispatcher.reassign(ids("shop", "hand", "paycheck"), "birch", actor="eve")
+    report("cedar")
+    caller, before = calls(paula()), state()
+    refused(order(caller, path, body, "shop", dry=dry), str(config("shop")), "team:payments", "the role payments")
+    assert state() == before
+    assert order(caller, path, body, "theirs", dry=dry).status_code in (200, 201)
+
+
+def test_an_order_for_several_is_refused_as_a_whole() -> None:
+    caller = calls(paula())
+    refused(caller.call("POST", "pauses", {"configs": ids("theirs", "shop", "paycheck")}), str(config("shop")))
+    assert not Pause.objects.exists()
+    assert caller.call("POST", "pauses", {"configs": ids("theirs", "paycheck")}).status_code == 201
+
+
+def test_an_isolation_moves_nobody_elses_config() -> None:
+    refused(calls(paula()).call("POST", "isolations", {"configs": ids("theirs")}), str(config("shop")))
+    assert not Isolation.objects.exists()
+
+
+@pytest.mark.parametrize("dry", ["", "?dry_run=1"])
+@pytest.mark.parametrize(("kind", "verb"), [("pins", "pin"), ("pauses", "pause"), ("isolations", "isolate")])
+def test_what_others_have_ordered_for_others_stays(kind: str, verb: str, dry: str) -> None:
+    model = {"pins": Pin, "pauses": Pause, "isolations": Isolation}[kind]
+    how = {"aim": "ash"} if kind == "pins" else {}
+    getattr(dispatcher, verb)(ids("shop"), actor="eve", **how)
+    caller = calls(paula())
+    refused(caller.call("DELETE", f"{kind}/{model.objects.get().pk}{dry}"), "team:payments")
+    assert model.objects.exists()
+    model.objects.all().delete()
+    getattr(dispatcher, verb)(ids("theirs"), actor="eve", **how)
+    assert caller.call("DELETE", f"{kind}/{model.objects.get().pk}{dry}").status_code in (200, 204)
+
+
+def test_an_order_that_waits_for_its_origin_is_nobodys() -> None:
+    waiting = Pin.objects.create(source="file", key="later", aim="ash")
+    refused(calls(paula()).call("DELETE", f"pins/{waiting.pk}"), "waits for its origin", "the role payments")
+    assert Pin.objects.exists()
+
+
+# What concerns the cluster, and what it needs.
+CLUSTER = [
+    ("POST", "nodes/ash/cordon", None),
+    ("POST", "nodes/ash/uncordon", None),
+    ("POST", "nodes/ash/drain", {}),
+    ("POST", "rules", {"name": "x"}),
+    ("POST", "node-rules", {"pattern": "x", "labels": {"a": "b"}}),
+    ("POST", "plans", {}),
+    ("POST", "freezes", {"note": "x"}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CLUSTER)
+def test_what_concerns_the_cluster_is_no_bound_roles(method: str, path: str, body: Any) -> None:
+    before = state()
+    refused(calls(paula()).call(method, path, body), "the whole cluster", "the role payments")
+    assert state() == before
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CLUSTER)
+def test_nor_a_bound_tokens_even_of_a_superuser(method: str, path: str, body: Any) -> None:
+    caller = calls(User.objects.create_superuser("olga"), checks=["*"], sources=["*"])
+    refused(caller.call(method, path, body), "the whole cluster", "the token")
+
+
+def test_a_tag_counts_where_each_instance_has_it() -> None:
+    mixed = ("url: a\ntags: [team:payments]\n", "url: b\ntags: [team:shop]\n")
+    odd = ("url: a\nnote: |\n  tags:\n  - team:payments\n",)
+    init = sent("init", init_config="tags:\n- team:payments\n", instances=("url: i\n",))
+    both = ("url: c\ntags: [team:payments]\n", "url: d\ntags: ['team:payments', x]\n")
+    dispatcher.schedule(
+        [sent("mixed", instances=mixed), sent("odd", instances=odd), init, sent("both", instances=both)]
+    )
+    caller = calls(paula())
+    answers = {key: order(caller, "pauses", {}, key).status_code for key in ("mixed", "odd", "init", "both")}
+    assert answers == {"mixed": 403, "odd": 403, "init": 403, "both": 201}
+    assert tags_of_instances(config("both").text) == [["team:payments"], ["team:payments", "x"]]
+    assert tags_of_instances("check_name: x\ninstances: []\n") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "tags", "covered"),
+    [
+        (["pay*"], "paycheck", "", True),
+        (["pay*"], "Paycheck", "", False),
+        (["pay*"], "x", "pay:x", False),
+        (["team:pay*"], "x", "team:payments", True),
+        (["team:payments"], "x", "Team:payments", False),
+        (["team:payments"], "x", "team:payments2", False),
+        (["team:payments"], "team", "", False),
+        ([], "x", "team:x", False),
+        (["*"], "x", "", True),
+    ],
+)
+def test_words_are_names_of_checks_or_tags(words: list[str], name: str, tags: str, covered: bool) -> None:
+    text = f"check_name: {name}\ninstances:\n- url: x\n" + (f"  tags:\n  - {tags}\n" if tags else "")
+    assert Reach("it", (), tuple(words)).has_check(name, lambda: text) is covered
+
+
+def test_of_two_roles_either_may_cover() -> None:
+    who = paula()
+    who.groups.add(group("shop", STEERING, checks=["team:shop"]))
+    caller = calls(who)
+    assert caller.call("POST", "pauses", {"configs": ids("theirs", "shop")}).status_code == 201
+    who.groups.add(Group.objects.get(name=Role.OPERATOR))
+    assert caller.call("POST", "pauses", {"configs": ids("hand")}).status_code == 201
+    assert caller.call("POST", "nodes/ash/cordon").status_code == 200
+
+
+def test_a_tokens_bound_narrows_what_its_user_may() -> None:
+    olga = User.objects.create_superuser("olga")
+    caller = calls(olga, checks=["team:payments"])
+    refused(order(caller, "pauses", {}, "shop"), "the token")
+    refused(caller.call("PUT", "sources/shop", {"configs": []}), "no sources, the bound of the token")
+    assert order(caller, "pauses", {}, "theirs").status_code == 201
+    assert order(calls(olga), "pauses", {}, "shop").status_code == 201
+
+
+def test_a_tokens_bound_adds_nothing_to_a_roles() -> None:
+    caller = calls(paula(), checks=["*"])
+    refused(order(caller, "pauses", {}, "shop"), "the role payments")
+    assert (
+        calls(user("vera", Role.VIEWER), checks=["*"]).call("POST", "pauses", {"configs": ids("shop")}).status_code
+        == 403
+    )
+
+
+@pytest.mark.parametrize("options", ["", "?dry_run=1", "?accept_removals=1"])
+def test_an_author_writes_the_sources_of_the_bound_alone(options: str) -> None:
+    assert calls(user("wim", Role.AUTHOR)).call("PUT", "sources/other", {"configs": [ONE]}).status_code == 200
+    caller, before = calls(wanda("api:shop", "api:shop-*")), state()
+    for name in ("other", "Shop", "shops", "xshop-a", "shop.a"):
+        refused(caller.call("PUT", f"sources/{name}{options}", {"configs": []}), f"api:{name} is outside of api:shop")
+    assert state() == before
+    assert not Source.objects.filter(name="api:shop").exists()
+    for name in ("shop", "shop-a"):
+        assert caller.call("PUT", f"sources/{name}{options}", {"configs": [ONE]}).status_code == 200
+
+
+def test_a_name_that_is_no_sources_is_refused_before_it_is_matched() -> None:
+    assert calls(wanda("api:*")).call("PUT", "sources/..%2Fx", {"configs": []}).status_code in (400, 404)
+
+
+def test_an_admin_makes_a_bound_token() -> None:
+    client = clicks(user("ada", Role.ADMIN))
+    fields = {
+        "user": wanda("*").pk,
+        "sources": "api:shop",
+        "checks": "",
+        "expiry_0": "2100-01-01",
+        "expiry_1": "08:00:00",
+    }
+    page = client.post("/admin/knox/authtoken/add/", fields).content.decode()
+    assert "is bound to api:shop" in page
+    row = AuthToken.objects.get()
+    assert row.bound.sources == ["api:shop"]
+    assert Act.objects.latest("pk").after["bound"] == {"sources": ["api:shop"], "checks": []}
+    assert "api:shop" in client.get("/admin/knox/authtoken/").content.decode()
+
+
+def made(*options: str) -> str:
+    out = io.StringIO()
+    call_command("createtoken", "--user", "ci", "--role", "author", *options, stdout=out, stderr=io.StringIO())
+    return out.getvalue().strip()
+
+
+def test_so_does_the_command() -> None:
+    caller = bearer(made("--sources", "api:shop,api:shop-*"))
+    assert caller.call("PUT", "sources/shop-a", {"configs": []}).status_code == 200
+    refused(caller.call("PUT", "sources/other", {"configs": []}), "api:other is outside of api:shop and api:shop-*")
+    assert '"bound": {"sources": ["admin"], "checks": []}' in made("--sources", "admin", "--json")
+    for option, value in (
+        ("--sources", "shop"),
+        ("--sources", "kubernetes"),
+        ("--checks", "a b"),
+        ("--checks", "team:"),
+    ):
+        with pytest.raises(CommandError, match=value):
+            made(option, value)
+
+
+def test_a_bound_role_makes_no_roles_and_no_tokens() -> None:
+    who = user("eve", Role.VIEWER)
+    deeds = {"auth.add_group", "auth.change_group", "auth.change_user", "knox.add_authtoken"}
+    who.groups.add(group("helpdesk", deeds, checks=["*"]))
+    client = clicks(who)
+    for url in ("auth/group/add/", f"auth/user/{who.pk}/change/", "knox/authtoken/add/"):
+        assert client.post(f"/admin/{url}").status_code == 403
+
+
+def test_the_leader_and_commands_are_not_bound() -> None:
+    paula()
+    assert dispatcher.pause(ids("shop"), actor="leader")
