@@ -31,8 +31,8 @@ class ClusterAgentConfig(AppConfig):
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
         for check in (
-            check_addresses, check_database, check_tokens, check_logins, check_nodes, check_kubernetes, check_discoveries,
-            check_names,
+            check_addresses, check_certificate, check_database, check_tokens, check_logins, check_nodes, check_kubernetes,
+            check_discoveries, check_names,
         ):  # fmt: skip
             checks.register(check)
         checks.register(check_weak_logins, deploy=True)
@@ -66,6 +66,19 @@ def check_addresses(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> I
             "CLUSTERAGENT_ADMIN_BIND lets others in, and CLUSTERAGENT_ADMIN_HOSTS has no name for them to use.",
             hint="Name the hosts by which operators reach it, or set CLUSTERAGENT_ADMIN_URL where a proxy stands in between.",
             id="clusteragent.W001",
+        )
+
+
+def check_certificate(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Iterator[checks.CheckMessage]:
+    """Check that a certificate is given with its key."""
+    given = {"CLUSTERAGENT_CERTIFICATE": conf.CERTIFICATE, "CLUSTERAGENT_CERTIFICATE_KEY": conf.CERTIFICATE_KEY}
+    missing = [name for name, path in given.items() if not path]
+    if len(missing) == 1:
+        [there] = {*given} - {*missing}
+        yield checks.Error(
+            f"{there} is given, and {missing[0]} is not.",
+            hint="Name both files. They may be one.",
+            id="clusteragent.E011",
         )
 
 

@@ -19,7 +19,8 @@ from checks.sources.kubernetes.client import Client
 from checks.sources.kubernetes.errors import ApiError
 from checks.sources.kubernetes.resources import Call
 from clusteragent import web
-from clusteragent.lib import clock, conf, credentials, locks
+from clusteragent.lib import certificates, clock, conf, locks
+from clusteragent.lib.files import CredentialsError
 from clusteragent.lib.words import duration, listed
 from clusteragent.schema import compare
 from nodes import statsclient
@@ -28,8 +29,6 @@ from nodes.tokens import for_runners
 
 # PostgreSQL's oldest release that its makers still maintain.
 OLDEST_POSTGRESQL = 14
-# A certificate that ends sooner is a warning.
-SOON = timedelta(days=30)
 # Times in logs and of certificates are this machine's, all others are the database's.
 CLOCKS_DIFFER = timedelta(seconds=2)
 # The most runners that are asked, and the most of those that fail that are named.
@@ -122,24 +121,26 @@ def _admits(folder: os.stat_result, file: os.stat_result, mine: int) -> bool:
 
 def certificate() -> Iterator[Finding]:
     """Check the certificate of both ports: its key, its names and its time."""
-    file = conf.VAR / credentials.CERTIFICATE
-    if not (file.exists() or (conf.VAR / credentials.KEY).exists()):
+    pair, is_ours = web.certificate(), not web.own_certificate() and certificates.is_ours(conf.VAR)
+    if not web.own_certificate() and not (pair.certificate.exists() or pair.key.exists()):
         yield Finding("certificate", Level.OK, "There is none here yet: the first start of a web server makes one.")
         return
-    renew = f"Put a certificate and its key into {file} and {conf.VAR / credentials.KEY}, and restart the web servers."
+    renew = f"Put a certificate and its key into {pair.certificate} and {pair.key}: running web servers take them up."
     try:
-        credentials.check_certificate(conf.VAR)
-    except credentials.CredentialsError as error:
+        found = certificates.read(pair).certificate
+    except CredentialsError as error:
         yield Finding("certificate", Level.FAIL, f"{error}.", renew)
         return
-    found = x509.load_pem_x509_certificates(file.read_bytes())[0]
-    yield _validity(found, datetime.now(UTC), renew)
-    if missing := sorted(set(conf.ADMIN_HOSTS) - {"[::1]", "127.0.0.1"} - _names(found)):
-        text = f"The certificate does not name {listed(missing, NAMED)}, by which operators reach the admin."
-        yield Finding("certificate", Level.WARN, text, f"Browsers warn, unless a proxy ends TLS. {renew}")
-    if _is_open(conf.VAR / credentials.KEY):
-        text = f"Others on this machine may read {conf.VAR / credentials.KEY}."
-        yield Finding("certificate", Level.WARN, text, f"chmod 600 {conf.VAR / credentials.KEY}")
+    yield _validity(found, datetime.now(UTC), "Restart the web servers." if is_ours else renew)
+    if missing := sorted(web.names() - {"localhost", "::1", "127.0.0.1"} - certificates.names(found)):
+        text = f"The certificate does not name {listed(missing, NAMED)}, by which the ports are reached."
+        remedy = "Restart the web servers: they make it anew." if is_ours else renew
+        yield Finding(
+            "certificate", Level.WARN, text, f"Whoever verifies it refuses it, unless a proxy ends TLS. {remedy}"
+        )
+    for key in (pair.key, *([conf.VAR / certificates.AUTHORITY_KEY] if is_ours else [])):
+        if _is_open(key):
+            yield Finding("certificate", Level.WARN, f"Others on this machine may read {key}.", f"chmod 600 {key}")
 
 
 def _validity(found: x509.Certificate, now: datetime, renew: str) -> Finding:
@@ -148,19 +149,9 @@ def _validity(found: x509.Certificate, now: datetime, renew: str) -> Finding:
         return Finding("certificate", Level.FAIL, f"It is valid only from {begins:%Y-%m-%d %H:%M} UTC on.", renew)
     if now > ends:
         return Finding("certificate", Level.FAIL, f"It has ended at {ends:%Y-%m-%d %H:%M} UTC.", renew)
-    if ends - now < SOON:
+    if certificates.ends_soon(found, now):
         return Finding("certificate", Level.WARN, f"It ends in {duration(ends - now)}.", renew)
     return Finding("certificate", Level.OK, f"It is valid until {ends:%Y-%m-%d}.")
-
-
-def _names(found: x509.Certificate) -> set[str]:
-    try:
-        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return set()
-    return set(names.get_values_for_type(x509.DNSName)) | {
-        str(one) for one in names.get_values_for_type(x509.IPAddress)
-    }
 
 
 def database() -> Iterator[Finding]:

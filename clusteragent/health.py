@@ -25,8 +25,8 @@ ROLES = {
 def asked(command: Sequence[str]) -> set[str] | None:
     """Return the URLs of the web servers that a process with this command line is, becomes or starts; None if it is no role."""
     words = list(command)
-    if {"granian", "--host", "--port"} <= {*words}:
-        host, port = (words[words.index(option) + 1] for option in ("--host", "--port"))
+    if web.LISTENER in words:
+        host, port = words[words.index(web.LISTENER) + 2 :][:2]
         return {web.url(host, int(port))}
     program = next((place for place, word in enumerate(words[:4]) if _is_ours(word)), len(words))
     match words[program + 1 :]:

@@ -76,7 +76,7 @@ def _prepare(say: Callable[[str], None]) -> IO[str]:
         if problem.is_serious():
             raise LaunchError(f"{problem.msg} {problem.hint or ''}".strip())
     try:
-        credentials.make_missing(conf.VAR, given={secret.file for secret in web.shared_secrets() if secret.value})
+        web.make_missing({secret.file for secret in web.shared_secrets() if secret.value})
         lock = _lock()
         for server in web.servers().values():
             web.address(server)

@@ -13,7 +13,7 @@ from xmlrpc.client import ServerProxy
 
 from supervisor.xmlrpc import SupervisorTransport
 
-from clusteragent.lib import credentials
+from clusteragent.lib import files
 
 # -P: nothing is imported from the folder that this is called in.
 _SUPERVISORD = [sys.executable, "-P", "-m", "supervisor.supervisord"]
@@ -106,7 +106,7 @@ class Supervisor:
         self._config = folder / "supervisord.conf"
         self._logs.mkdir(exist_ok=True, mode=0o700)
         self._config.touch(mode=0o600)
-        credentials.restrict_access(self._logs, *self._logs.iterdir(), self._config, folder / "supervisord.pid")
+        files.restrict_access(self._logs, *self._logs.iterdir(), self._config, folder / "supervisord.pid")
         self._config.write_text(configuration(groups, folder, sockets, root))
         url = f"unix://{sockets / 'supervisor.sock'}"
         self._transport = SupervisorTransport(serverurl=url)

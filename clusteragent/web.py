@@ -5,9 +5,15 @@ import os
 import resource
 import socket
 import sys
+from collections.abc import Collection
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
-from clusteragent.lib import conf, credentials, processes
+from clusteragent.lib import certificates, conf, credentials, processes
+from clusteragent.lib.options import is_host
+
+# What the web server's process runs: a module that needs no Django.
+LISTENER = "clusteragent.listener"
 
 
 class Unavailable(Exception):
@@ -89,6 +95,32 @@ def shared_secrets() -> list[Secret]:
     ]
 
 
+def certificate() -> certificates.Pair:
+    """Return the files of the certificate that both ports show."""
+    return own_certificate() or certificates.Pair(conf.VAR / certificates.CERTIFICATE, conf.VAR / certificates.KEY)
+
+
+def own_certificate() -> certificates.Pair | None:
+    """Return the files that options name; None without them."""
+    file, key = conf.CERTIFICATE, conf.CERTIFICATE_KEY
+    return certificates.Pair(file, key) if file and key else None
+
+
+def names() -> set[str]:
+    """Return the names and addresses that the options say for both ports, for the certificate that is made here."""
+    # A leading dot allows all names below.
+    hosts = [host.strip("[]").lower() for host in conf.ADMIN_HOSTS]
+    found = {f"*{host}" if host.startswith(".") else host for host in hosts} | {host.lstrip(".") for host in hosts}
+    found |= {conf.BIND[0], conf.ADMIN_BIND[0]} - {"0.0.0.0", "::"}  # noqa: S104
+    found |= {urlsplit(conf.ADMIN_URL).hostname or ""}
+    return {name for name in found if is_host(name)} | {*conf.CERTIFICATE_NAMES}
+
+
+def make_missing(given: Collection[str]) -> None:
+    """Make the secrets that are missing, but for those of `given`, and the certificate. Raises CredentialsError."""
+    credentials.make_missing(conf.VAR, given=given, names=names(), own=own_certificate())
+
+
 def serve(server: Server) -> None:
     """Replace this process by the web server. Raises Unavailable and CredentialsError."""
     if missing := [secret.option for secret in shared_secrets() if not secret.value]:
@@ -96,8 +128,10 @@ def serve(server: Server) -> None:
             f"{', '.join(missing)}: no value, and no file of it in {conf.VAR}; `make run` makes them"
         )
     # All replicas must have the same secrets, but each may have a certificate of its own.
-    credentials.make_missing(conf.VAR, given=credentials.SHARED)
-    command = _command(server, *address(server))
+    make_missing(credentials.SHARED)
+    host, port = address(server)
+    # Nothing is imported from the folder that this is called in, by -P.
+    command = [sys.executable, "-P", "-m", LISTENER, server.port, host, str(port)]
     # Node agents keep their connections open.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -110,31 +144,3 @@ def serve(server: Server) -> None:
         "PYTHONPATH": processes.python_path(),
     }
     os.execve(sys.executable, command, os.environ | environment)  # noqa: S606
-
-
-def _command(server: Server, host: str, port: int) -> list[str]:
-    options = {
-        "interface": "asginl",
-        "http": "1",
-        "host": host,
-        "port": port,
-        "workers": server.workers,
-        "loop": "asyncio",
-        # `backpressure` is the most connections of a process.
-        "backlog": 4096,
-        "backpressure": 65536,
-        "ssl-certificate": conf.VAR / credentials.CERTIFICATE,
-        "ssl-keyfile": conf.VAR / credentials.KEY,
-        "ssl-protocol-min": "tls1.2",
-        "workers-kill-timeout": 3,
-        "working-dir": processes.ROOT,
-        "log-level": "error",
-        "access-log-fmt": '%(addr)s "%(method)s %(path)s" %(status)d %(dt_ms).1f ms',
-    }
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    # The log has no headers and no bodies, so no tokens. Node agents call a hundred times as often as operators.
-    has_access_log = server.port == "operators" or conf.ACCESS_LOG
-    flags = ["--no-ws", "--respawn-failed-workers", "--access-log" if has_access_log else "--no-access-log"]
-    # Nothing is imported from the folder that this is called in: by -P, the working folder, and a target that is a file.
-    target = processes.ROOT / "clusteragent" / "asgi.py"
-    return [sys.executable, "-P", "-m", "granian", *words, *flags, f"{target}:application"]

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from django.db import connection
 from psycopg.conninfo import make_conninfo
 
-from clusteragent.lib import conf, credentials
+from clusteragent.lib import certificates, conf, credentials
 
 AGENT = f"Bearer {conf.AUTH_TOKEN}"
 LOCAL = f"Bearer {conf.LOCAL_TOKEN}"
@@ -162,4 +162,4 @@ def free_port() -> int:
 def make_certificate(folder: Path) -> tuple[Path, Path]:
     """Make a certificate and its key in the folder, as a first start makes them, and return their paths."""
     credentials.make_missing(folder, given=credentials.SHARED)
-    return folder / credentials.CERTIFICATE, folder / credentials.KEY
+    return folder / certificates.CERTIFICATE, folder / certificates.KEY

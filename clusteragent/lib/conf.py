@@ -22,14 +22,15 @@ from clusteragent.lib.options import (
     flag,
     groups,
     headers,
+    hosts,
     integer,
     issuer,
     label,
     listed,
     networks,
     number,
-    option,
     origin,
+    path,
     secret,
     secrets,
     selection,
@@ -72,6 +73,17 @@ SESSION_AGE = duration("CLUSTERAGENT_SESSION_AGE", timedelta(hours=12), low=time
 SESSION_IDLE = duration("CLUSTERAGENT_SESSION_IDLE", timedelta(hours=1), low=timedelta(minutes=1))
 #: How long browsers use only HTTPS for the host's name, on all of its ports. 0: there is no such rule.
 HSTS_AGE = duration("CLUSTERAGENT_HSTS_AGE", timedelta(days=1))
+#: The PEM file of the certificate that both ports show, followed by those that lead to its authority. A changed file is taken up
+#: [without a restart](../howto/certificates.md).
+#: Default: `cert.pem` in `CLUSTERAGENT_VAR`, which the first start makes and renews.
+CERTIFICATE = path("CLUSTERAGENT_CERTIFICATE", "a PEM file")
+#: The PEM file of the certificate's key, which has no password.
+#: Default: `key.pem` in `CLUSTERAGENT_VAR`.
+CERTIFICATE_KEY = path("CLUSTERAGENT_CERTIFICATE_KEY", "a PEM file")
+#: Host names and addresses by which the ports are reached, for the certificate that is made here. It always has this machine's
+#: name, `localhost`, the addresses of `CLUSTERAGENT_BIND` and `CLUSTERAGENT_ADMIN_BIND`, and the host names of
+#: `CLUSTERAGENT_ADMIN_HOSTS` and `CLUSTERAGENT_ADMIN_URL`.
+CERTIFICATE_NAMES = hosts("CLUSTERAGENT_CERTIFICATE_NAMES")
 #: Processes of the web server of node agents. That of operators has one.
 WEB_WORKERS = integer("CLUSTERAGENT_WEB_WORKERS", 2, 1, 256)
 #: Threads of each process of a web server, for calls other than heartbeats. Each keeps one connection to the database.
@@ -283,7 +295,7 @@ HTTP_SD_CHECK_TEMPLATE = text("DD_PROMETHEUS_HTTP_SD_CHECK_TEMPLATE", "")
 #: Which cluster is followed. `auto`: that of the kubeconfig, else the one that the process runs in, if any.
 KUBERNETES = choice("CLUSTERAGENT_KUBERNETES", "auto", {"auto": "auto", "on": "on", "off": "off"})
 #: The kubeconfig of the cluster that is followed.
-KUBECONFIG = option("CLUSTERAGENT_KUBECONFIG", None, lambda raw: Path(raw).absolute(), "the path of a kubeconfig file")
+KUBECONFIG = path("CLUSTERAGENT_KUBECONFIG", "a kubeconfig file")
 #: Read EndpointSlices. Off: read Endpoints, as old clusters have them.
 KUBERNETES_USE_ENDPOINT_SLICES = flag("DD_KUBERNETES_USE_ENDPOINT_SLICES", True)
 #: Check endpoints that are not ready or about to end, too.

@@ -164,6 +164,29 @@ def _split(raw: str) -> tuple[str, ...] | None:
     return tuple(words) if all(isinstance(word, str) for word in words) else None
 
 
+def path(name: str, of: str) -> Path | None:
+    """Read a path, from the folder that the program is called in; None when unset. of: what is there."""
+    return option(name, None, lambda raw: Path(raw).absolute(), f"the path of {of}")
+
+
+def hosts(name: str) -> tuple[str, ...]:
+    """Read a list of host names, with `*.` for all below one, and of addresses; in lower case."""
+
+    def parse(raw: str) -> tuple[str, ...] | None:
+        read = tuple(word.lower() for word in _split(raw) or ())
+        return read if all(map(is_host, read)) else None
+
+    return option(name, (), parse, "host names and addresses, such as ca.example.com *.checks.svc 10.0.0.5")
+
+
+def is_host(name: str) -> bool:
+    """Whether this is a host name in lower case, maybe with `*.` for all below it, or an address."""
+    try:
+        return bool(_NAME.fullmatch(name.removeprefix("*."))) or bool(ip_address(name))
+    except ValueError:
+        return False
+
+
 def label(name: str, default: str) -> str:
     """Return the name of a label of nodes."""
 

@@ -29,7 +29,7 @@ def binds(monkeypatch: pytest.MonkeyPatch) -> None:
         ([*COMMAND, "operators", "--verbosity", "0"], [15006]),
         (["python", "-P", "-m", "clusteragent", "agents"], [15005]),
         (["python", "manage.py", "serve", "operators"], [15006]),
-        (["python", "-m", "granian", "--host", "0.0.0.0", "--port", "8443"], [8443]),
+        (["python", "-P", "-m", "clusteragent.listener", "agents", "0.0.0.0", "8443"], [8443]),
         ([*COMMAND, "runagent"], []),
         ([*COMMAND, "migrate"], []),
     ],

@@ -21,7 +21,7 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from clusteragent import doctor
 from clusteragent.doctor import Finding, Level
-from clusteragent.lib import clock, conf, credentials
+from clusteragent.lib import certificates, clock, conf, credentials
 from nodes.heartbeats import note_heartbeat
 from tests.test_requirements import ROOT
 from tests.webserver import free_port
@@ -151,13 +151,20 @@ def write_certificate(folder: Path, begins: timedelta, ends: timedelta) -> None:
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
     made = builder.not_valid_before(now + begins).not_valid_after(now + ends).sign(key, hashes.SHA256())
     plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    (folder / credentials.KEY).write_bytes(key.private_bytes(serialization.Encoding.PEM, *plain))
-    (folder / credentials.CERTIFICATE).write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / certificates.KEY).write_bytes(key.private_bytes(serialization.Encoding.PEM, *plain))
+    (folder / certificates.CERTIFICATE).write_bytes(made.public_bytes(serialization.Encoding.PEM))
 
 
 @pytest.mark.parametrize(
     ("begins", "ends", "level", "text"),
-    [(-9, -1, Level.FAIL, "has ended"), (1, 9, Level.FAIL, "only from"), (-9, 9, Level.WARN, "ends in 8 d")],
+    [
+        (-9, -1, Level.FAIL, "has ended"),
+        (1, 9, Level.FAIL, "only from"),
+        (-300, 13, Level.WARN, "ends in 12 d"),
+        (-300, 15, Level.OK, "valid until"),
+        # One of two days is renewed more often.
+        (-1, 1, Level.OK, "valid until"),
+    ],
 )
 def test_a_certificate_is_for_its_time(folder: Path, begins: int, ends: int, level: Level, text: str) -> None:
     write_certificate(folder, timedelta(days=begins), timedelta(days=ends))
@@ -169,11 +176,11 @@ def test_a_certificate_is_for_its_time(folder: Path, begins: int, ends: int, lev
 def test_a_certificate_that_lacks_its_key_or_a_name_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert levels(doctor.certificate()) == [Level.OK]
     monkeypatch.setattr(conf, "ADMIN_HOSTS", ("localhost", "ca.example.com"))
-    (folder / credentials.KEY).chmod(0o640)
+    (folder / certificates.KEY).chmod(0o640)
     _, unnamed, opened = doctor.certificate()
     assert (unnamed.level, opened.level) == (Level.WARN, Level.WARN)
     assert "ca.example.com" in unnamed.text
-    (folder / credentials.KEY).unlink()
+    (folder / certificates.KEY).unlink()
     assert levels(doctor.certificate()) == [Level.FAIL]
 
 

@@ -30,7 +30,7 @@ from unfold.views import ChangeList
 from checks.explain.alerts import Alert, Target
 from checks.models import Config
 from checks.wire.scrub import scrub
-from clusteragent.lib import conf, credentials
+from clusteragent.lib import certificates, conf
 from clusteragent.lib.database import bulk
 from clusteragent.lib.words import duration, grouped, moment, relative
 from operators.admin.greying import Greyed, GreyingAdmin, words_of
@@ -61,8 +61,8 @@ def anchor(url: str, text: Any) -> SafeString:
 def example(request: HttpRequest, name: str, *args: Any) -> str:
     """A call of the operators' API for a terminal, whose token is in $TOKEN. name: of the URL."""
     # Behind CLUSTERAGENT_ADMIN_URL something else shows its certificate.
-    own = conf.VAR / credentials.CERTIFICATE
-    trusted = "" if conf.ADMIN_URL or not credentials.is_self_signed(own) else f"--cacert {shlex.quote(str(own))} "
+    own = None if conf.ADMIN_URL else certificates.trusted_by(conf.CERTIFICATE or conf.VAR / certificates.CERTIFICATE)
+    trusted = f"--cacert {shlex.quote(str(own))} " if own else ""
     return f'curl {trusted}-H "Authorization: Bearer $TOKEN" {request.build_absolute_uri(reverse(name, args=args))}'
 
 

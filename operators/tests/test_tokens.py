@@ -168,13 +168,13 @@ def test_only_an_admin_sees_or_makes_tokens(role: Role) -> None:
     assert "authtoken" not in client.get("/admin/nodes/node/").content.decode()
 
 
-def test_the_example_trusts_the_certificate_that_signed_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_trusts_the_authority_that_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conf, "VAR", tmp_path)
     request = RequestFactory().get("/", headers={"host": "127.0.0.1"})
     asked = 'curl -H "Authorization: Bearer $TOKEN" http'
     assert example(request, "operators:status-list").startswith(asked)
     credentials.make_missing(tmp_path)
-    own = f'curl --cacert {tmp_path}/cert.pem -H "Authorization: Bearer $TOKEN" http'
+    own = f'curl --cacert {tmp_path}/ca.pem -H "Authorization: Bearer $TOKEN" http'
     assert example(request, "operators:status-list").startswith(own)
     monkeypatch.setattr(conf, "ADMIN_URL", "https://ca.example.com")
     assert example(request, "operators:status-list").startswith(asked)

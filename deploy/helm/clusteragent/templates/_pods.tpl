@@ -1,5 +1,5 @@
 {{/* The environment of a pod: what the chart sets, unless the user sets it, and then what the user sets. It takes the root,
-     the values of the pod, and `own`, the name of the chart's Secret. */}}
+     the values of the pod, `own`, the name of the chart's Secret, and `serves`, which is empty where it has no port. */}}
 {{- define "clusteragent.env" -}}
 {{- $values := .values -}}
 {{- $own := include "clusteragent.ownEnv" . | fromYamlArray -}}
@@ -26,6 +26,14 @@
 - {name: CLUSTERAGENT_BIND, value: {{ printf "%s:5005" .bindAddress | quote }}}
 - {name: CLUSTERAGENT_ADMIN_BIND, value: {{ printf "%s:5006" .bindAddress | quote }}}
 - {name: CLUSTERAGENT_ADMIN_HOSTS, value: {{ include "clusteragent.adminHosts" $root | quote }}}
+{{- if $.serves }}
+{{- if .tls.existingSecret }}
+- {name: CLUSTERAGENT_CERTIFICATE, value: /etc/clusteragent/tls/tls.crt}
+- {name: CLUSTERAGENT_CERTIFICATE_KEY, value: /etc/clusteragent/tls/tls.key}
+{{- else }}
+- {name: CLUSTERAGENT_CERTIFICATE_NAMES, value: {{ include "clusteragent.certificateNames" $root | quote }}}
+{{- end }}
+{{- end }}
 - {name: CLUSTERAGENT_LOG_FORMAT, value: json}
 - {name: DD_LOG_LEVEL, value: {{ .logLevel | quote }}}
 {{- with .clusterName }}
@@ -54,6 +62,16 @@
 {{- $outside := list -}}
 {{- with include "clusteragent.adminUrl" . -}}{{- $outside = list (urlParse .).hostname -}}{{- end -}}
 {{- join " " (concat (list "localhost" "127.0.0.1" "[::1]") $inside $outside) -}}
+{{- end }}
+
+{{/* By what names agents and operators reach both Services, within the cluster. */}}
+{{- define "clusteragent.certificateNames" -}}
+{{- $names := list -}}
+{{- range $name := list (include "clusteragent.agentsService" .) (printf "%s-operators" (include "clusteragent.fullname" .)) -}}
+{{- $inside := printf "%s.%s" $name $.Release.Namespace -}}
+{{- $names = concat $names (list $name $inside (printf "%s.svc" $inside) (printf "%s.svc.cluster.local" $inside)) -}}
+{{- end -}}
+{{- join " " $names -}}
 {{- end }}
 
 {{- define "clusteragent.podOptions" -}}
