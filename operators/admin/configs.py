@@ -20,10 +20,8 @@ from unfold.views import ChangeList
 
 from acts.models import Act
 from acts.recording import record
-from checks.explain import facts
 from checks.models import Config, Origin, Source
 from checks.models.bounds import STEERING, require_source, why_not_configs, why_not_source
-from checks.models.configs import displayable
 from checks.models.tags import tags_in
 from checks.models.troubles import Trouble
 from checks.sources import authored, origins
@@ -33,12 +31,11 @@ from checks.wire.scrub import scrub
 from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.words import cut, listed, milliseconds, percent, plain_count
 from operators import charts
-from operators.admin import acts, configpage
+from operators.admin import acts, configlists, configpage
 from operators.admin.actions import SteeringAdmin
 from operators.admin.base import (
     TABLE_ROWS,
     Table,
-    UncountedChangeList,
     aged,
     anchor,
     command,
@@ -81,18 +78,6 @@ MOST_TAGS = 3
 MOST_TAG = 24
 
 
-class ConfigList(UncountedChangeList):
-    """The list, whose rows have `known`, what is known of the config now, and its `tags`."""
-
-    def get_results(self, request: HttpRequest) -> None:
-        super().get_results(request)
-        known = facts.of_many([one for one in self.result_list if one.trouble])
-        shown = Config.objects.filter(displayable(), pk__in=[one.pk for one in self.result_list])
-        texts = dict(shown.values_list("pk", "text"))
-        for one in self.result_list:
-            one.known, one.tags = known.get(one.pk), tags_in(texts.get(one.pk, ""))
-
-
 @admin.register(Config)
 class ConfigAdmin(SteeringAdmin):
     """The configs, with their orders, origins and owners. Configs written by hand can be edited."""
@@ -117,7 +102,7 @@ class ConfigAdmin(SteeringAdmin):
     search_help_text = "tag:env:prod check:postgres state:failing, words of the title or the YAML, an ID"
     words = CONFIG_WORDS
     ordering = (Natural("title"), "pk")
-    sortable_by = ("called", "owner", "since", "condition", "load", "run_time")
+    sortable_by = ("called", "owner", "since", "condition", "load", "run_time", "last_error")
     readonly_fields = (
         "check_name", "digest", "shown_short_id", "origins", "node_name", "dangles", "former_node", "made", "written"
     )  # fmt: skip
@@ -172,7 +157,7 @@ class ConfigAdmin(SteeringAdmin):
         return found.prefetch_related("origins").defer(*WIDE_COLUMNS)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return ConfigList
+        return configlists.ConfigList
 
     def with_text(self, request: HttpRequest, rows: Any, text: str) -> QuerySet[Any]:
         found: QuerySet[Any] = rows.containing(text, exact=sees_digests(request.user))
@@ -246,8 +231,8 @@ class ConfigAdmin(SteeringAdmin):
 
     @column(description="config", ordering=Natural("title"))
     def called(self, config: Config) -> str:
-        """How people call it."""
-        return str(config)
+        """How people call it; on a node's page told apart from others of that name."""
+        return getattr(config, "told_apart", "") or str(config)
 
     @column(description="check", ordering="name")
     def check_name(self, config: Config) -> str:
@@ -276,7 +261,12 @@ class ConfigAdmin(SteeringAdmin):
         assignment = getattr(config, "assignment", None)
         return aged(assignment.since, config.now) if assignment else ""
 
-    @column
+    @column(ordering="assignment__reason")
+    def reason(self, config: Config) -> str:
+        """Why its node has it."""
+        return config.assignment.reason if hasattr(config, "assignment") else ""
+
+    @column(ordering=configlists.FIRST_ORIGIN)
     def origins(self, config: Config) -> SafeString:
         """The origins, one a line. An object in Kubernetes leads to all of its configs."""
         shown = []
@@ -307,7 +297,8 @@ class ConfigAdmin(SteeringAdmin):
         seconds = config.cost.seconds if hasattr(config, "cost") else None
         return "" if seconds is None else milliseconds(1000 * seconds)
 
-    @column(description="last error")
+    # Sorted by since when it fails: the error itself may hold a secret, as its runner sent it.
+    @column(description="last error", ordering=configlists.FAILING_SINCE.asc(nulls_last=True))
     def last_error(self, config: Any) -> SafeString | str:
         """The beginning of the last run's error, with all of it on hover; empty if it did not fail."""
         return shortened(config.known.error) if config.known else ""

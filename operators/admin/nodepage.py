@@ -2,48 +2,21 @@
 
 from typing import Any
 
-from django.db.models import F, Q
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from checks.dispatcher import costs
-from checks.explain import drains, facts
+from checks.explain import drains
 from checks.models import Config, Handover, Move
-from clusteragent.lib import clock
-from clusteragent.lib.database.natural import Natural
-from clusteragent.lib.words import grouped_count, milliseconds, percent, utc
+from clusteragent.lib.words import grouped_count, percent, utc
 from nodes.models import Node, NodeEvent, Pod, Runner, RunnerStats, Slowness
-from operators.admin.base import TABLE_ROWS, Table, aged, anchor, by_load, dated, link, list_url, shortened
-from operators.queries import WIDE_COLUMNS
+from operators.admin.base import TABLE_ROWS, Table, aged, anchor, by_load, dated, link, list_url
 
 
 def context(node: Any) -> dict[str, Any]:
     """The context of the template operators/node_head.html."""
     load = None if node.state == "lost" else costs.loads()[node.pk]
     return {"facts": _facts(node, load), "load": load, "drain": drains.of(node.name) if node.draining else None}
-
-
-def configs(node: Node) -> Table:
-    """A table of the node's configs that cost most. All of them are in the list, which is sorted by each of these columns."""
-    owned = Config.objects.filter(assignment__node=node).select_related("assignment", "cost", "pause")
-    owned = owned.order_by(F("cost__workers_needed").desc(nulls_last=True), Natural("title"), "pk").defer(*WIDE_COLUMNS)
-    first = list(owned.prefetch_related("origins")[: TABLE_ROWS + 1])
-    known, now = facts.of_many(first), clock.now()
-    names = Config.objects.told_apart([(one.pk, one.title, one.name, one.digest) for one in first])
-    rows = []
-    for one, name in zip(first, names, strict=True):
-        cost = one.cost if hasattr(one, "cost") else None
-        seconds = cost.seconds if cost else None
-        rows.append((
-            link(one, name),
-            percent(cost.workers_needed) if cost else "",
-            "" if seconds is None else milliseconds(1000 * seconds),
-            shortened(known[one.pk].error),
-            aged(one.assignment.since, now),
-            one.assignment.reason,
-            ", ".join(map(str, one.origins.all())),
-        ))  # fmt: skip
-    headers = ("config", "load of one worker", "run time", "last error", "since", "reason", "origins")
-    return Table.of("Configs, the greatest loads first", headers, rows, by_load(node.name))
 
 
 def timeline(node: Node) -> Table:

@@ -39,6 +39,7 @@ from operators.admin.base import (
     list_url,
     time_column,
 )
+from operators.admin.configlists import NodeConfigs
 from operators.admin.filters import (
     CLOSED,
     PACE_COLOURS,
@@ -100,6 +101,7 @@ class NodeAdmin(ReadOnlyAdmin):
     actions = ("cordon", "uncordon", "drain", "forget")
     joined, lost = time_column("first_seen", dated), time_column("lost_at", dated)
     change_form_outer_before_template = "operators/node_head.html"
+    change_form_outer_after_template = "operators/node_foot.html"
     list_before_template = "operators/no_nodes.html"
 
     class Media:
@@ -242,13 +244,14 @@ class NodeAdmin(ReadOnlyAdmin):
         call = example(request, "operators:node-detail", node.name)
         asked = [("command", command("whatif", "--remove", node.name))] if node.state != "lost" else []
         return nodepage.context(node) | {
+            "configs": NodeConfigs(request, node.name),
             "history": charts.of_node(request, node),
             "elsewhere": elsewhere(request, node, call, ("name", node.name), *asked),
         }
 
     def tables(self, request: HttpRequest, node: Node) -> list[Table]:
         acted = acts.tables(request.user, Act.objects.of_node(node.name), node=node.name)
-        return [nodepage.configs(node), nodepage.timeline(node), *acted]
+        return [nodepage.timeline(node), *acted]
 
     @admin.action(description="Cordon: give it nothing new…", permissions=["change"])
     def cordon(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse | None:

@@ -1,8 +1,8 @@
 """The search box: finds check IDs, nodes, files and any text of a config."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 from urllib.parse import urlencode
 
@@ -26,6 +26,8 @@ from operators.terms import MOST_CHARACTERS, BadQuery, Term, parse, written
 
 # The most hits of each kind, on the page and in the palette.
 MOST, MOST_OF_A_KIND = 20, 5
+# So many are looked at, so that few need no count: that would take as long as finding them.
+MOST_AHEAD = 300
 # The most characters that are shown before and after a found word.
 AROUND = 60
 
@@ -152,19 +154,29 @@ def _with_text(query: str, exact: bool) -> Iterable[Group]:
     of_ours = displayable("config__")
     seen: set[int | None] = set()
     instances = _with_all(Instance.objects.filter(of_ours), "shown_name", words).order_by("shown_name", "pk")
-    found = (Hit(_page(one.config_id), one.shown_id(exact=exact), one.config_id) for one in instances[: MOST + 1])
-    yield _group("Check IDs", found, seen, all_configs, instances)
+    ahead = list(instances[:MOST_AHEAD])
+    found = (Hit(_page(one.config_id), one.shown_id(exact=exact), one.config_id) for one in ahead[: MOST + 1])
+    yield _group("Check IDs", found, seen, all_configs, partial(_number, ahead, instances))
     nodes = _with_all(Node.objects.all(), "name", words)
     found = (Hit(row_url(one), one.name) for one in nodes[: MOST + 1])
-    yield _group("Nodes", found, set(), list_url(Node, q=written(Term("", word) for word in words)), nodes)
+    url = list_url(Node, q=written(Term("", word) for word in words))
+    yield _group("Nodes", found, set(), url, partial(counted, nodes))
     origins = _with_all(Origin.objects.filter(of_ours), "shown", words).exclude(config__in=_known(seen))
     origins = origins.order_by("shown", "source")
     found = (Hit(_page(one.config_id), str(one), one.config_id) for one in origins[: MOST + 1])
     yield _group("Files and names", found, seen)
-    texts = _with_all(Config.objects.filter(displayable()).only("name", "title", "digest", "text"), "text", words)
-    others = texts.exclude(pk__in=_known(seen))[: MOST + 1]
+    texts = _with_all(Config.objects.filter(displayable()), "text", words)
+    ids = list(texts.values_list("pk", flat=True)[:MOST_AHEAD])
+    others = [pk for pk in ids if pk not in seen][: MOST + 1]
+    shown = Config.objects.filter(pk__in=others).only("name", "title", "digest", "text")
     # What is seen already may be only the first part of what there is.
-    yield _group("Text of a config", _configs(others, words[0]), seen, all_configs, texts, is_cut=len(seen) >= MOST)
+    count = partial(_number, ids, texts)
+    yield _group("Text of a config", _configs(shown, words[0]), seen, all_configs, count, is_cut=len(seen) >= MOST)
+
+
+def _number(ahead: Sequence[Any], rows: QuerySet[Any]) -> int | None:
+    """How many rows there are, of which the first MOST_AHEAD were looked at; None if counting takes too long."""
+    return len(ahead) if len(ahead) < MOST_AHEAD else counted(rows)
 
 
 def _known(seen: set[int | None]) -> list[int]:
@@ -194,13 +206,13 @@ def _group(
     hits: Iterable[Hit],
     seen: set[int | None],
     more: str = "",
-    rows: QuerySet[Any] | None = None,
+    count: Callable[[], int | None] | None = None,
     *,
     is_cut: bool = False,
 ) -> Group:
     """The hits of configs that are not among those seen, which they join.
 
-    more, rows: the list of all of them, and their rows. is_cut: whether there are more than these hits.
+    more: the list of all of them. count: counts them. is_cut: whether there are more than these hits.
     """
     found, shown = list(hits), list[Hit]()
     for hit in found[:MOST]:
@@ -208,7 +220,7 @@ def _group(
             shown.append(hit)
             seen.add(hit.config)
     is_cut = is_cut or len(found) > MOST
-    return Group(title, shown, more if is_cut else "", counted(rows) if is_cut and rows is not None else None)
+    return Group(title, shown, more if is_cut else "", count() if is_cut and count else None)
 
 
 def around(text: str, word: str) -> Sequence[str]:

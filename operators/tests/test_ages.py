@@ -5,7 +5,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.contrib.auth.models import User
+from django.db.models import Model
 from django.test import Client
 from knox.models import AuthToken
 
@@ -16,7 +18,7 @@ from checks.tests.cast import report, sent
 from checks.tests.operators import CONFIGS, config, page_of, planned, superuser
 from clusteragent.lib import clock
 from nodes.models import Hearing, Node, NodeEvent
-from operators.admin.base import aged, dated, row_url
+from operators.admin.base import aged, dated, list_url, row_url
 
 pytestmark = pytest.mark.django_db
 
@@ -109,3 +111,10 @@ def test_configs_have_ages(client: Client) -> None:
     page = client.get(CONFIGS).content.decode()
     assert re.search(r'dangling for <time [^>]*title="[^"]*">\d+ s</time>', page)
     assert re.search(r"<span>\d{4}-\d\d-\d\d [^<]*</span> <time", client.get(page_of("db")).content.decode())
+
+
+@pytest.mark.parametrize("model", admin.site._registry, ids=lambda model: model._meta.label_lower)
+def test_each_list_says_once_of_when_it_is(client: Client, model: type[Model]) -> None:
+    page = client.get(list_url(model), follow=True)
+    assert page.status_code == 200
+    assert page.content.decode().count("As of ") == 1

@@ -50,7 +50,7 @@ def facts(client: Client, name: str = "ash") -> dict[str, str]:
 
 def timeline(client: Client, name: str = "ash") -> list[tuple[str, str]]:
     """What happened and why, the last thing first."""
-    _, table = page(client, name).context["tables"]
+    [table] = page(client, name).context["tables"]
     return [(row[1], row[3]) for row in table.rows]
 
 

@@ -1,5 +1,7 @@
 """One box: a check ID, a node, a file, or any text of an instance."""
 
+import json
+
 import pytest
 from django.db import connection
 from django.test import Client
@@ -250,3 +252,17 @@ def test_who_may_not_do_it_is_not_offered_it(client: Client) -> None:
     viewer.force_login(user("vera", Role.VIEWER))
     for phrase in ("drain ash", "pause web", "move web to ash"):
         assert "Act" not in {kind for _, _, kind in palette(viewer, phrase)}
+
+
+def test_postgresql_knows_whether_a_search_finds_few_configs_or_most(client: Client) -> None:
+    dispatcher.schedule([sent(f"shop-{one}.yaml", url=f"http://shop-{one}/") for one in range(200)])
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE checks_config")
+
+    def expected(word: str) -> int:
+        """How many configs PostgreSQL expects to find. It reads them in the order of the page where they are many."""
+        plan = json.loads(Config.objects.containing(word).order_by().explain(format="json"))
+        return int(plan[0]["Plan"]["Plan Rows"])
+
+    assert expected("shop-117") < 20
+    assert expected("http") > 150
