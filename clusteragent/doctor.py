@@ -121,8 +121,8 @@ def _admits(folder: os.stat_result, file: os.stat_result, mine: int) -> bool:
 
 def certificate() -> Iterator[Finding]:
     """Check the certificate of both ports: its key, its names and its time."""
-    pair, is_ours = web.certificate(), not web.own_certificate() and certificates.is_ours(conf.VAR)
-    if not web.own_certificate() and not (pair.certificate.exists() or pair.key.exists()):
+    pair, is_ours = certificates.served(), not certificates.own() and certificates.is_ours(conf.VAR)
+    if not pair:
         yield Finding("certificate", Level.OK, "There is none here yet: the first start of a web server makes one.")
         return
     renew = f"Put a certificate and its key into {pair.certificate} and {pair.key}: running web servers take them up."

@@ -94,7 +94,7 @@ def watch(held: Held, reload: Callable[[], None]) -> NoReturn:
     while True:
         time.sleep(EACH)
         try:
-            if not web.own_certificate() and time.monotonic() - renewed > RENEWED_EACH:
+            if not certificates.own() and time.monotonic() - renewed > RENEWED_EACH:
                 renewed = time.monotonic()
                 certificates.renew(conf.VAR)
             if held.is_changed():
@@ -137,8 +137,11 @@ def main() -> None:
     served = server(port, host, int(number))
     # After granian's own, of which the levels stay.
     logs.configure(logs.config())
+    pair = certificates.served()
+    if not pair:
+        sys.exit(f"{conf.VAR} has no certificate")
     try:
-        held = Held(web.certificate())
+        held = Held(pair)
     except CredentialsError as error:
         sys.exit(str(error))
 

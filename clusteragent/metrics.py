@@ -7,6 +7,8 @@ for 100 000 series, and it can't write a counter whose name doesn't end in `_tot
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from django.db.models import Count, Sum, TextField, Value
@@ -21,7 +23,8 @@ from checks.explain import alerts, drains, headroom
 from checks.models import Assignment, ClusterStore, Config, Cost, Handover, Instance, Move, MoveTotal, Source, TaskRun
 from checks.models.configs import displayable
 from checks.models.handovers import Promise
-from clusteragent.lib import conf, database
+from clusteragent.lib import certificates, conf, database
+from clusteragent.lib.files import CredentialsError
 from clusteragent.lib.scrub import scrub
 from clusteragent.lib.shortids import short_id
 from clusteragent.lib.version import VERSION
@@ -84,6 +87,7 @@ def families(*, exact: bool = True) -> Iterator[Family]:
     yield from _of_moves()
     yield from _of_tasks()
     yield from _of_alerts()
+    yield from _of_the_certificate()
     yield from _of_sources()
     if conf.METRICS_CONFIGS_INFO:
         yield _configs_info(nodes, exact)
@@ -280,6 +284,17 @@ def _of_alerts() -> Iterator[Family]:
     text = "Attempts to send the pending message of the webhook; 0 when there is none."
     attempts = Announcement.objects.values_list("attempts", flat=True).first() or 0
     yield _gauge("clusteragent_webhook_attempts", text, attempts)
+
+
+def _of_the_certificate() -> Iterator[Family]:
+    """Of the replica that was scraped. Nothing of files that can't be used: that is an alert."""
+    left: Samples = []
+    with suppress(CredentialsError):
+        if pair := certificates.served():
+            ends = certificates.read(pair).certificate.not_valid_after_utc
+            left = [((), (ends - datetime.now(UTC)).total_seconds())]
+    text = "Seconds until the certificate of the replica that was scraped ends; less than 0 after that."
+    yield _gauge("clusteragent_certificate_ends_seconds", text, left)
 
 
 def _of_sources() -> Iterator[Family]:

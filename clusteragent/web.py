@@ -95,17 +95,6 @@ def shared_secrets() -> list[Secret]:
     ]
 
 
-def certificate() -> certificates.Pair:
-    """Return the files of the certificate that both ports show."""
-    return own_certificate() or certificates.Pair(conf.VAR / certificates.CERTIFICATE, conf.VAR / certificates.KEY)
-
-
-def own_certificate() -> certificates.Pair | None:
-    """Return the files that options name; None without them."""
-    file, key = conf.CERTIFICATE, conf.CERTIFICATE_KEY
-    return certificates.Pair(file, key) if file and key else None
-
-
 def names() -> set[str]:
     """Return the names and addresses that the options say for both ports, for the certificate that is made here."""
     # A leading dot allows all names below.
@@ -118,7 +107,7 @@ def names() -> set[str]:
 
 def make_missing(given: Collection[str]) -> None:
     """Make the secrets that are missing, but for those of `given`, and the certificate. Raises CredentialsError."""
-    credentials.make_missing(conf.VAR, given=given, names=names(), own=own_certificate())
+    credentials.make_missing(conf.VAR, given=given, names=names(), own=certificates.own())
 
 
 def serve(server: Server) -> None:

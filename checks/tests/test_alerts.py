@@ -579,7 +579,9 @@ def test_a_check_that_is_slow_everywhere_is_told_with_its_figures_and_sources() 
     )
 
 
-def test_every_link_leads_to_a_page(admin_client) -> None:
+def test_every_link_leads_to_a_page(admin_client, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(conf, "VAR", tmp_path)
+    (tmp_path / "cert.pem").write_text("half of one")
     report("ash", "birch", "cedar")
     dispatcher.schedule([sent(key) for key in ("one", "two", "three")])
     grow_old(60)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from clusteragent.lib import files
+from clusteragent.lib import conf, files
 from clusteragent.lib.files import CredentialsError
 
 CERTIFICATE, KEY = "cert.pem", "key.pem"
@@ -44,6 +44,18 @@ class Usable(NamedTuple):
 
     certificate: x509.Certificate
     pem: bytes
+
+
+def own() -> Pair | None:
+    """Return the files that options name; None without them."""
+    file, key = conf.CERTIFICATE, conf.CERTIFICATE_KEY
+    return Pair(file, key) if file and key else None
+
+
+def served() -> Pair | None:
+    """Return the files of the certificate that the web servers of this machine show; None where they have made none yet."""
+    here = Pair(conf.VAR / CERTIFICATE, conf.VAR / KEY)
+    return own() or (here if here.certificate.exists() or here.key.exists() else None)
 
 
 def read(pair: Pair) -> Usable:

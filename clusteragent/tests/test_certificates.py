@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from clusteragent import web
 from clusteragent.lib import certificates, conf, credentials
 from clusteragent.lib.credentials import CredentialsError
+from tests.certificates import write_own
 from tests.table import table
 
 LOCAL = {"localhost", "127.0.0.1", "::1", socket.gethostname()}
@@ -48,25 +48,6 @@ def handshake(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> None
             end.do_handshake()
     assert ends[0].version()
     assert ends[0].getpeercert()
-
-
-def write_own(folder: Path, begins: int, ends: int, signed_by: Path | None = None) -> None:
-    """Write a certificate and its key, valid from and until so many days from now. signed_by: the folder of an authority."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    issuer = subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "own")])
-    signer = key
-    if signed_by:
-        issuer = x509.load_pem_x509_certificate((signed_by / "ca.pem").read_bytes()).subject
-        loaded = serialization.load_pem_private_key((signed_by / "ca_key.pem").read_bytes(), None)
-        assert isinstance(loaded, ec.EllipticCurvePrivateKey)
-        signer = loaded
-    now = datetime.now(UTC)
-    builder = x509.CertificateBuilder(issuer, subject, key.public_key(), 1).not_valid_before(now + timedelta(begins))
-    names = x509.SubjectAlternativeName([x509.DNSName("old.example.com"), x509.DNSName("localhost")])
-    made = builder.not_valid_after(now + timedelta(ends)).add_extension(names, critical=False)
-    plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    (folder / "key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, *plain))
-    (folder / "cert.pem").write_bytes(made.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
 
 def test_openssl_verifies_it_by_the_authority_for_each_of_its_names(folder: Path) -> None:

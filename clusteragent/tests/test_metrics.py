@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.db import connection
@@ -21,6 +22,7 @@ from clusteragent.lib import conf
 from clusteragent.lib.database import bulk
 from nodes.models import Hearing, Node, Runner, Slowness, hearing
 from nodes.models.runners import Answer, CheckStats
+from tests.certificates import write_own
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
@@ -66,6 +68,7 @@ OURS = {
     "clusteragent_task_duration_seconds": ("gauge", {"task"}),
     "clusteragent_task_age_seconds": ("gauge", {"task"}),
     "clusteragent_needs_you": ("gauge", {"kind"}),
+    "clusteragent_certificate_ends_seconds": ("gauge", set()),
     "clusteragent_source_errors": ("gauge", {"source"}),
     "clusteragent_source_warnings": ("gauge", {"source"}),
     "clusteragent_source_held_removals": ("gauge", {"source"}),
@@ -117,12 +120,21 @@ def furnish() -> None:
     Node.objects.filter(name="birch").cordon(draining=True)
 
 
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A certificate that ends in 30 days."""
+    monkeypatch.setattr(conf, "VAR", tmp_path)
+    write_own(tmp_path, -1, 30)
+
+
+@pytest.mark.usefixtures("served")
 def test_names_types_and_labels_are_the_peers_and_ours_and_no_others() -> None:
     furnish()
     found = {name: (kind, set(labels) - {"join_leader"}) for name, kind, labels, _ in samples()}
     assert found == PEERS | OURS
 
 
+@pytest.mark.usefixtures("served")
 def test_the_names_of_the_peers_counters_stay_as_they_are() -> None:
     furnish()
     lines = metrics.exposition().decode().splitlines()
@@ -388,3 +400,9 @@ def test_drains_of_very_many_nodes_share_a_series(monkeypatch: pytest.MonkeyPatc
     report("cedar")
     Node.objects.all().cordon(draining=True)
     assert scrape()["clusteragent_drain_configs_left"] == {("ash",): 2, (metrics.OTHERS,): 0}
+
+
+def test_the_time_until_the_certificate_ends_is_told_and_nothing_of_one_that_can_t_be_used(served: None) -> None:
+    assert 29 * 86400 < value("clusteragent_certificate_ends_seconds") <= 30 * 86400
+    (conf.VAR / "cert.pem").write_text("half of one")
+    assert "clusteragent_certificate_ends_seconds" not in scrape()

@@ -53,6 +53,7 @@ class Kind(enum.StrEnum):
     CLAMPED = enum.auto()
     TOKEN_REFUSED = enum.auto()
     SHARED_TOKEN = enum.auto()
+    CERTIFICATE = enum.auto()
     ADOPTED = enum.auto()
     NO_HEADROOM = enum.auto()
     FEW_RUNNERS = enum.auto()

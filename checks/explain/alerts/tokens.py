@@ -1,12 +1,15 @@
-"""Alerts about tokens: runners that refuse ours, and the token that opens all names."""
+"""Alerts about tokens and the certificate: runners that refuse our token, one that opens all names, what ends soon."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db.models import Min
 
 from checks.explain.alerts.kinds import Alert, Kind, Target, named
-from clusteragent.lib import conf
+from checks.models import ClusterStore
+from clusteragent.lib import certificates, conf
+from clusteragent.lib.files import CredentialsError
+from clusteragent.lib.words import duration
 from nodes.models import Node, NodeToken, Runner, SharedTokenUse
 
 
@@ -29,3 +32,20 @@ def of_tokens(now: datetime) -> Iterator[Alert]:
             f"There are node tokens, and a thief of the shared one can be any node. {SharedTokenUse.objects.sentence()}"
         )
         yield Alert(Kind.SHARED_TOKEN, max(still, 1), cause, Target.rows(Node), now, since)
+
+
+def of_the_certificate(now: datetime) -> Iterator[Alert]:
+    """The certificate of this replica's web servers, where it ends soon or its files can't be used. Others may have another."""
+    if not (pair := certificates.served()):
+        return
+    try:
+        found = certificates.read(pair).certificate
+    except CredentialsError as error:
+        cause = f"{conf.REPLICA}'s web servers go on with the certificate that they have, and could not start anew: {error}."
+        yield Alert(Kind.CERTIFICATE, 1, cause, Target.rows(ClusterStore), now)
+        return
+    if certificates.ends_soon(found, now):
+        left = found.not_valid_after_utc - now
+        ends = f"ends in {duration(left)}" if left > timedelta(0) else f"ended {duration(-left)} ago"
+        cause = f"The certificate of {conf.REPLICA}'s web servers, {pair.certificate}, {ends}: who verifies it refuses it then."
+        yield Alert(Kind.CERTIFICATE, 1, cause, Target.rows(ClusterStore), now)
