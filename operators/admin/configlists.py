@@ -4,7 +4,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ORDER_VAR
-from django.db.models import Case, OuterRef, QuerySet, Subquery, Value, When
+from django.db.models import Case, OuterRef, QuerySet, Subquery, TextField, Value, When
 from django.db.models.functions import Concat
 from django.http import HttpRequest
 
@@ -26,7 +26,7 @@ FAILING_SINCE = Case(
 FIRST_ORIGIN = Subquery(
     Origin.objects.filter(config=OuterRef("pk"))
     .order_by("source", "key")
-    .values(sent=Concat("source", Value(":"), "shown"))[:1]
+    .values(sent=Concat("source", Value(":"), "shown", output_field=TextField()))[:1]
 )
 
 
@@ -45,7 +45,7 @@ class ConfigList(UncountedChangeList):
 class NodeConfigs(ConfigList):
     """What a node has, on its page: the list of configs with columns of its own. Sorted by `?o=` of the page."""
 
-    columns = ("called", "condition", "load", "run_time", "last_error", "since", "reason", "origins")
+    columns = ("called", "condition", "load", "run_time", "last_error", "since", "reason", "shown_origins")
 
     def __init__(self, request: HttpRequest, node: str) -> None:
         self._node = node

@@ -266,7 +266,7 @@ class ConfigAdmin(SteeringAdmin):
         """Why its node has it."""
         return config.assignment.reason if hasattr(config, "assignment") else ""
 
-    @column(ordering=configlists.FIRST_ORIGIN)
+    @column
     def origins(self, config: Config) -> SafeString:
         """The origins, one a line. An object in Kubernetes leads to all of its configs."""
         shown = []
@@ -274,6 +274,12 @@ class ConfigAdmin(SteeringAdmin):
             kind, name = origin.kubernetes_object
             shown.append(anchor(list_url(Config, **{kind: name}), origin) if kind else origin)
         return format_html_join(SafeString("<br>"), "{}", ((one,) for one in shown))
+
+    # Not `origins`: by that name Django would sort by a join.
+    @column(description="origins", ordering=configlists.FIRST_ORIGIN)
+    def shown_origins(self, config: Config) -> SafeString:
+        """The origins, one a line."""
+        return self.origins(config)
 
     @column(description="state", ordering=F("trouble_since").asc(nulls_last=True))
     def condition(self, config: Any) -> SafeString:
