@@ -15,6 +15,7 @@ _HEREDOC = re.compile(r"<< ?'(\w+)'")
 # Pages whose commands are for another machine, and where they are run instead.
 ELSEWHERE_AS_A_WHOLE = {
     "docs/backup.md": "tests/faults/test_backups.py runs them",
+    "docs/howto/rotate-secrets.md": "tests/documentation/test_rotation.py follows it while node agents report",
     "docs/install-compose.md": "tests/image/test_compose.py runs them",
     "docs/install-systemd.md": "tests/installed/test_units.py runs what needs no systemd",
     "docs/release.md": "they make a release: tests/image builds the image, tests/installed the wheel",
@@ -44,7 +45,17 @@ ELSEWHERE = {
 
 def commands(page: Path) -> list[str]:
     """Return the commands of a page's blocks, each with the lines that belong to it."""
-    return [command for match in _BLOCK.finditer(page.read_text()) for command in _split(dedent(match[2]))]
+    return _commands(page.read_text())
+
+
+def sections(page: Path) -> dict[str, list[str]]:
+    """Return the commands of each section of a page, by its heading."""
+    parts = re.split(r"^## (.+)$", page.read_text(), flags=re.MULTILINE)[1:]
+    return {heading: _commands(text) for heading, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def _commands(text: str) -> list[str]:
+    return [command for match in _BLOCK.finditer(text) for command in _split(dedent(match[2]))]
 
 
 def _split(block: str) -> Iterator[str]:

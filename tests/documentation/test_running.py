@@ -51,15 +51,15 @@ exit $code
 class Terminal:
     """A shell in a clone of the repository, where a cluster runs. Call `end` in any case."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, nodes: int = 3) -> None:
         self.folder, self.ports = folder, free_ports()
         for name in ("manage.py", "deploy", "docs"):
             (folder / name).symlink_to(ROOT / name)
         (folder / ".venv").symlink_to(sys.prefix)
         shutil.copytree(ROOT / "conf.d", folder / "conf.d")
-        self._program("clusteragent", COMMAND.format(python=sys.executable))
-        self._program("curl", CURL.format(curl=shutil.which("curl"), folder=folder))
-        options = {"CLUSTERAGENT_CONFD": str(folder / "conf.d"), "CLUSTERAGENT_DEMO_NODES": "3"}
+        self.program("clusteragent", COMMAND.format(python=sys.executable))
+        self.program("curl", CURL.format(curl=shutil.which("curl"), folder=folder))
+        options = {"CLUSTERAGENT_CONFD": str(folder / "conf.d"), "CLUSTERAGENT_DEMO_NODES": str(nodes)}
         self.cluster = Run(folder / "var", self.ports, **options)
         self._environment = {
             **plain_environment(),
@@ -70,7 +70,8 @@ class Terminal:
             "PYTHONPATH": str(ROOT),
         }
 
-    def _program(self, name: str, text: str) -> None:
+    def program(self, name: str, text: str) -> None:
+        """Write a program that scripts find by its name before all others."""
         file = self.folder / "bin" / name
         file.parent.mkdir(exist_ok=True)
         file.write_text(text)
