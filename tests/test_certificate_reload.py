@@ -40,7 +40,6 @@ class Served:
             "DATABASE_URL": f"postgresql://nobody@127.0.0.1:{free_port()}/none",
         }
         self.replica = Replica("agents", {**os.environ, **given, **options}, folder / "server.log")
-        wait_for("it serves", lambda: self.shown() == "first")
 
     def rotate(self, name: str) -> None:
         """Let the links lead to a certificate of this name, all at once, and remove the former one, as the kubelet does."""
@@ -83,6 +82,7 @@ def make(folder: Path, name: str) -> Path:
 def served(tmp_path: Path) -> Iterator[Served]:
     server = Served(tmp_path)
     try:
+        wait_for("it serves", lambda: server.shown() == "first")
         yield server
     finally:
         server.replica.end()
