@@ -18,7 +18,7 @@ from checks.sources.kubernetes import access, options, resources
 from checks.sources.kubernetes.client import Client
 from checks.sources.kubernetes.errors import ApiError
 from checks.sources.kubernetes.resources import Call
-from clusteragent import web
+from clusteragent import weaknesses, web
 from clusteragent.lib import certificates, clock, conf, locks
 from clusteragent.lib.files import CredentialsError
 from clusteragent.lib.words import duration, listed
@@ -40,6 +40,8 @@ class Level(enum.StrEnum):
     """How good a finding is, the best first."""
 
     OK = enum.auto()
+    # It works, and could be safer.
+    WEAK = enum.auto()
     WARN = enum.auto()
     FAIL = enum.auto()
 
@@ -59,19 +61,23 @@ def examine() -> Iterator[Finding]:
         yield from examine_topic()
     reached = list(database())
     yield from reached
-    if all(finding.level != Level.FAIL for finding in reached):
+    is_usable = all(finding.level != Level.FAIL for finding in reached)
+    if is_usable:
         yield from clocks()
         current = list(schema())
         yield from current
-        if all(finding.level != Level.FAIL for finding in current):
-            yield from shared_token()
-            yield from runners()
+        is_usable = all(finding.level != Level.FAIL for finding in current)
+    if is_usable:
+        yield from shared_token()
+        yield from runners()
     yield from kubernetes()
+    yield from weak_defaults(with_database=is_usable)
 
 
 def worst(findings: list[Finding]) -> int:
-    """Return 0 if all is well, 1 if there are warnings, 2 if something fails."""
-    return max((list(Level).index(finding.level) for finding in findings), default=0)
+    """Return 0 if all is well, if some of it could be safer, too; 1 if there are warnings, 2 if something fails."""
+    codes = {Level.OK: 0, Level.WEAK: 0, Level.WARN: 1, Level.FAIL: 2}
+    return max((codes[finding.level] for finding in findings), default=0)
 
 
 def options_and_settings() -> Iterator[Finding]:
@@ -230,6 +236,15 @@ def shared_token() -> Iterator[Finding]:
         yield Finding("node tokens", Level.WARN, SharedTokenUse.objects.sentence(), remedy)
     else:
         yield Finding("node tokens", Level.OK, "Node tokens alone open the agents' port.")
+
+
+def weak_defaults(*, with_database: bool) -> Iterator[Finding]:
+    """Name the defaults that are on and weaker than they could be."""
+    weak = weaknesses.found(with_database=with_database)
+    for one in weak:
+        yield Finding(f"weak default, {one.name}", Level.WEAK, one.text, one.remedy)
+    if not weak:
+        yield Finding("weak defaults", Level.OK, "None is on.")
 
 
 def runners() -> Iterator[Finding]:

@@ -16,13 +16,17 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from django.contrib.auth.models import User
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
+from knox.models import AuthToken
 
-from clusteragent import doctor
+from checks.tests.cast import report
+from clusteragent import doctor, weaknesses
 from clusteragent.doctor import Finding, Level
 from clusteragent.lib import certificates, clock, conf, credentials
 from nodes.heartbeats import note_heartbeat
+from nodes.models import Node, Runner
 from tests.test_requirements import ROOT
 from tests.webserver import free_port
 
@@ -251,3 +255,35 @@ def test_each_call_that_our_role_allows_is_asked_for() -> None:
 )
 def test_the_exit_code_is_the_worst_finding_s(found: list[Level], code: int) -> None:
     assert doctor.worst([Finding("topic", level, "text") for level in found]) == code
+
+
+def test_the_documentation_has_a_row_for_each_weak_default() -> None:
+    page = (ROOT / "docs/security.md").read_text().partition("## Weak defaults")[2].partition("\n## ")[0]
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in page.splitlines() if line.startswith("| ")]
+    assert rows == ["default", *(one.name for one in weaknesses.WEAKNESSES)]
+
+
+@pytest.mark.django_db
+def test_weak_defaults_are_named_and_no_longer_once_they_are_off(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = User.objects.create_user("otto")
+    AuthToken.objects.create(user, expiry=None)
+    report("ash")
+    Runner.objects.create(node=Node.objects.get())
+    credentials.make_admin_password(folder)
+    monkeypatch.setattr(conf, "METRICS_PUBLIC", True)
+    monkeypatch.setattr(conf, "DATABASE_URL", "")
+    named = {one.name for one in weaknesses.found(with_database=True)}
+    assert named == {one.name for one in weaknesses.WEAKNESSES}
+    of_database = {one.name for one in weaknesses.WEAKNESSES if one.needs_database}
+    assert {one.name for one in weaknesses.found(with_database=False)} == named - of_database
+    assert doctor.worst(list(doctor.weak_defaults(with_database=True))) == 0
+
+    AuthToken.objects.all().delete()
+    (folder / credentials.ADMIN_PASSWORD).unlink()
+    for option, value in {
+        "SHARED_TOKEN_OPENS": False, "ONE_ADDRESS": "refuse", "METRICS_PUBLIC": False, "ACCESS_LOG": True,
+        "AD_ALLOWED_ENV_VARS": frozenset({"home"}), "DATABASE_URL": "postgresql://x/x",
+        "CERTIFICATE": folder / "own.pem", "CERTIFICATE_KEY": folder / "own.pem",
+    }.items():  # fmt: skip
+        monkeypatch.setattr(conf, option, value)
+    assert levels(doctor.weak_defaults(with_database=True)) == [Level.OK]
