@@ -27,12 +27,14 @@ MOST_OF_SUBJECT, MOST_OF_NAME, MOST_OF_EMAIL, MOST_GROUPS = 255, 150, 254, 20_00
 LEEWAY = 60
 PATIENCE = 5
 DESCRIBED_FOR = 3600
-# Calls to it at once, in each process. Other logins wait for a short while.
+# Calls to it at once, in each process: as many for logins, which strangers may begin, as for people who are asked about again.
+# Others
+# wait for a short while.
 MOST_CALLS = 4
 # Seconds for which a provider that did not answer is not asked again.
 AWAY_FOR = 3
 
-_calls = threading.BoundedSemaphore(MOST_CALLS)
+_logins, _renewals = threading.BoundedSemaphore(MOST_CALLS), threading.BoundedSemaphore(MOST_CALLS)
 
 
 class Unreachable(Exception):
@@ -101,26 +103,27 @@ def provider() -> Any:
 
 
 @contextmanager
-def _asking(*, is_answered: bool = True) -> Iterator[Any]:
+def _asking(*, again: bool = False) -> Iterator[Any]:
     """Within it the provider may be called. Raises Unreachable and Denied for what the library raises.
 
-    is_answered: whether an error that is answered is about the person. Without, only `invalid_grant` is: an ingress without a
-    provider behind it answers 404, one that is asked too often 429, and neither is a word about anybody.
+    again: about somebody who has logged in. Then no error that is answered is about the person but `invalid_grant`: an ingress
+    without a provider behind it answers 404, one that is asked too often 429, and neither is a word about anybody.
     """
+    calls = _renewals if again else _logins
     if time.monotonic() < _away.until:
         raise Unreachable("it was away a moment ago")
-    if not _calls.acquire(timeout=PATIENCE / 10):
+    if not calls.acquire(timeout=PATIENCE / 10):
         raise Unreachable("too many logins wait for the provider")
     try:
         yield provider()
     except Misnamed as error:
-        raise (Denied if is_answered else Unreachable)(str(error)) from error
+        raise (Unreachable if again else Denied)(str(error)) from error
     except (Denied, Unreachable):
         raise
     except (requests.RequestException, AuthlibBaseError, JoseError, *_ODD) as error:
-        raise _meant(error, is_answered=is_answered) from error
+        raise _meant(error, is_answered=not again) from error
     finally:
-        _calls.release()
+        calls.release()
 
 
 # What the library raises over an answer that is not as it should be.
@@ -179,7 +182,7 @@ def finish(pending: Pending, code: str) -> Person:
 
 def renew(subject: str, renewal: str) -> Person:
     """Return what the provider says now of the person whom it gave this renewal."""
-    with _asking(is_answered=False) as client:
+    with _asking(again=True) as client:
         with OAuth2Session(conf.OIDC_CLIENT_ID, conf.OIDC_CLIENT_SECRET, default_timeout=PATIENCE) as session:
             url = client.load_server_metadata()["token_endpoint"]
             token = session.refresh_token(url, refresh_token=renewal)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from ipaddress import ip_network
+from threading import BoundedSemaphore
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -141,6 +142,22 @@ def test_who_left_a_group_loses_the_role_within_the_time(idp: IdentityProvider) 
     assert roles("lena") == ["operator"]
     [act] = Act.objects.filter(verb="change", before=["admin"])
     assert (act.person, act.after) == ("lena", ["operator"])
+
+
+def test_strangers_who_log_in_keep_nobody_from_being_asked_about(
+    idp: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many logins as may be wait for an answer."""
+    person = idp.put("rosa", "platform")
+    browser, _ = enter(idp, person)
+    full = BoundedSemaphore(1)
+    full.acquire()
+    monkeypatch.setattr(provider, "_logins", full)
+    idp.put(person, "sre")
+    overdue()
+    assert is_in(browser)
+    assert roles("rosa") == ["operator"]
+    assert b"try again" in Client(headers={"host": "localhost"}).get(BEGIN).content.lower()
 
 
 def test_who_left_all_groups_loses_session_and_tokens(idp: IdentityProvider) -> None:
