@@ -28,8 +28,7 @@ LEEWAY = 60
 PATIENCE = 5
 DESCRIBED_FOR = 3600
 # Calls to it at once, in each process: as many for logins, which strangers may begin, as for people who are asked about again.
-# Others
-# wait for a short while.
+# Others wait for a short while.
 MOST_CALLS = 4
 # Seconds for which a provider that did not answer is not asked again.
 AWAY_FOR = 3
