@@ -89,15 +89,8 @@ class ConfigAdmin(SteeringAdmin):
     )
     list_display = ("called", "owner", "since", "condition", "load", "run_time", "last_error", "tags", "origins")
     list_filter = (
-        OwnerFilter,
-        OrderFilter,
-        TroubleFilter,
-        CheckFilter,
-        SourceFilter,
-        ServiceFilter,
-        ClusterCheckFilter,
-        NodeFilter,
-    )
+        OwnerFilter, OrderFilter, TroubleFilter, CheckFilter, SourceFilter, ServiceFilter, ClusterCheckFilter, NodeFilter
+    )  # fmt: skip
     search_fields = ("text",)
     search_help_text = "tag:env:prod check:postgres state:failing, words of the title or the YAML, an ID"
     words = CONFIG_WORDS
