@@ -80,6 +80,7 @@ _FURNITURE = """
         VALUES ('nt-furnitur', '\\x00', 'furniture', 'runner-*', '', '10.1.0.0/16', now() - interval '1 day', 'admin');
     INSERT INTO operators_savedview (owner_id, of, name, query, is_shared)
         SELECT id, 'checks.config', 'furniture', '{"gone": "1"}', false FROM auth_user WHERE username = 'admin';
+    INSERT INTO auth_group (name) VALUES ('furniture');
     INSERT INTO nodes_node (name, labels, config_version) VALUES ('dove', '{}', 7)
 """
 _CLEARED = """
@@ -88,7 +89,8 @@ _CLEARED = """
     DELETE FROM checks_rule WHERE note = 'furniture'; DELETE FROM nodes_noderule WHERE note = 'furniture';
     DELETE FROM knox_authtoken WHERE token_key = 'furniture';
     DELETE FROM nodes_nodetoken WHERE note = 'furniture';
-    DELETE FROM operators_savedview WHERE name = 'furniture'; DELETE FROM nodes_node WHERE name = 'dove'
+    DELETE FROM operators_savedview WHERE name = 'furniture';
+    DELETE FROM auth_group WHERE name = 'furniture'; DELETE FROM nodes_node WHERE name = 'dove'
 """
 
 
