@@ -70,9 +70,9 @@ class Agents:
             self._process = None
         self.reasons |= set(reasons(json.loads(self._report.read_text())))
 
-    def running(self) -> int:
-        """How many of them report."""
-        since = "seen_at > now() - interval '3 s'"
+    def running(self, seconds: int = 3) -> int:
+        """How many of them reported in the last seconds. What says nothing new is written a little later."""
+        since = f"seen_at > now() - interval '{seconds} s'"
         return len(
             self._terminal.ask(
                 "SELECT 1 FROM nodes_heartbeat h JOIN nodes_node n ON n.id = h.node_id"
@@ -242,7 +242,7 @@ def test_it_is_noticed_when_agents_are_refused(terminal: Terminal) -> None:
         pool.start(given)
         wait_for("they report", lambda: pool.running() == 3, PATIENCE)
         terminal.run(f"clusteragent nodetoken revoke {token[:11]}")
-        wait_for("they are no longer heard", lambda: pool.running() == 0, PATIENCE)
+        wait_for("they are no longer heard", lambda: pool.running(15) == 0, PATIENCE)
         pool.end()
         assert "403" in pool.reasons
 
