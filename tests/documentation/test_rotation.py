@@ -46,6 +46,7 @@ class Agents:
 
     def start(self, token: Path) -> None:
         self._reports += 1
+        [self._began] = self._terminal.ask("SELECT now()")
         self._report = self._terminal.folder / f"{self._name}-{self._reports}.json"
         line = [
             sys.executable, str(MANAGE), "simulatenodes", "--url", f"https://127.0.0.1:{self._terminal.ports[0]}",
@@ -71,8 +72,8 @@ class Agents:
         self.reasons |= set(reasons(json.loads(self._report.read_text())))
 
     def running(self, seconds: int = 3) -> int:
-        """How many of them reported in the last seconds. What says nothing new is written a little later."""
-        since = f"seen_at > now() - interval '{seconds} s'"
+        """How many of them reported in the last seconds, since they started. What says nothing new is written a little later."""
+        since = f"seen_at > greatest(now() - interval '{seconds} s', '{self._began}')"
         return len(
             self._terminal.ask(
                 "SELECT 1 FROM nodes_heartbeat h JOIN nodes_node n ON n.id = h.node_id"
