@@ -153,8 +153,8 @@ class Snapshot:
 
     def above(self, rule: Rule) -> int:
         """How many nodes have more configs of a rule than it lets each have. They keep them, and get no more."""
-        most = rule.max_per_node or math.inf
-        return sum(number > most for number in self.inventory.held_by_rule([rule])[rule.pk].values())
+        most = rule.max_per_node
+        return sum(number > most for number in self._of_rules[rule.pk].values()) if most else 0
 
     def receivers(self) -> frozenset[int]:
         """The ids of the nodes that may get configs. Flapping nodes are among them only if there are no others."""

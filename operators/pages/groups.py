@@ -28,16 +28,26 @@ STATES = {
     "paused": [Term("state", "paused")],
     "dangling": [Term("state", "dangling")],
 }
+# How the page calls them.
+TITLES = {
+    "assigned": "On a node, not failing",
+    "failing": "Failing",
+    "paused": "Paused",
+    "dangling": "Without a node",
+}
 UNKNOWN = "not known: it is being read anew"
 
 
 class Group(NamedTuple):
-    """A group. url: of the list of its configs; empty if no filter finds them. states: [(state, number, URL of their list)]."""
+    """A group. url: of the list of its configs; empty if no filter finds them.
+
+    states: [(state, its title, number, URL of their list)].
+    """
 
     name: str
     url: str
     numbers: States
-    states: Sequence[tuple[str, int, str]]
+    states: Sequence[tuple[str, str, int, str]]
     error: str
 
 
@@ -59,9 +69,11 @@ def groups(request: HttpRequest) -> HttpResponse:
     rows = [_group(query, by, row, errors.get(row["group"], "")) for row in found[:MOST]]
     # Groups by source may share configs.
     is_whole = len(found) <= MOST and by != "source"
+    total = _total(found) if is_whole else None
     context = {
-        "rows": rows, "total": _total(found) if is_whole else None, "is_cut": len(found) > MOST, "most": MOST, "ways": WAYS,
-        "states": STATES, "by": by, "query": query, "error": error, "at": clock.now(),
+        "rows": rows, "total": total, "totals": [(TITLES[state], getattr(total, state)) for state in STATES if total],
+        "is_cut": len(found) > MOST, "most": MOST, "ways": WAYS,
+        "titles": list(TITLES.values()), "by": by, "query": query, "error": error, "at": clock.now(),
         "list": list_url(Config, q=query) if query else list_url(Config),
     }  # fmt: skip
     return base.render(request, "operators/groups.html", "Groups of configs", **context)
@@ -106,7 +118,7 @@ def _group(query: str, by: str, row: dict[str, Any], error: str) -> Group:
     is_found = name and name != UNKNOWN and scrub(name) == name
     url = _list(query, Term(by, name)) if is_found else ""
     states = [
-        (state, getattr(numbers, state), url and _list(query, Term(by, name), *terms))
+        (state, TITLES[state], getattr(numbers, state), url and _list(query, Term(by, name), *terms))
         for state, terms in STATES.items()
     ]
     return Group(scrub(name), url, numbers, states, shortened(error))

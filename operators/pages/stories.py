@@ -146,8 +146,9 @@ class Story:
     @property
     def moves_to_undo(self) -> list[int]:
         """The ids of its moves from node to node, where that is what the story is about."""
-        is_about_moves = self.cause.kind in _UNDOABLE
-        return [step.id for step in self.steps if step.source and step.to and step.source != step.to and is_about_moves]
+        if self.cause.kind not in _UNDOABLE:
+            return []
+        return [step.id for step in self.steps if step.source and step.to and step.source != step.to]
 
     def nodes(self, *kinds: str) -> list[str]:
         """The names of the nodes with events of these kinds, sorted."""
