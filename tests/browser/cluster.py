@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -35,10 +36,6 @@ _UPGRADE = "import django; django.setup(); from clusteragent import upgrade; upg
 _OWNER = (
     "SELECT n.name FROM checks_origin AS o JOIN checks_assignment AS a ON a.config_id = o.config_id"
     " JOIN nodes_node AS n ON n.id = a.node_id WHERE o.key = %s"
-)
-_UNMOVED = (
-    "SELECT key FROM checks_origin AS o WHERE key LIKE %s"
-    " AND (SELECT count(*) FROM checks_move AS m WHERE m.config_id = o.config_id) = 1 ORDER BY key"
 )
 _ACKNOWLEDGED = (
     "SELECT 1 FROM nodes_node AS n JOIN nodes_heartbeat AS h ON h.node_id = n.id"
@@ -171,10 +168,6 @@ class Cluster:
         """Return the node of this file's config; empty if it has none."""
         return next(iter(self.ask(_OWNER, key)), "")
 
-    def unmoved(self, keys: str) -> str:
-        """Return the first file with a key LIKE `keys` whose config has only moved once, to its first node."""
-        return str(self.ask(_UNMOVED, keys)[0])
-
     def number_of(self, key: str) -> int:
         """Return the ID of this file's config, as in the URL of its page."""
         [number] = self.ask("SELECT config_id FROM checks_origin WHERE key = %s", key)
@@ -185,19 +178,33 @@ class Cluster:
         [number] = self.ask("SELECT id FROM nodes_node WHERE name = %s", name)
         return int(number)
 
+    def manage(self, *arguments: str) -> str:
+        """Run a command of ours; return what it prints."""
+        command = [sys.executable, str(MANAGE), *arguments]
+        return subprocess.run(command, env=self._environment, check=True, capture_output=True, text=True).stdout
+
+    def call(self, method: str, path: str, token: str, body: object = None) -> int:
+        """Make a call of the operators' API with a token and without a session; return the answer's status."""
+        connection = HTTPSConnection("127.0.0.1", self._ports[1], timeout=PATIENCE, context=TLS)
+        headers = {"Content-Type": "application/json"}
+        with contextlib.closing(connection):
+            return exchange(connection, method, path, json.dumps(body), token=f"Bearer {token}", headers=headers).status
+
     def has_acknowledged(self, node: str) -> bool:
         """Return whether the node has reported that it has the last version of its configs."""
         return bool(self.ask(_ACKNOWLEDGED, node))
 
     @contextlib.contextmanager
     def another_check(self, name: str) -> Iterator[None]:
-        """Add a check during the block."""
-        file = self.confd / "http_check.d" / f"{name}.yaml"
-        scenery.write_check(file, f"\n  - name: {name}\n    url: https://{name}.example.com")
+        """Add a check during the block, which begins when a node runs it."""
+        key = f"http_check.d/{name}.yaml"
+        scenery.write_check(self.confd / key, f"\n  - name: {name}\n    url: https://{name}.example.com")
         try:
+            wait_for(f"a node runs {name}", lambda: f"http_check:{name}" in self.runs(self.owner(key)), PATIENCE)
             yield
         finally:
-            file.unlink()
+            (self.confd / key).unlink()
+            wait_for(f"{name} is gone", lambda: not self.owner(key), PATIENCE)
 
     @contextlib.contextmanager
     def failing(self, errors: Mapping[str, str]) -> Iterator[None]:

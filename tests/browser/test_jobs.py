@@ -232,15 +232,20 @@ def test_read_only_access_for_a_colleague(page: Page, cluster: Cluster) -> None:
 
 
 def test_a_token_for_a_pipeline(page: Page, cluster: Cluster) -> None:
+    cluster.manage("createtoken", "--user", "pipeline", "--role", "author")
+    [user] = cluster.ask("SELECT id FROM auth_user WHERE username = 'pipeline'")
     with doing(page, "A token for a pipeline") as person:
         person.go("Tokens")
         person.follow("Add")
-        user = str(cluster.ask("SELECT id FROM auth_user WHERE username = 'admin'")[0])
-        person.choose(page.locator("#id_user"), user)
+        person.choose(page.locator("#id_user"), str(user))
         person.press("Save")
         token = page.get_by_label("Token", exact=True).inner_text()
-    answer = page.context.request.get("/api/operator/v1/status/", headers={"Authorization": f"Token {token}"})
-    assert answer.status in (200, 301)
+        [path] = re.findall(r"https://[^/]+(/\S+)", page.get_by_text("curl ").inner_text())
+    assert cluster.call("GET", path, token) == 200
+    assert cluster.call("GET", path, token[:-1]) == 401
+    # An author writes configs, and orders nothing.
+    assert cluster.call("PUT", "/api/operator/v1/sources/shop?dry_run=1", token, {"configs": []}) == 200
+    assert cluster.call("POST", f"/api/operator/v1/nodes/{NODES[0]}/drain", token, {}) == 403
 
 
 def test_what_if_a_node_is_lost(page: Page, cluster: Cluster) -> None:

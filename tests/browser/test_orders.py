@@ -1,5 +1,8 @@
 """What operators do: find a config, see why it is on its node, move it, undo that; drain a node; pause some configs."""
 
+import itertools
+from collections.abc import Iterator
+
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
@@ -9,9 +12,23 @@ from tests.replicas import wait_for
 
 pytestmark = pytest.mark.processes
 
+_DOORS = itertools.count(1)
 SETTLED = """
     SELECT a.config_id FROM checks_assignment AS a JOIN nodes_node AS n ON n.id = a.node_id WHERE NOT n.draining
 """
+
+
+@pytest.fixture
+def newcomer(cluster: Cluster) -> Iterator[str]:
+    """The name of a check that no other test moved: its only move is that to its first node."""
+    name = f"door-{next(_DOORS)}"
+    with cluster.another_check(name):
+        yield name
+
+
+def file_of(name: str) -> str:
+    """The key of the check's file."""
+    return f"http_check.d/{name}.yaml"
 
 
 def other_than(node: str) -> str:
@@ -25,18 +42,15 @@ def runs_only_on(cluster: Cluster, label: str, node: str) -> None:
     )
 
 
-def test_a_check_is_found_understood_moved_and_moved_back(page: Page, cluster: Cluster) -> None:
-    # Another test may have drained a node meanwhile.
-    key = cluster.unmoved("postgres.d/%")
-    name = key.removeprefix("postgres.d/").removesuffix(".yaml")
-    label = f"postgres:{name}"
+def test_a_check_is_found_understood_moved_and_moved_back(page: Page, cluster: Cluster, newcomer: str) -> None:
+    key, name, label = file_of(newcomer), newcomer, f"http_check:{newcomer}"
     owner = cluster.owner(key)
     other = other_than(owner)
     page.goto("/admin/")
     search(page, name)
     page.get_by_role("link", name=label).click()
     expect(page.get_by_role("heading", name=f"Owner: {owner}")).to_be_visible()
-    expect(page.get_by_role("region", name="Why here")).to_contain_text(f"It went to {owner}")
+    expect(page.get_by_role("region", name="Why here")).to_contain_text(f"It was placed on {owner}")
 
     page.get_by_role("button", name="Reassign to a node").click()
     page.locator("#id_node").fill(other)
@@ -55,14 +69,16 @@ def test_a_check_is_found_understood_moved_and_moved_back(page: Page, cluster: C
     # The last story is open.
     if story.get_attribute("open") is None:
         story.locator("summary").click()
-    story.get_by_role("button", name=f"Undo the move of postgres {name} to {other}").first.click()
+    story.get_by_role("button", name=f"Undo the move of http_check {name} to {other}").first.click()
     page.get_by_role("button", name="Apply").click()
     expect(page.get_by_text("It was applied; 1 config moved.")).to_be_visible()
     runs_only_on(cluster, label, owner)
 
 
-def test_a_node_of_why_here_starts_the_move_and_the_plan_s_page_undoes_it(page: Page, cluster: Cluster) -> None:
-    key = cluster.unmoved("postgres.d/%")
+def test_a_node_of_why_here_starts_the_move_and_the_plan_s_page_undoes_it(
+    page: Page, cluster: Cluster, newcomer: str
+) -> None:
+    key = file_of(newcomer)
     owner, number = cluster.owner(key), cluster.number_of(key)
     page.goto(f"/admin/checks/config/{number}/change/")
     move = page.get_by_role("button", name="Move it to").first
@@ -82,7 +98,7 @@ def test_a_node_of_why_here_starts_the_move_and_the_plan_s_page_undoes_it(page: 
 
 def test_the_command_for_a_config_is_copied(page: Page, cluster: Cluster) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page.goto(f"/admin/checks/config/{cluster.number_of(cluster.unmoved('postgres.d/%'))}/change/")
+    page.goto(f"/admin/checks/config/{cluster.number_of('postgres.d/db-11.yaml')}/change/")
     page.get_by_text("The same elsewhere").click()
     page.get_by_role("button", name="Copy command").click()
     expect(page.get_by_text("Copied")).to_be_visible()
@@ -95,25 +111,28 @@ def test_the_command_for_a_config_is_copied(page: Page, cluster: Cluster) -> Non
     page.set_viewport_size(size)
 
 
-def test_a_node_is_drained_and_gets_work_again(page: Page, cluster: Cluster) -> None:
+def test_a_node_is_drained_and_gets_work_again(page: Page, cluster: Cluster, newcomer: str) -> None:
+    # Other tests drain nodes too: this one has a check.
+    node = cluster.owner(file_of(newcomer))
+    address = f"/admin/nodes/node/{cluster.number_of_node(node)}/change/"
     page.goto("/admin/nodes/node/")
-    page.get_by_role("link", name="cedar").click()
+    page.get_by_role("link", name=node).click()
     page.get_by_role("button", name="Drain").click()
-    expect(page.get_by_role("heading", name="Drain cedar", exact=True)).to_be_visible()
-    assert cluster.runs("cedar")
+    expect(page.get_by_role("heading", name=f"Drain {node}", exact=True)).to_be_visible()
+    assert cluster.runs(node)
     page.get_by_role("button", name="Apply").click()
     try:
-        wait_for("cedar is empty", lambda: not cluster.runs("cedar"), PATIENCE)
-        cluster.wait_until_whole()
-        page.goto(f"/admin/nodes/node/{cluster.number_of_node('cedar')}/change/")
+        wait_for(f"{node} is empty", lambda: not cluster.runs(node), PATIENCE)
+        runs_only_on(cluster, f"http_check:{newcomer}", cluster.owner(file_of(newcomer)))
+        page.goto(address)
         expect(page.get_by_role("link", name="0 configs")).to_be_visible()
     finally:
-        page.goto(f"/admin/nodes/node/{cluster.number_of_node('cedar')}/change/")
+        page.goto(address)
         page.get_by_role("button", name="Uncordon").click()
         page.get_by_role("button", name="Uncordon", exact=True).click()
     expect(page.get_by_text("1 node uncordoned.")).to_be_visible()
-    with cluster.another_check("db-98"):
-        wait_for("cedar gets what comes", lambda: "http_check:db-98" in cluster.runs("cedar"), PATIENCE)
+    with cluster.another_check("window"):
+        assert cluster.owner(file_of("window")) == node
 
 
 def _run_on_all(page: Page, query: str, action: str) -> None:
