@@ -206,6 +206,12 @@ class Snapshot:
             self._able[among] = [node for node in self.nodes if node.id in able and self._pool.has_room(node.id)]
         return self._able[among] or self._without_pin(entry, self.able) or []
 
+    def best(self, entry: Entry) -> list[tuple[str, float]]:
+        """Return (name, load) of the five least loaded nodes that may have a config and have room, without its own."""
+        among = self._steady_of(entry, elsewhere=True)
+        roomy = frozenset(filter(self._pool.has_room, self._all if among is None else among))
+        return self._pool.best(roomy, bar=self._neighbours.bar(entry, self._owner(entry)))
+
     def has_place(self, entry: Entry) -> bool:
         """Whether a node may have a config and has room."""
         among = self.within_limits(entry)

@@ -27,8 +27,8 @@ class Why:
 
     sentence: the reason. orders: a sentence for each order. move: the move that brought it there. best: (name, load) of the
     least loaded nodes when it was placed. assumed: its cost was not measured then. of: how many nodes could have it then.
-    refused: {reason: names of the nodes that can't have it now}, the commonest reason first. handover: while it is handed over
-    to its node.
+    now: (name, load) of the least loaded other nodes that could have it now. refused: {reason: names of the nodes that can't
+    have it now}, the commonest reason first. handover: while it is handed over to its node.
     """
 
     sentence: str
@@ -39,6 +39,7 @@ class Why:
     refused: Mapping[str, Sequence[str]] = field(default_factory=dict)
     handover: Handover | None = None
     assumed: bool = False
+    now: Sequence[tuple[str, float]] = ()
 
 
 def explain(config: Config) -> Why:
@@ -50,8 +51,8 @@ def explain(config: Config) -> Why:
     owner = Assignment.objects.filter(config=config).select_related("node").first()
     moves = Move.objects.filter(config_id=config.pk)
     if owner is None:
-        move, refused = moves.filter(to_node="").first(), _refused(config, "")
-        return Why(_ownerless(config, move, refused), orders, move, refused=refused)
+        move, (refused, now) = moves.filter(to_node="").first(), _others(config, "")
+        return Why(_ownerless(config, move, refused), orders, move, refused=refused, now=now)
     # An edit is also in the ledger, as a move from a node to the same node.
     move = moves.filter(to_node=owner.node.name).exclude(source_node=F("to_node")).first()
     chosen: Mapping[str, Any] = (move.why if move else None) or {}
@@ -62,9 +63,9 @@ def explain(config: Config) -> Why:
     elif Assignment.objects.withdrawn().filter(pk=config.pk).exists():
         sentence += f" Until {utc(owner.since + WITHDRAWN_RESTS, clock.now())} only a person takes it from there again."
     best = [(name, load) for name, load in chosen.get("best", ())]
-    refused = _refused(config, owner.node.name)
+    refused, now = _others(config, owner.node.name)
     is_assumed = bool(chosen.get("assumed"))
-    return Why(sentence, orders, move, best, chosen.get("of", 0), refused, handover, is_assumed)
+    return Why(sentence, orders, move, best, chosen.get("of", 0), refused, handover, is_assumed, now)
 
 
 def _owned(owner: Assignment, move: Move | None, chosen: Mapping[str, Any]) -> str:
@@ -127,12 +128,12 @@ def ordered(order: Order) -> str:
     return "paused"
 
 
-def _refused(config: Config, owner: str) -> dict[str, list[str]]:
-    """Why nodes other than the owner can't have it now: see `refusals`."""
+def _others(config: Config, owner: str) -> tuple[dict[str, list[str]], list[tuple[str, float]]]:
+    """Why nodes other than the owner can't have it now (see `refusals`), and the best of those that could."""
     [entry] = entries_of([config.pk])
     snapshot = read_snapshot()
     snapshot.read_origins([entry])
-    return refusals(snapshot, entry, owner)
+    return refusals(snapshot, entry, owner), snapshot.best(entry)
 
 
 def refusals(snapshot: Snapshot, entry: Entry, owner: str = "", subject: str = "it") -> dict[str, list[str]]:

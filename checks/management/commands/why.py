@@ -13,9 +13,7 @@ from clusteragent.lib.words import ago, escape_controls, listed, plain_count
 
 
 class Command(BaseCommand):
-    help = (
-        "Show why a config runs where it runs: what placed it, the best nodes then, and the nodes that can't have it."
-    )
+    help = "Show why a config runs where it runs: what placed it, the best nodes then and now, and the nodes that can't have it."
 
     def add_arguments(self, parser: CommandParser) -> None:
         commandline.add(parser, "config", nargs=None)
@@ -38,6 +36,9 @@ def lines(config: Config, reasons: Why, known: Facts) -> Iterator[str]:
     if reasons.best:
         yield f"The best of {plain_count(reasons.of, 'node')} then:"
     yield from (f"  {name}  {100 * load:.1f} %" for name, load in reasons.best)
+    if reasons.now:
+        yield "The best other nodes now:"
+    yield from (f"  {name}  {100 * load:.1f} %" for name, load in reasons.now)
     if reasons.refused:
         yield "Can't have it now:"
     yield from (f"  {listed(names)}: {reason}" for reason, names in reasons.refused.items())
@@ -75,6 +76,7 @@ def document(config: Config, reasons: Why, known: Facts) -> dict[str, Any]:
         else None,
         "best": [{"node": name, "load": load} for name, load in reasons.best],
         "of": reasons.of,
+        "now": [{"node": name, "load": load} for name, load in reasons.now],
         "refused": reasons.refused,
     }
 
