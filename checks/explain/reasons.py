@@ -42,9 +42,7 @@ _OF_REASON: Mapping[str, Words] = {
         "red", "Expired", "It went back to {to}, since {source} expired before it had taken it over", "{source} expired",
         dangles=True, grouping=Grouping.NODES,
     ),
-    _REASON.REDISPATCHED: Words(
-        "orange", "Dangling configs placed", "It went to {to}, since no node ran it"
-    ),
+    _REASON.REDISPATCHED: Words("orange", "Placed after waiting", "It went to {to}, after it had waited for a node"),
     _REASON.OPERATOR: Words("purple", "Reassigned", "{actor} gave it to {to}"),
     _REASON.REBALANCED: Words("green", "Rebalance", "A rebalance moved it from {source} to {to}"),
     _REASON.ISOLATED: Words(

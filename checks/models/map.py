@@ -313,7 +313,7 @@ class Move(models.Model):
         CHANGED = "changed"
         UNSCHEDULED = "unscheduled"
         EXPIRED = "expired"
-        REDISPATCHED = "redispatched"
+        REDISPATCHED = "redispatched", "placed after waiting"
         OPERATOR = "operator"
         REBALANCED = "rebalanced"
         ISOLATED = "isolated"

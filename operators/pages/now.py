@@ -112,7 +112,9 @@ class Contents:
             if not number
             else f"{grouped_count(number, 'thing')} {'needs' if number == 1 else 'need'} you"
         )
-        counts = f"{grouped_count(configs, 'config')} on {grouped_count(nodes, 'node')}, {needing}."
+        idle = sum(pool.idle for pool in self.pools) if configs else 0
+        none = f" ({grouped(idle)} {'has' if idle == 1 else 'have'} none)" if idle else ""
+        counts = f"{grouped_count(configs, 'config')} on {grouped_count(nodes, 'node')}{none}, {needing}."
         return " ".join(filter(None, (counts, self.paused)))
 
 

@@ -72,6 +72,11 @@ class NodePool:
         return sum(member.configs for member in self.members)
 
     @property
+    def idle(self) -> int:
+        """The number of its nodes that have no config, without those that are lost."""
+        return sum(not member.configs for member in self.members if member.state != "lost")
+
+    @property
     def mean(self) -> float:
         """The mean load of the nodes that are not lost."""
         return sum(member.load for member in self.members if member.state != "lost") / (self.known or 1)

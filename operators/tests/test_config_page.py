@@ -207,7 +207,7 @@ def test_the_page_says_that_a_config_came_back_to_the_node_that_had_it() -> None
     Config.objects.update(former_node=Node.objects.get(name="ash"))
     dispatcher.redispatch()
     assert owners()["db"] == "ash"
-    assert why.explain(config("db")).sentence.startswith("It went to ash, since no node ran it")
+    assert why.explain(config("db")).sentence.startswith("It went to ash, after it had waited for a node")
 
 
 def test_what_the_ledger_forgot_is_told_by_the_assignments_reason() -> None:

@@ -87,6 +87,14 @@ def test_the_sentence_says_that_all_is_well(client: Client) -> None:
     assert sentence(client) == "Healthy. 3 configs on 2 nodes, nothing needs you."
 
 
+def test_nodes_without_configs_are_not_counted_as_if_they_shared_the_work(client: Client) -> None:
+    place(3, "ash", "birch")
+    report("cedar", "dove")
+    assert sentence(client).startswith("Healthy. 3 configs on 4 nodes (2 have none), ")
+    Node.objects.filter(name="dove").delete()
+    assert sentence(client).startswith("Healthy. 3 configs on 3 nodes (1 has none), ")
+
+
 def test_a_story_that_took_longer_says_when_it_began_and_ended(client: Client) -> None:
     report("ash")
     NodeEvent.objects.update(time=ago(timedelta(minutes=2)))
