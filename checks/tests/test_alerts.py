@@ -487,12 +487,12 @@ def test_a_sources_first_error_with_its_place() -> None:
     ]
     Source.objects.filter(name="file").update(errors=errors)
     assert (only().kind, only().count) == (Kind.SOURCE_ERROR, 2)
-    assert only().cause == "Source file, mysql.d/conf.yaml:3: not YAML (and 1 more)"
+    assert only().cause == "file:mysql.d/conf.yaml:3: not YAML (and 1 more)"
 
 
 def test_an_error_of_no_line_has_its_place_without_one() -> None:
     Source.objects.filter(name="file").update(errors=[{"where": "conf.d", "line": None, "error": "no permission"}])
-    assert only().cause == "Source file, conf.d: no permission"
+    assert only().cause == "file:conf.d: no permission"
 
 
 def test_a_sources_first_warning_after_everything_else() -> None:
@@ -503,7 +503,7 @@ def test_a_sources_first_warning_after_everything_else() -> None:
     Source.objects.filter(name="file").update(warnings=warnings, held_removals=["one"])
     assert [alert.key for alert in alerts.current()] == ["held_removals:file", "source_warning:file"]
     alert = found()["source_warning:file"]
-    assert (alert.count, alert.cause) == (2, "Source file, a.yaml:2: odd (and 1 more)")
+    assert (alert.count, alert.cause) == (2, "file:a.yaml:2: odd (and 1 more)")
 
 
 @table(

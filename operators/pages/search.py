@@ -1,7 +1,7 @@
 """The search box: finds check IDs, nodes, files and any text of a config."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Any
 from urllib.parse import urlencode
@@ -155,23 +155,23 @@ def _with_text(query: str, exact: bool) -> Iterable[Group]:
     seen: set[int | None] = set()
     instances = _with_all(Instance.objects.filter(of_ours), "shown_name", words).order_by("shown_name", "pk")
     ahead = list(instances[:MOST_AHEAD])
-    found = (Hit(_page(one.config_id), one.shown_id(exact=exact), one.config_id) for one in ahead[: MOST + 1])
-    yield _group("Check IDs", found, seen, all_configs, partial(_number, ahead, instances))
+    found = _named([(one.config_id, one.shown_id(exact=exact)) for one in ahead[: MOST + 1]], words[0])
+    yield _group("Configs by check ID", found, seen, all_configs, partial(_number, ahead, instances))
     nodes = _with_all(Node.objects.all(), "name", words)
     found = (Hit(row_url(one), one.name) for one in nodes[: MOST + 1])
     url = list_url(Node, q=written(Term("", word) for word in words))
     yield _group("Nodes", found, set(), url, partial(counted, nodes))
     origins = _with_all(Origin.objects.filter(of_ours), "shown", words).exclude(config__in=_known(seen))
     origins = origins.order_by("shown", "source")
-    found = (Hit(_page(one.config_id), str(one), one.config_id) for one in origins[: MOST + 1])
-    yield _group("Files and names", found, seen)
+    found = _named([(one.config_id, str(one)) for one in origins[: MOST + 1]], words[0])
+    yield _group("Configs by file or name", found, seen)
     texts = _with_all(Config.objects.filter(displayable()), "text", words)
     ids = list(texts.values_list("pk", flat=True)[:MOST_AHEAD])
     others = [pk for pk in ids if pk not in seen][: MOST + 1]
     shown = Config.objects.filter(pk__in=others).only("name", "title", "digest", "text")
     # What is seen already may be only the first part of what there is.
     count = partial(_number, ids, texts)
-    yield _group("Text of a config", _configs(shown, words[0]), seen, all_configs, count, is_cut=len(seen) >= MOST)
+    yield _group("Configs by their text", _configs(shown, words[0]), seen, all_configs, count, is_cut=len(seen) >= MOST)
 
 
 def _number(ahead: Sequence[Any], rows: QuerySet[Any]) -> int | None:
@@ -191,6 +191,13 @@ def _configs(found: Iterable[Any], word: str = "") -> list[Hit]:
         Hit(row_url(one), name, one.pk, around(one.text, word) if word else ())
         for one, name in zip(configs, names, strict=True)
     ]
+
+
+def _named(found: Sequence[tuple[int, str]], word: str) -> list[Hit]:
+    """Hits of configs by other names of theirs. found: [(config's id, the name that was found)]."""
+    configs = Config.objects.filter(pk__in={pk for pk, _ in found}).only("name", "title", "digest")
+    hits = {hit.config: hit for hit in _configs(configs)}
+    return [replace(hits[pk], context=around(name, word)) for pk, name in found if pk in hits]
 
 
 def _page(config_id: int) -> str:

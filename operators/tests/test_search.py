@@ -47,7 +47,7 @@ def node_page(name: str) -> str:
 
 def test_text_of_an_instance_is_found_and_shown_where_it_stands(client: Client) -> None:
     groups = found(client, "DB-07:5432")
-    assert groups == {"Text of a config": [str(config("postgres.d/db-07.yaml"))]}
+    assert groups == {"Configs by their text": [str(config("postgres.d/db-07.yaml"))]}
     assert "<mark>db-07:5432</mark>" in client.get("/admin/search/", {"q": "DB-07:5432"}).content.decode()
 
 
@@ -56,9 +56,9 @@ def test_results_are_grouped_by_kind(client: Client) -> None:
     report("db-07.example.com")
     groups = found(client, "b-07")
     assert groups["Nodes"] == ["db-07", "db-07.example.com"]
-    assert groups["Files and names"] == ["file:postgres.d/db-07.yaml"]
+    assert groups["Configs by file or name"] == [str(config("postgres.d/db-07.yaml"))]
     # A config is shown once, where it is found first.
-    assert groups["Text of a config"] == [str(config("web.yaml"))]
+    assert groups["Configs by their text"] == [str(config("web.yaml"))]
 
 
 def test_each_check_is_shown_with_the_node_that_runs_it(client: Client) -> None:
@@ -71,7 +71,7 @@ def test_each_check_is_shown_with_the_node_that_runs_it(client: Client) -> None:
 
 
 def test_all_words_must_be_there(client: Client) -> None:
-    assert found(client, "shop db-07") == {"Text of a config": [str(config("web.yaml"))]}
+    assert found(client, "shop db-07") == {"Configs by their text": [str(config("web.yaml"))]}
     assert found(client, "shop db-08") == {}
 
 
@@ -89,12 +89,14 @@ def test_a_nodes_name_leads_to_the_node(client: Client) -> None:
 def test_two_things_of_one_name_are_both_shown(client: Client) -> None:
     Instance.objects.create(config=config("web.yaml"), check_id="ash:ash:1", shown_name="ash:ash")
     Instance.objects.create(config=config("web.yaml"), check_id="ash")
-    assert found(client, "ash") == {"Check IDs": ["ash:ash:1"], "Nodes": ["ash"]}
+    assert found(client, "ash") == {"Configs by check ID": [str(config("web.yaml"))], "Nodes": ["ash"]}
 
 
 def test_a_part_of_a_checks_name_is_found_here_and_in_the_list_of_configs(client: Client) -> None:
     dispatcher.schedule([sent("names.yaml", instances=("name: front\nurl: http://x\n",))])
-    assert found(client, "check:fro") == {"Check IDs": [check_id("names.yaml")]}
+    assert found(client, "check:fro") == {"Configs by check ID": ["http_check front"]}
+    page = client.get("/admin/search/", {"q": "check:fro"}).content.decode()
+    assert '<code class="pages-context">http_<mark>check:fro</mark>nt:' in page
     assert listed(client, "?q=CHECK:FRO") == {"names.yaml"}
 
 
@@ -108,7 +110,8 @@ def test_what_was_typed_is_shown_as_it_is(client: Client) -> None:
     assert "<script>alert" not in page
     dispatcher.schedule([sent("<img src=x>", url="http://<b>bold</b>")])
     page = client.get("/admin/search/", {"q": "<"}).content.decode()
-    assert "&lt;img src=x&gt;" in page
+    assert "<mark>&lt;</mark>img src=x&gt;" in page
+    assert "<img src=x" not in page
     assert "<b>bold" not in page
 
 
@@ -130,7 +133,7 @@ def test_the_first_of_many_are_shown(client: Client) -> None:
 def test_a_config_of_many_instances_is_shown_once(client: Client) -> None:
     dispatcher.schedule([sent("twice", instances=("url: http://twice-1\n", "url: http://twice-2\n"))])
     groups = found(client, "http_check")
-    assert len(groups["Check IDs"]) == len({*groups["Check IDs"]})
+    assert groups["Configs by check ID"].count(str(config("twice"))) == 1
     response = client.get("/admin/search/", {"q": "http_check"})
     configs = [hit.config for group, _ in response.context["groups"] for hit in group.hits]
     assert len(configs) == len({*configs})
@@ -185,7 +188,7 @@ def test_the_palette_finds_pages_nodes_and_configs(client: Client) -> None:
     assert palette(client, "chang")[0] == ("/admin/changes/", "Changes", "Page")
     assert palette(client, "rebal")[0] == ("/admin/checks/plan/rebalance/", "Rebalance", "Act")
     assert palette(client, "add pin")[0] == ("/admin/checks/pin/add/", "Add pin", "Act")
-    assert "Files and names" in {kind for _, _, kind in palette(client, "db-07")}
+    assert "Configs by file or name" in {kind for _, _, kind in palette(client, "db-07")}
     assert palette(client, "no such thing") == [("/admin/search/?q=no+such+thing", "no such thing", "Search all")]
     assert palette(client, "") == []
 
@@ -205,7 +208,7 @@ def test_words_of_the_lists_bars_are_filters_here_too(client: Client) -> None:
 
 def test_what_fits_no_filter_is_text(client: Client) -> None:
     assert list(found(client, "from:db-07 check:none")) == []
-    assert list(found(client, "db-07:5432")) == ["Text of a config"]
+    assert list(found(client, "db-07:5432")) == ["Configs by their text"]
     page = client.get("/admin/search/", {"q": "state:ill"}).content.decode()
     assert "state: there is no ill" in page
 

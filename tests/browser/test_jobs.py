@@ -48,13 +48,13 @@ def test_is_it_healthy(page: Page, cluster: Cluster) -> None:
 def test_who_runs_it_and_why_there(page: Page, cluster: Cluster) -> None:
     with doing(page, "Who runs check X?") as person:
         person.search("core-2")
-        person.follow("snmp:core-2")
+        person.follow("snmp core-2")
         owner = cluster.owner("snmp.d/core-2.yaml")
         expect(page.get_by_role("heading", name=f"Owner: {owner}")).to_be_visible()
         assert "snmp:core-2" in cluster.runs(owner)
     with doing(page, "Why is it there?") as person:
         person.search("core-2")
-        person.follow("snmp:core-2")
+        person.follow("snmp core-2")
         expect(page.get_by_role("region", name="Why here")).to_contain_text(f" to {owner}")
 
 
@@ -85,7 +85,7 @@ def test_move_it_and_keep_it_there(page: Page, cluster: Cluster) -> None:
     other = other_than(cluster.owner("redisdb.d/jobs.yaml"))
     with doing(page, "Move X to B and keep it there") as person:
         person.search("redisdb.d/jobs")
-        person.follow("file:redisdb.d/jobs.yaml")
+        person.follow("redisdb jobs")
         person.press("Reassign to a node")
         person.write(page.locator("#id_node"), other)
         person.click(page.get_by_label("Until someone unpins them"))

@@ -48,7 +48,7 @@ def test_a_check_is_found_understood_moved_and_moved_back(page: Page, cluster: C
     other = other_than(owner)
     page.goto("/admin/")
     search(page, name)
-    page.get_by_role("link", name=label).click()
+    page.get_by_role("link", name=f"http_check {name}").click()
     expect(page.get_by_role("heading", name=f"Owner: {owner}")).to_be_visible()
     expect(page.get_by_role("region", name="Why here")).to_contain_text(f"It was placed on {owner}")
 
@@ -178,7 +178,7 @@ def test_all_of_it_works_by_keyboard(page: Page, cluster: Cluster) -> None:
     _tab_to(page, page.get_by_role("searchbox", name="Search"))
     page.keyboard.type("carts")
     page.keyboard.press("Enter")
-    _tab_to(page, page.get_by_role("link", name=label))
+    _tab_to(page, page.get_by_role("link", name="redisdb carts"))
     page.keyboard.press("Enter")
     _tab_to(page, page.get_by_role("button", name="Reassign to a node"))
     page.keyboard.press("Enter")

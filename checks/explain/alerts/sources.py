@@ -68,4 +68,4 @@ def _why_away(source: Any) -> str:
 def _first_problem(source: Source, number: int, where: str, line: str | None, what: str) -> str:
     """The place and the text of a source's first problem, and how many more it has."""
     more = f" (and {number - 1} more)" if number > 1 else ""
-    return f"Source {source.name}, {lint.place(where, line)}: {cut(what, MOST_CHARACTERS)}{more}"
+    return f"{source.name}:{lint.place(where, line)}: {cut(what, MOST_CHARACTERS)}{more}"
