@@ -126,7 +126,7 @@ def thaw() -> Forecast:
     if still := freezes.switched_off():
         return Forecast("End the freeze", [f"Nothing would be balanced automatically all the same: {still}."])
     told, moves = _next_round()
-    return Forecast("End the freeze", [f"Balancing goes on: {_rounds()}.", told], moves)
+    return Forecast("End the freeze", [f"Balancing goes on: {rounds()}.", told], moves)
 
 
 def _next_round() -> tuple[str, list[Moving]]:
@@ -234,10 +234,11 @@ def _passes(after: Aftermath) -> list[str]:
 def _balancing(what: str) -> str:
     if why := freezes.why_off():
         return f"Nothing is balanced automatically now: {why}."
-    return f"Balancing may move {what}: {_rounds()}."
+    return f"Balancing may move {what}: {rounds()}."
 
 
-def _rounds() -> str:
+def rounds() -> str:
+    """Return how many configs automatic balancing moves at most, and how often it does."""
     return f"at most {grouped_count(dispatcher.budget(), 'config')} in {duration(conf.REBALANCE_PERIOD)}"
 
 

@@ -14,6 +14,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 from unfold.decorators import display
@@ -411,6 +412,13 @@ def _consequences(order: dict[str, Any]) -> Iterator[str]:
         yield f"There is no such node now: until there is one, they {then}."
     if verb == "reassign" and not order["hold"]:
         yield "They are not pinned: the next rebalance may move them away again."
+    if verb == "undo" and not freezes.why_off():
+        freeze = reverse("admin:checks_freeze_add")
+        # An undone rebalance leaves the loads that it was made for.
+        again = f"Balancing goes on and may move them, or others, again: {forecasts.rounds()}."
+        yield format_html(
+            '{} <a class="underline" href="{}">Freeze it first</a> where nothing shall move.', again, freeze
+        )
     if verb == "drain":
         yield "The nodes get nothing new from then on, and what they have moves bit by bit."
 

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.utils.functional import SimpleLazyObject
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from checks.dispatcher import costs
@@ -179,8 +179,9 @@ def every_page(request: HttpRequest) -> dict[str, Any]:
 
 
 def _warning(line: Line) -> SafeString:
-    cause = format_html('<a href="{}">{}{}</a>', line.url, line.alert.cause, f" ({line.age})" if line.age else "")
-    return format_html('{} <a class="underline" href="{}">What to do</a>', cause, line.advice) if line.advice else cause
+    links = [(line.url, "Show"), (line.advice, "What to do")]
+    shown = format_html_join(" ", '<a class="underline" href="{}">{}</a>', [link for link in links if link[0]])
+    return format_html("{}{} {}", line.alert.cause, f" ({line.age})" if line.age else "", shown)
 
 
 def first_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from acts.models import Act
 from checks import dispatcher
-from checks.models import Move, Origin, Plan
+from checks.models import Move, Origin, Plan, freezes
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.tests.cast import counts, dangling, owners, report, sent
 from checks.tests.operators import (
@@ -382,6 +382,9 @@ def test_an_applied_plan_is_undone_by_a_plan() -> None:
     page = words(client.get(f"{PLANS}{undo.pk}/change/"))
     assert "1 config moves." in page
     assert "1 move can't be undone: it has moved again since." in page
+    assert "Balancing goes on and may move them, or others, again: at most 5 configs in" in page
+    freezes.freeze(actor="eve")
+    assert "Balancing goes on" not in words(client.get(f"{PLANS}{undo.pk}/change/"))
     assert owners()["shop"] == "birch"
     apply(client, undo)
     assert owners()["shop"] == "ash"
