@@ -24,6 +24,7 @@ PAGES = {
     "a node": "/admin/nodes/node/{node}/change/",
     "a node, what its loss would do": "/admin/nodes/node/{node}/loss/",
     "a config": "/admin/checks/config/{config}/change/",
+    "a config, where it could go": "/admin/checks/config/{config}/best/",
     "configs": "/admin/checks/config/",
     "configs, the fourth page": "/admin/checks/config/?p=4",
     "configs, by title": "/admin/checks/config/?o=1",
@@ -89,7 +90,7 @@ def _foreseeing(client: Client) -> float:
     written = {"key": "bench", "check": "http_check", "yaml": "instances:\n  - url: http://bench\n"}
 
     def ask() -> None:
-        if b"1 config added" not in client.post("/admin/checks/config/remarks/", written, secure=True).content:
+        if b"1 config would be added" not in client.post("/admin/checks/config/remarks/", written, secure=True).content:
             raise RuntimeError("nothing is foreseen")
 
     return sorted(timed(ask) for _ in range(3))[1]

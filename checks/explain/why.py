@@ -27,8 +27,8 @@ class Why:
 
     sentence: the reason. orders: a sentence for each order. move: the move that brought it there. best: (name, load) of the
     least loaded nodes when it was placed. assumed: its cost was not measured then. of: how many nodes could have it then.
-    now: (name, load) of the least loaded other nodes that could have it now. refused: {reason: names of the nodes that can't
-    have it now}, the commonest reason first. handover: while it is handed over to its node.
+    refused: {reason: names of the nodes that can't have it now}, the commonest reason first. handover: while it is handed over
+    to its node.
     """
 
     sentence: str
@@ -39,7 +39,6 @@ class Why:
     refused: Mapping[str, Sequence[str]] = field(default_factory=dict)
     handover: Handover | None = None
     assumed: bool = False
-    now: Sequence[tuple[str, float]] = ()
 
 
 def explain(config: Config) -> Why:
@@ -51,8 +50,8 @@ def explain(config: Config) -> Why:
     owner = Assignment.objects.filter(config=config).select_related("node").first()
     moves = Move.objects.filter(config_id=config.pk)
     if owner is None:
-        move, (refused, now) = moves.filter(to_node="").first(), _others(config, "")
-        return Why(_ownerless(config, move, refused), orders, move, refused=refused, now=now)
+        move, refused = moves.filter(to_node="").first(), _refused(config, "")
+        return Why(_ownerless(config, move, refused), orders, move, refused=refused)
     # An edit is also in the ledger, as a move from a node to the same node.
     move = moves.filter(to_node=owner.node.name).exclude(source_node=F("to_node")).first()
     chosen: Mapping[str, Any] = (move.why if move else None) or {}
@@ -63,9 +62,17 @@ def explain(config: Config) -> Why:
     elif Assignment.objects.withdrawn().filter(pk=config.pk).exists():
         sentence += f" Until {utc(owner.since + WITHDRAWN_RESTS, clock.now())} only a person takes it from there again."
     best = [(name, load) for name, load in chosen.get("best", ())]
-    refused, now = _others(config, owner.node.name)
+    refused = _refused(config, owner.node.name)
     is_assumed = bool(chosen.get("assumed"))
-    return Why(sentence, orders, move, best, chosen.get("of", 0), refused, handover, is_assumed, now)
+    return Why(sentence, orders, move, best, chosen.get("of", 0), refused, handover, is_assumed)
+
+
+def best_now(config: Config) -> list[tuple[str, float]]:
+    """Return (name, load) of the least loaded other nodes that could have a config now."""
+    if config.node_name:
+        return []
+    snapshot, entry = _judged(config)
+    return snapshot.best(entry)
 
 
 def _owned(owner: Assignment, move: Move | None, chosen: Mapping[str, Any]) -> str:
@@ -128,12 +135,17 @@ def ordered(order: Order) -> str:
     return "paused"
 
 
-def _others(config: Config, owner: str) -> tuple[dict[str, list[str]], list[tuple[str, float]]]:
-    """Why nodes other than the owner can't have it now (see `refusals`), and the best of those that could."""
+def _refused(config: Config, owner: str) -> dict[str, list[str]]:
+    """Why nodes other than the owner can't have it now: see `refusals`."""
+    return refusals(*_judged(config), owner)
+
+
+def _judged(config: Config) -> tuple[Snapshot, Entry]:
+    """What a config is judged on, and the config as that takes it."""
     [entry] = entries_of([config.pk])
     snapshot = read_snapshot()
     snapshot.read_origins([entry])
-    return refusals(snapshot, entry, owner), snapshot.best(entry)
+    return snapshot, entry
 
 
 def refusals(snapshot: Snapshot, entry: Entry, owner: str = "", subject: str = "it") -> dict[str, list[str]]:

@@ -45,6 +45,8 @@ class ConfigList(UncountedChangeList):
 class NodeConfigs(ConfigList):
     """What a node has, on its page: the list of configs with columns of its own. Sorted by `?o=` of the page."""
 
+    # Instead of how to begin.
+    empty = "It has no config."
     columns = ("called", "condition", "load", "run_time", "last_error", "since", "reason", "shown_origins")
 
     def __init__(self, request: HttpRequest, node: str) -> None:

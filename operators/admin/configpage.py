@@ -53,7 +53,6 @@ def context(config: Any, *, exact: bool = False) -> dict[str, Any]:
         "move_time": dated(reasons.move.time, now) if reasons.move else "",
         "moves_url": list_url(Move, config_id=config.pk),
         "best_then": [(name, percent(load)) for name, load in reasons.best],
-        "best_now": [(name, percent(load)) for name, load in reasons.now],
         "refused": Table("", ("why not", "nodes"), refused),
         "reasons_url": documentation.page("operations", "who-may-run-what"),
         "sent": [(title, _LINE_BREAK.split(text.removesuffix("\n"))) for title, text in sent_texts(config)],

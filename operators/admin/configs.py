@@ -222,6 +222,10 @@ class ConfigAdmin(SteeringAdmin):
         """What was added is shown, not the list."""
         return redirect(row_url(obj))
 
+    def response_post_save_change(self, request: HttpRequest, obj: Config) -> HttpResponse:
+        """So is what was changed."""
+        return redirect(row_url(obj))
+
     @column(description="config", ordering=Natural("title"))
     def called(self, config: Config) -> str:
         """How people call it; on a node's page told apart from others of that name."""
@@ -326,6 +330,14 @@ class ConfigAdmin(SteeringAdmin):
         }
         return [name for name, is_offered in offered.items() if is_offered]
 
+    def may_reassign(self, request: HttpRequest, config: Config) -> bool:
+        """Whether the user may give this config to another node."""
+        return (
+            self.has_reassign_permission(request)
+            and "reassign" in self.row_actions(request, config)
+            and not self.why_not(request, "reassign", config)
+        )
+
     def page_context(self, request: HttpRequest, config: Config) -> dict[str, Any]:
         exact = sees_digests(request.user)
         tags = tags_in(config.display_text)
@@ -335,9 +347,6 @@ class ConfigAdmin(SteeringAdmin):
             "acts": acted,
             "tags": tag_chips(tags, len(tags)),
             "history": charts.of_config(request, config),
-            "may_move": self.has_reassign_permission(request)
-            and "reassign" in self.row_actions(request, config)
-            and not self.why_not(request, "reassign", config),
             "elsewhere": elsewhere(
                 request,
                 config,

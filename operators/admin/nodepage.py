@@ -4,6 +4,7 @@ from typing import Any
 
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils.html import format_html
 
 from checks.dispatcher import costs
 from checks.explain import drains
@@ -45,14 +46,6 @@ def timeline(node: Node) -> Table:
     return Table.of("Timeline", ("time", "what", "config", "why"), rows, list_url(Move, q=node.name))
 
 
-def _line(one: NodeEvent | Move, node: str) -> tuple[Any, ...]:
-    """What it was, the config that it was about, and why."""
-    if isinstance(one, NodeEvent):
-        return one.kind, "", one.told
-    why = f"{one.reason} by {one.actor}" if one.actor else one.reason
-    return _way(one, node), link(Config(pk=one.config_id), one.shown), why
-
-
 def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
     """The facts as (name, value). Of a lost node, which has no load, little is known."""
     state = ("State", node.state if node.intake == "open" else f"{node.state}, {node.intake}")
@@ -60,6 +53,10 @@ def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
     known = [state, configs]
     if load is not None:
         running = RunnerStats.objects.filter(node=node).count()
+        told_at = Runner.objects.filter(node=node).values_list("stats_at", flat=True).first()
+        told = (
+            format_html("{}, {}", grouped_count(running, "check ID"), aged(told_at, node.now)) if told_at else "unknown"
+        )
         known = [
             state,
             ("Last heard", aged(node.heartbeat.seen_at, node.now)),
@@ -70,7 +67,7 @@ def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
             ("Load of all workers", anchor(by_load(node.name), percent(load))),
             *([("Assumed", assumed)] if (assumed := costs.assumed()) else []),
             configs,
-            ("Running by its stats", grouped_count(running, "check ID") if running else "unknown"),
+            ("Running by its stats", told),
         ]
     pod = Pod.objects.filter(node=node).first()
     handing = Handover.objects.handed_over_by(node).count()

@@ -1,6 +1,8 @@
 """The page of changes: how many configs moved and why, as stories that unfold to moves. Some moves can be undone."""
 
 from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import NamedTuple
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -74,12 +76,22 @@ def changes(request: HttpRequest) -> HttpResponseBase:
         "size": (WIDTH, HEIGHT),
         "history": history,
         "stories": titles.titled(history.stories[:MOST_STORIES]),
+        "opened": _asked_for(
+            history.stories[:MOST_STORIES], span, is_moment=bool(request.GET.get("at")) and not problem
+        ),
         "stories_left": len(history.stories) - MOST_STORIES,
         "most_moves": MOST_MOVES,
         "may_undo": request.user.has_perm(UNDO),
         "back": _back(span.last, span),
     }
     return base.render(request, "operators/changes.html", "Changes", **context)
+
+
+def _asked_for(found: Sequence[stories.Story], span: Range, *, is_moment: bool) -> str:
+    """The key of the story that most come for: the last one, or of a moment that nearest to it; empty if there is none."""
+    middle = span.since + (span.until - span.since) / 2 if is_moment else span.until
+    nearest = min(found, key=lambda story: max(story.start - middle, middle - story.end, timedelta()), default=None)
+    return nearest.key if nearest else ""
 
 
 def _sizes() -> dict[str, int]:

@@ -16,6 +16,7 @@ from django.utils.html import format_html_join
 from checks.models import Assignment, Config, Instance, Origin
 from checks.models.configs import containing, displayable
 from checks.wire.scrub import scrub
+from clusteragent.lib.database.natural import Natural
 from nodes.models import Node
 from operators.admin.base import counted, first_words, list_url, row_url
 from operators.pages import base, views
@@ -121,10 +122,13 @@ def _groups(query: str, exact: bool, refused: list[str]) -> Iterable[Group]:
 
 def _filtered(query: str, exact: bool, refused: list[str]) -> Iterable[Group]:
     """The configs and nodes that the bars above their lists would find, if the query has a word of theirs."""
-    configs, nodes = Config.objects.only("name", "title", "digest").order_by("pk"), Node.objects.with_state()
+    configs, nodes = (
+        Config.objects.only("name", "title", "digest").order_by(Natural("title"), "pk"),
+        Node.objects.with_state(),
+    )
     bars: Any = (
         ("Configs", configs, CONFIG_WORDS, lambda rows, text: rows.containing(text, exact=exact)),
-        ("Nodes", nodes.order_by("name"), NODE_WORDS, lambda rows, text: rows.filter(name__icontains=text)),
+        ("Nodes", nodes.order_by(Natural("name")), NODE_WORDS, lambda rows, text: rows.filter(name__icontains=text)),
     )
     errors, asked = [], 0
     for title, rows, words, free in bars:

@@ -2,7 +2,19 @@
 
 from django.urls import URLPattern, path, re_path
 
-from operators.pages import changes, documentation, failures, groups, history, loss, nodemap, remedies, search, views
+from operators.pages import (
+    best,
+    changes,
+    documentation,
+    failures,
+    groups,
+    history,
+    loss,
+    nodemap,
+    remedies,
+    search,
+    views,
+)
 
 app_name = "pages"
 urlpatterns: list[URLPattern] = [
@@ -14,6 +26,7 @@ urlpatterns: list[URLPattern] = [
     path("changes/", changes.changes, name="changes"),
     path("changes/story/", changes.story, name="story"),
     path("changes/undo/", changes.undo, name="undo"),
+    path("checks/config/<int:pk>/best/", best.best, name="best"),
     path("nodes/node/<int:pk>/loss/", loss.loss, name="loss"),
     path("nodes/domain-loss/", loss.of_domain, name="domain-loss"),
     re_path(r"^documentation/(?P<page>[-\w]+(?:/[-\w]+)?)/$", documentation.missing, name="documentation"),

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -330,6 +331,22 @@ def test_a_time_of_day_is_its_last_one(client: Client) -> None:
         assert shown.until - shown.since == timedelta(minutes=20)
         assert told(client, f"?at={time:%H:%M}") == ["Rebalance: 1 config moved once"]
         assert told(client, f"?at={time:%Y-%m-%dT%H:%M}") == ["Rebalance: 1 config moved once"]
+
+
+def test_the_story_nearest_to_a_moment_is_open_and_else_the_last_one(client: Client) -> None:
+    Move.objects.all().delete()
+    NodeEvent.objects.all().delete()
+    for minute, reason in ((12, "rebalanced"), (20, "operator")):
+        time = NIGHT.replace(minute=minute)
+        Move.objects.create(config_id=1, name="x", reason=reason, source_node="ash", to_node="birch", time=time)
+
+    def opened(query: str) -> list[str]:
+        text = page(client, query).content.decode()
+        return re.findall(r"<details id=.story-[^>]* open[^>]*>.*?<strong>(\w+)", text, re.DOTALL)
+
+    assert opened("?at=2026-11-23T03:13") == ["Rebalance"]
+    assert opened("?at=2026-11-23T03:18") == ["Reassigned"]
+    assert opened("?since=2026-11-23T03:00&until=2026-11-23T03:30") == ["Reassigned"]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from checks.tests.operators import apply, config, operator, page_of, planned, su
 from clusteragent.lib import clock, conf
 from nodes.goodbyes import note_goodbye
 from nodes.models import Heartbeat, Node, NodeEvent, Runner, RunnerStats
+from operators.pages.base import SEES
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
@@ -137,24 +138,33 @@ def test_the_page_says_why_it_is_there_with_the_best_nodes_of_then() -> None:
     assert "It was assumed: the config's cost was not measured then" in text.replace("&#x27;", "'")
 
 
+def best(key: str, client: Client) -> str:
+    """What the page fetches about the nodes that it could go to."""
+    response = client.get(page_of(key).replace("/change/", "/best/"), headers={"HX-Request": "true"})
+    return " ".join(re.sub(r"<[^>]*>", " ", response.content.decode()).split())
+
+
 def test_nodes_that_came_since_are_offered_with_their_loads_of_now_and_refused_ones_are_not() -> None:
     report("birch", "cedar")
     dispatcher.schedule([sent("shop")])
     client = superuser()
-    assert "Best other nodes now Node Load now Move cedar 0 % Move here… ash" in page("shop", client)
+    assert 'hx-trigger="load"><a class="underline" href="' in client.get(page_of("shop")).content.decode()
+    assert best("shop", client).startswith("Node Load now Move cedar 0 % Move here… ash")
     report("dove")
     Node.objects.filter(name="ash").cordon()
-    [now] = re.findall("Best other nodes now (.*?) Nodes that can", page("shop", client))
-    assert now == "Node Load now Move cedar 0 % Move here… dove 0 % Move here…"
+    assert best("shop", client) == "Node Load now Move cedar 0 % Move here… dove 0 % Move here…"
     Node.objects.filter(name__in=["cedar", "dove"]).cordon()
-    assert "Best other nodes now No other node could have it now." in page("shop", client)
+    assert best("shop", client) == "No other node could have it now."
+    viewer = operator(*(seen.partition(".")[2] for seen in SEES))
+    assert best("db", viewer).startswith("Node Load now birch")
+    assert Client().get(page_of("shop").replace("/change/", "/best/")).status_code == 401
 
 
 def test_a_node_of_now_starts_the_move_to_it() -> None:
     report("birch", "cedar")
     dispatcher.schedule([sent("shop")])
     client = superuser()
-    text = client.get(page_of("shop")).content.decode()
+    text = client.get(page_of("shop").replace("/change/", "/best/")).content.decode()
     assert '<button form="move" name="node" value="cedar"' in text
     assert '<button form="move" name="node" value="birch"' not in text
     plan = planned(client, "reassign", ["shop"], node="cedar")

@@ -5,7 +5,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from checks.explain import facts, why
 from checks.explain.facts import Facts
-from checks.explain.why import Why
+from checks.explain.why import Why, best_now
 from checks.management import commandline
 from checks.models import Config
 from checks.wire.scrub import scrub
@@ -36,9 +36,9 @@ def lines(config: Config, reasons: Why, known: Facts) -> Iterator[str]:
     if reasons.best:
         yield f"The best of {plain_count(reasons.of, 'node')} then:"
     yield from (f"  {name}  {100 * load:.1f} %" for name, load in reasons.best)
-    if reasons.now:
+    if now := best_now(config):
         yield "The best other nodes now:"
-    yield from (f"  {name}  {100 * load:.1f} %" for name, load in reasons.now)
+    yield from (f"  {name}  {100 * load:.1f} %" for name, load in now)
     if reasons.refused:
         yield "Can't have it now:"
     yield from (f"  {listed(names)}: {reason}" for reason, names in reasons.refused.items())
@@ -76,7 +76,7 @@ def document(config: Config, reasons: Why, known: Facts) -> dict[str, Any]:
         else None,
         "best": [{"node": name, "load": load} for name, load in reasons.best],
         "of": reasons.of,
-        "now": [{"node": name, "load": load} for name, load in reasons.now],
+        "now": [{"node": name, "load": load} for name, load in best_now(config)],
         "refused": reasons.refused,
     }
 
