@@ -24,7 +24,7 @@ PAGES = {
     "a node": "/admin/nodes/node/{node}/change/",
     "a node, what its loss would do": "/admin/nodes/node/{node}/loss/",
     "a config": "/admin/checks/config/{config}/change/",
-    "a config, where it could go": "/admin/checks/config/{config}/best/",
+    "a config, where it could go": "/admin/checks/config/{config}/others/",
     "configs": "/admin/checks/config/",
     "configs, the fourth page": "/admin/checks/config/?p=4",
     "configs, by title": "/admin/checks/config/?o=1",

@@ -27,8 +27,7 @@ class Why:
 
     sentence: the reason. orders: a sentence for each order. move: the move that brought it there. best: (name, load) of the
     least loaded nodes when it was placed. assumed: its cost was not measured then. of: how many nodes could have it then.
-    refused: {reason: names of the nodes that can't have it now}, the commonest reason first. handover: while it is handed over
-    to its node.
+    handover: while it is handed over to its node.
     """
 
     sentence: str
@@ -36,13 +35,12 @@ class Why:
     move: Move | None = None
     best: Sequence[tuple[str, float]] = ()
     of: int = 0
-    refused: Mapping[str, Sequence[str]] = field(default_factory=dict)
     handover: Handover | None = None
     assumed: bool = False
 
 
 def explain(config: Config) -> Why:
-    """Return why a config is where it is, and which nodes can't have it."""
+    """Return why a config is where it is, or why it is nowhere."""
     found = (getattr(config, kind, None) for kind in ("pin", "pause", "isolation"))
     orders = [_sentence(order) for order in found if order is not None]
     if config.node_name:
@@ -50,8 +48,8 @@ def explain(config: Config) -> Why:
     owner = Assignment.objects.filter(config=config).select_related("node").first()
     moves = Move.objects.filter(config_id=config.pk)
     if owner is None:
-        move, refused = moves.filter(to_node="").first(), _refused(config, "")
-        return Why(_ownerless(config, move, refused), orders, move, refused=refused)
+        move = moves.filter(to_node="").first()
+        return Why(_ownerless(config, move), orders, move)
     # An edit is also in the ledger, as a move from a node to the same node.
     move = moves.filter(to_node=owner.node.name).exclude(source_node=F("to_node")).first()
     chosen: Mapping[str, Any] = (move.why if move else None) or {}
@@ -62,17 +60,30 @@ def explain(config: Config) -> Why:
     elif Assignment.objects.withdrawn().filter(pk=config.pk).exists():
         sentence += f" Until {utc(owner.since + WITHDRAWN_RESTS, clock.now())} only a person takes it from there again."
     best = [(name, load) for name, load in chosen.get("best", ())]
-    refused = _refused(config, owner.node.name)
-    is_assumed = bool(chosen.get("assumed"))
-    return Why(sentence, orders, move, best, chosen.get("of", 0), refused, handover, is_assumed)
+    return Why(sentence, orders, move, best, chosen.get("of", 0), handover, bool(chosen.get("assumed")))
 
 
-def best_now(config: Config) -> list[tuple[str, float]]:
-    """Return (name, load) of the least loaded other nodes that could have a config now."""
+@dataclass(frozen=True)
+class Others:
+    """Where else a config could be now.
+
+    best: (name, load) of the least loaded nodes that could have it. refused: {reason: names of the nodes that can't}, the
+    commonest reason first.
+    """
+
+    best: Sequence[tuple[str, float]] = ()
+    refused: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def others(config: Config) -> Others:
+    """Return which other nodes could have a config now, and why the rest can't. An endpoint check has no others."""
     if config.node_name:
-        return []
-    snapshot, entry = _judged(config)
-    return snapshot.best(entry)
+        return Others()
+    [entry] = entries_of([config.pk])
+    snapshot = read_snapshot()
+    snapshot.read_origins([entry])
+    owner = snapshot.by_id.get(entry.owner or 0)
+    return Others(snapshot.best(entry), refusals(snapshot, entry, owner.name if owner else ""))
 
 
 def _owned(owner: Assignment, move: Move | None, chosen: Mapping[str, Any]) -> str:
@@ -93,12 +104,12 @@ def _owned(owner: Assignment, move: Move | None, chosen: Mapping[str, Any]) -> s
     return f"{cause}, the {f'least loaded of {of} nodes' if of > 1 else 'only node'} that could have it."
 
 
-def _ownerless(config: Config, move: Move | None, refused: Mapping[str, Sequence[str]]) -> str:
+def _ownerless(config: Config, move: Move | None) -> str:
     loss = reasons.words(move.reason).lost.format(source=move.source_node) if move else ""
     before = f" ({loss}{_rule((move.why if move else None) or {})})" if loss else ""
     if hasattr(config, "pause"):
         return f"It is paused, so it runs nowhere{before}."
-    cause = why_dangling(refused, Node.objects.known().count())
+    cause = why_dangling(others(config).refused, Node.objects.known().count())
     return f"{cause[0].upper()}{cause[1:]}{before}."
 
 
@@ -133,19 +144,6 @@ def ordered(order: Order) -> str:
     if isinstance(order, Isolation):
         return f"alone on its node, since {order.get_reason_display()},"
     return "paused"
-
-
-def _refused(config: Config, owner: str) -> dict[str, list[str]]:
-    """Why nodes other than the owner can't have it now: see `refusals`."""
-    return refusals(*_judged(config), owner)
-
-
-def _judged(config: Config) -> tuple[Snapshot, Entry]:
-    """What a config is judged on, and the config as that takes it."""
-    [entry] = entries_of([config.pk])
-    snapshot = read_snapshot()
-    snapshot.read_origins([entry])
-    return snapshot, entry
 
 
 def refusals(snapshot: Snapshot, entry: Entry, owner: str = "", subject: str = "it") -> dict[str, list[str]]:

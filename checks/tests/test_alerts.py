@@ -670,7 +670,7 @@ def test_a_node_above_its_workers_in_two_rounds_is_overloaded_and_its_cause_is_n
     row = Runner.objects.get()
     assert (alert.count, alert.since, row.overloaded_rounds) == (1, row.overloaded_since, 2)
     assert alert.cause == (
-        "ash is at 150\u202f%, most by http_check dear (6) of its 4 workers. No other node has room: add nodes."
+        "ash is at 150\u202f% of its 4 workers, most by http_check dear (6 workers). No other node has room: add nodes."
     )
     config = Config.objects.get()
     assert [(name, address(target)) for name, target in alert.parts] == [
@@ -710,7 +710,9 @@ def test_of_a_slow_node_it_says_that_it_has_but_a_share_of_its_workers() -> None
     Slowness.objects.create(node=Node.objects.get(), share=0.25)
     for _ in range(2):
         costs.note_overloaded()
-    assert "(6) of the 1 worker that it is given while it is slow" in overloads()[0].cause
+    assert (
+        "of the 1 worker that it is given while it is slow, most by http_check dear (6 workers)" in overloads()[0].cause
+    )
 
 
 def test_nothing_is_overloaded_before_costs_are_measured() -> None:

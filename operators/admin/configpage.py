@@ -14,13 +14,11 @@ from checks.wire.patching import IntegrationConfig
 from checks.wire.sharding import parent_of
 from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib import clock
-from clusteragent.lib.words import listed, milliseconds, percent, plain_count
-from operators import documentation
+from clusteragent.lib.words import milliseconds, percent
 from operators.admin.base import Table, aged, dated, list_url
 
 MOST_LINES = 50
 MOST_INSTANCES = 100
-MOST_REASONS = 20
 MOST_TEXTS = 5
 INSTANCE_HEADERS = ("check ID", "run time", "of its interval", "runs", "failed", "last error")
 # Line breaks as YAML counts them.
@@ -34,9 +32,6 @@ def context(config: Any, *, exact: bool = False) -> dict[str, Any]:
     known, reasons = facts.of(config), why.explain(config)
     lines, more = timeline.of(config, MOST_LINES)
     now = config.now
-    refused = [(reason, listed(names)) for reason, names in reasons.refused.items()]
-    if (left := len(refused) - MOST_REASONS) > 0:
-        refused[MOST_REASONS:] = [(f"and {plain_count(left, 'other reason')}", "")]
     return {
         "facts": [(fact, *_word(fact, known), fact.age and aged(now - fact.age, now)) for fact in known.three],
         "error": known.error,
@@ -53,8 +48,6 @@ def context(config: Any, *, exact: bool = False) -> dict[str, Any]:
         "move_time": dated(reasons.move.time, now) if reasons.move else "",
         "moves_url": list_url(Move, config_id=config.pk),
         "best_then": [(name, percent(load)) for name, load in reasons.best],
-        "refused": Table("", ("why not", "nodes"), refused),
-        "reasons_url": documentation.page("operations", "who-may-run-what"),
         "sent": [(title, _LINE_BREAK.split(text.removesuffix("\n"))) for title, text in sent_texts(config)],
         "text": config.display_text,
         "instances": Table("", INSTANCE_HEADERS, [_instance(run, exact) for run in known.runs[:MOST_INSTANCES]]),

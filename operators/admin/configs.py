@@ -354,7 +354,10 @@ class ConfigAdmin(SteeringAdmin):
                 # A name that others have, too, is refused.
                 (
                     "command",
-                    command("why", str(config) if Config.objects.titled(str(config)).count() == 1 else config.short_id),
+                    command(
+                        "why",
+                        str(config) if len(Config.objects.filter(title=str(config))[:2]) == 1 else config.short_id,
+                    ),
                 ),
                 *(("digest", config.digest) for _ in range(exact)),
                 *(("check ID", one.shown_id(exact=exact)) for one in config.instances.order_by("pk")[:MOST_COPIED]),

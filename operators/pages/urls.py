@@ -3,7 +3,6 @@
 from django.urls import URLPattern, path, re_path
 
 from operators.pages import (
-    best,
     changes,
     documentation,
     failures,
@@ -11,10 +10,11 @@ from operators.pages import (
     history,
     loss,
     nodemap,
+    others,
     remedies,
     search,
     views,
-)
+)  # fmt: skip
 
 app_name = "pages"
 urlpatterns: list[URLPattern] = [
@@ -26,7 +26,7 @@ urlpatterns: list[URLPattern] = [
     path("changes/", changes.changes, name="changes"),
     path("changes/story/", changes.story, name="story"),
     path("changes/undo/", changes.undo, name="undo"),
-    path("checks/config/<int:pk>/best/", best.best, name="best"),
+    path("checks/config/<int:pk>/others/", others.others, name="others"),
     path("nodes/node/<int:pk>/loss/", loss.loss, name="loss"),
     path("nodes/domain-loss/", loss.of_domain, name="domain-loss"),
     re_path(r"^documentation/(?P<page>[-\w]+(?:/[-\w]+)?)/$", documentation.missing, name="documentation"),

@@ -22,7 +22,7 @@ NO_PAGES = {
     "now/remedy/<str:kind>/": "takes forms",
     "changes/story/": "a part of Changes",
     "changes/undo/": "takes forms",
-    "checks/config/<int:pk>/best/": "a part of a config's page",
+    "checks/config/<int:pk>/others/": "a part of a config's page",
     "nodes/node/<int:pk>/loss/": "a part of a node's page",
     "nodes/domain-loss/": "a part of Map",
     "completions/(?P<rows>configs|nodes)/$": "data",

@@ -52,15 +52,18 @@ def _told(row: Runner, load: float, workers: float, is_slow: bool) -> _Told:
     costly = on_it.order_by("-config__cost__workers_needed", "config")[:NAMED]
     columns = ("config__title", "config__name", "config__digest", "config__cost__workers_needed", "config_id")
     dear = [(called(*words), cost, config) for *words, cost, config in costly.values_list(*columns)]
-    most = listed([f"{config} ({cost:.2g})" for config, cost, _ in dear], None)
-    number = f"{workers:.2g} worker{'' if workers == 1 else 's'}"
-    its = f"the {number} that it is given while it is slow" if is_slow else f"its {number}"
-    by = f", most by {most} of {its}" if most else ""
+    most = listed([f"{config} ({_workers(cost)})" for config, cost, _ in dear], None)
+    its = f"the {_workers(workers)} that it is given while it is slow" if is_slow else f"its {_workers(workers)}"
+    by = f", most by {most}" if most else ""
     pinned = on_it.filter(config__pin__isnull=False).count()
     stay = f"; {plain_count(pinned, 'config')} of it pinned" if pinned else ""
     parts = [(name, Target.row(row.node))]
     parts += [(f"{words} on {name}", Target(Config, {}, config)) for words, _, config in dear]
-    return _Told(f"{name} is at {percent(load)}{by}{stay}", parts)
+    return _Told(f"{name} is at {percent(load)} of {its}{by}{stay}", parts)
+
+
+def _workers(number: float) -> str:
+    return f"{number:.2g} worker{'' if number == 1 else 's'}"
 
 
 def _pins(stuck: Sequence[str]) -> str:

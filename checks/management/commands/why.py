@@ -5,7 +5,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from checks.explain import facts, why
 from checks.explain.facts import Facts
-from checks.explain.why import Why, best_now
+from checks.explain.why import Others, Why
 from checks.management import commandline
 from checks.models import Config
 from checks.wire.scrub import scrub
@@ -21,11 +21,11 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         config = Config.objects.get(pk=commandline.ids([options["config"]])[0])
-        reasons, known = why.explain(config), facts.of(config)
-        commandline.answer(self, options, document(config, reasons, known), lines(config, reasons, known))
+        told = config, why.explain(config), why.others(config), facts.of(config)
+        commandline.answer(self, options, document(*told), lines(*told))
 
 
-def lines(config: Config, reasons: Why, known: Facts) -> Iterator[str]:
+def lines(config: Config, reasons: Why, others: Others, known: Facts) -> Iterator[str]:
     """Yield the reasons and facts of a config as lines of text."""
     yield f"{config}: {reasons.sentence}"
     yield f"Sent by {listed(_senders(config), None)}."
@@ -36,15 +36,15 @@ def lines(config: Config, reasons: Why, known: Facts) -> Iterator[str]:
     if reasons.best:
         yield f"The best of {plain_count(reasons.of, 'node')} then:"
     yield from (f"  {name}  {100 * load:.1f} %" for name, load in reasons.best)
-    if now := best_now(config):
+    if others.best:
         yield "The best other nodes now:"
-    yield from (f"  {name}  {100 * load:.1f} %" for name, load in now)
-    if reasons.refused:
+    yield from (f"  {name}  {100 * load:.1f} %" for name, load in others.best)
+    if others.refused:
         yield "Can't have it now:"
-    yield from (f"  {listed(names)}: {reason}" for reason, names in reasons.refused.items())
+    yield from (f"  {listed(names)}: {reason}" for reason, names in others.refused.items())
 
 
-def document(config: Config, reasons: Why, known: Facts) -> dict[str, Any]:
+def document(config: Config, reasons: Why, others: Others, known: Facts) -> dict[str, Any]:
     """Return the reasons and facts of a config as JSON data. Ages are in seconds."""
     return {
         "digest": config.digest,
@@ -76,8 +76,8 @@ def document(config: Config, reasons: Why, known: Facts) -> dict[str, Any]:
         else None,
         "best": [{"node": name, "load": load} for name, load in reasons.best],
         "of": reasons.of,
-        "now": [{"node": name, "load": load} for name, load in best_now(config)],
-        "refused": reasons.refused,
+        "now": [{"node": name, "load": load} for name, load in others.best],
+        "refused": others.refused,
     }
 
 
