@@ -75,7 +75,8 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
     # compared with what it had been given, and fetched, before. A check that a runner reports under its bare name can't be
     # told from others of that name, so it counts as running. So does a check when the runner reports an unknown check ID of
     # its name, since agents change some instances before they hash them. What failed where it was goes on until its new node
-    # tells of it, as long as that has time to. An error that begins as before is not written anew: many have a time in it.
+    # tells of it, as long as that has time to; so does what failed or was slow on a node that started again. An error that begins
+    # as before is not written anew: many have a time in it.
     _NOTE = f"""
         WITH reported AS (
             SELECT a.config_id, s.failed, s.execution_ms > i.interval * 1000 AS slow, s.check_id, s.last_error
@@ -125,6 +126,22 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
             SELECT config_id, 'not_running', '', '' FROM expected AS e
             WHERE NOT EXISTS (SELECT FROM nodes_runnerstats WHERE node_id = e.node_id AND check_id = e.check_id)
                 AND NOT EXISTS (SELECT FROM strange WHERE node_id = e.node_id AND name = e.name)
+        ), restarted AS (
+            SELECT node_name, max(time) AS time FROM nodes_nodeevent
+            WHERE kind = 'restarted' AND time > statement_timestamp() - interval '1 hour' GROUP BY node_name
+        ), silent AS (
+            SELECT t.id
+            FROM checks_trouble AS t
+            JOIN checks_assignment AS a ON a.config_id = t.config_id AND a.since <= t.since
+            JOIN nodes_node AS n ON n.id = a.node_id
+            JOIN restarted AS r ON r.node_name = n.name
+            JOIN checks_instance AS i ON i.config_id = t.config_id AND t.check_id IN ('', i.check_id)
+            WHERE t.kind IN ('failing', 'slow') AND r.time > statement_timestamp()
+                    - (greatest(%(intervals)s * i.interval, %(grace)s) + %(round)s) * interval '1 second'
+                AND NOT EXISTS (
+                    SELECT FROM nodes_runnerstats AS s
+                    WHERE s.node_id = a.node_id AND s.check_id = i.check_id AND s.total_runs IS DISTINCT FROM 0
+                )
         ), moved AS (
             SELECT t.id
             FROM checks_trouble AS t
@@ -137,6 +154,7 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
             DELETE FROM checks_trouble AS t
             WHERE NOT EXISTS (SELECT FROM found AS f WHERE f.config_id = t.config_id AND f.kind = t.kind)
                 AND NOT EXISTS (SELECT FROM moved AS m WHERE m.id = t.id)
+                AND NOT EXISTS (SELECT FROM silent AS s WHERE s.id = t.id)
         ), noted AS (
             INSERT INTO checks_trouble AS t (config_id, kind, since, check_id, last_error)
             SELECT config_id, kind, statement_timestamp(), check_id, last_error FROM found ORDER BY config_id, kind

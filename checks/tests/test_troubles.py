@@ -1,10 +1,12 @@
 """Troubles are found in the runners' stats, keep their beginning, and are deleted once they are over."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db.models import F
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from checks import dispatcher
 from checks.explain import alerts, facts, failures
@@ -12,7 +14,7 @@ from checks.models import Assignment, Config, Instance
 from checks.models.handovers import Handover, Promise
 from checks.models.troubles import Trouble, error_line
 from checks.tests.cast import report, sent
-from nodes.models import Heartbeat, Node, Runner, RunnerStats
+from nodes.models import Heartbeat, Node, NodeEvent, Runner, RunnerStats
 from nodes.models.runners import Answer, CheckStats
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -60,6 +62,31 @@ def test_a_check_that_runs_well_is_no_trouble() -> None:
 
 def test_a_check_whose_last_run_failed() -> None:
     assert round_of(told(check_id("one"), failed=True)) == {("one", "failing")}
+
+
+@pytest.mark.parametrize(("kind", "bad"), [("failing", {"failed": True}), ("slow", {"ms": 20_000})])
+def test_a_trouble_outlives_a_restart_of_its_node_until_the_check_ran_there_again(
+    kind: str, bad: dict[str, Any]
+) -> None:
+    assert round_of(told(check_id("one"), **bad)) == {("one", kind)}
+    since = timezone.now() - timedelta(minutes=20)
+    Assignment.objects.update(since=since - timedelta(minutes=1))
+    assert round_of() == set(), "nothing restarted"
+    round_of(told(check_id("one"), **bad))
+    Trouble.objects.update(since=since)
+    NodeEvent.objects.note(["ash"], NodeEvent.Kind.RESTARTED)
+    assert round_of() == {("one", kind)}
+    assert round_of(told(check_id("one"), **bad)) == {("one", kind)}
+    assert Trouble.objects.get().since == since
+    # The node has had time to run it.
+    NodeEvent.objects.update(time=F("time") - timedelta(minutes=4))
+    assert round_of() == set()
+
+
+def test_a_good_run_ends_it_after_a_restart_too() -> None:
+    round_of(told(check_id("one"), failed=True))
+    NodeEvent.objects.note(["ash"], NodeEvent.Kind.RESTARTED)
+    assert round_of(told(check_id("one"))) == set()
 
 
 def test_a_check_that_takes_longer_than_its_interval() -> None:
