@@ -160,9 +160,13 @@ class Snapshot:
         """The ids of the nodes that may get configs. Flapping nodes are among them only if there are no others."""
         return (self._steady or self._all).difference(self.reserved)
 
+    def loads(self) -> dict[int, float]:
+        """The load of each node that may get configs, as a share of its capacity, by its id."""
+        return {id_: self._pool.load(id_) for id_ in self._all}
+
     def peak(self) -> float:
         """The highest load of the nodes that may get configs, as a share of capacity; 0 if there is none."""
-        return max(map(self._pool.load, self._all), default=0.0)
+        return max(self.loads().values(), default=0.0)
 
     # Questions about a config.
 

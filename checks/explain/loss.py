@@ -19,8 +19,8 @@ class Loss(NamedTuple):
     """The effect of losing a node, or several at once.
 
     placed: {node's name: how many of their configs that node would get at once}. waiting: how many configs would wait up to a
-    minute, so that no node gets too many at once. homeless: how many no node could have. peak: the highest load of the other
-    nodes that take work, before and after the placement. reasons: why no node could have the homeless ones, the commonest first.
+    minute, so that no node gets too many at once. homeless: how many no node could have. peak: of the fullest node that gets
+    some, its load before and after; zeros if none does. reasons: why no node could have the homeless ones, the commonest first.
     """
 
     placed: dict[str, int]
@@ -41,9 +41,12 @@ def of(nodes: Collection[str]) -> Loss:
         entry.owner = None
     most = ceiling(Assignment.objects.count(), len(entries), len(now.nodes))
     at_once = replace(later, ceiling=most)
-    before = at_once.peak()
+    before = at_once.loads()
     chosen = place(at_once, entries)
     placed = Counter(to.name for _, to in chosen if to)
+    after = at_once.loads()
+    fullest = max({to.id for _, to in chosen if to}, key=after.__getitem__, default=None)
+    peak = (before[fullest], after[fullest]) if fullest is not None else (0.0, 0.0)
     without = [entry for entry, to in chosen if to is None]
     waiting = len(without)
     reasons: Counter[str] = Counter()
@@ -53,9 +56,7 @@ def of(nodes: Collection[str]) -> Loss:
         left = place(later, entries) if most < math.inf else [(entry, None) for entry in without]
         reasons = homeless_reasons(filled, [entry for entry, to in left if to is None])
     homeless = reasons.total()
-    return Loss(
-        dict(placed.most_common()), waiting - homeless, homeless, (before, at_once.peak()), dict(reasons.most_common())
-    )
+    return Loss(dict(placed.most_common()), waiting - homeless, homeless, peak, dict(reasons.most_common()))
 
 
 def homeless_reasons(snapshot: Snapshot, entries: Iterable[Entry]) -> Counter[str]:

@@ -289,7 +289,7 @@ class ConfigAdmin(SteeringAdmin):
         told = [format_html("{} for {}", what, lasting(since, config.now)) for what, since in wrong]
         return format_html_join(", ", "{}", ((one,) for one in (*told, self.orders(config)) if one))
 
-    @column(description="load", ordering=F("cost__workers_needed").asc(nulls_first=True))
+    @column(description="load of a worker", ordering=F("cost__workers_needed").asc(nulls_first=True))
     def load(self, config: Config) -> str:
         """How much of a worker it keeps busy; empty while nobody measured it."""
         return percent(config.cost.workers_needed) if hasattr(config, "cost") else ""

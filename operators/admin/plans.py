@@ -32,7 +32,7 @@ from checks.models.orders import Pin
 from checks.models.titles import called
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import grouped_count, listed, natural, percent, plain_count, utc
-from nodes.models import Node, UnknownNode
+from nodes.models import Node, Slowness, UnknownNode
 from operators import bounds
 from operators.admin.base import (
     ReadOnlyAdmin,
@@ -385,7 +385,7 @@ def notes(plan: Plan) -> Sequence[str]:
     if refused := order.get("refused"):
         why = scrub(listed(sorted(set(refused.values()))))
         found.append(f"{plain_count(len(refused), 'move')} can't be undone: {why}.")
-    return [*found, *_consequences(order), *_pinned_there(plan)]
+    return [*found, *_consequences(order), *_pinned_there(plan), *_slow_there(plan)]
 
 
 def _pinned_there(plan: Plan) -> Iterator[str]:
@@ -395,6 +395,14 @@ def _pinned_there(plan: Plan) -> Iterator[str]:
         pins = Pin.objects.filter(config__in=moved, kind=Pin.Kind.NODE, aim__in=plan.order["nodes"])
         if number := pins.count():
             yield f"{plain_count(number, 'config')} of it pinned there: back as soon as the node takes work again."
+
+
+def _slow_there(plan: Plan) -> Iterator[str]:
+    """What the plan's loads leave out: what a slow node gets takes longer there."""
+    slow = Slowness.objects.slow().filter(node__name__in={move["to_node"] for move in plan.moves} - {""})
+    if names := sorted(slow.values_list("node__name", flat=True), key=natural):
+        are = "is" if len(names) == 1 else "are"
+        yield f"{listed(names)} {are} slow: what moves there may take longer than it does now, and load it more than this says."
 
 
 def _consequences(order: dict[str, Any]) -> Iterator[str]:

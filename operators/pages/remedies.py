@@ -98,8 +98,12 @@ def lines(found: Iterable[Alert], user: Any) -> list[Line]:
         kept = _kept(remedy, alert.subject, user) if remedy and can_act else ""
         if remedy and not kept and not (can_act and user.has_perm(remedy.permission)):
             remedy = None
-        may_unpin = alert.kind == Kind.OVERLOADED and user.has_perm(REMEDIES[UNPIN].permission)
-        rows.append(Line(alert, remedy, may_unpin and bool(_held()), scrub(kept)))
+        held = held_by_pins() if alert.kind == Kind.OVERLOADED else {}
+        if held and len(held) == alert.count:
+            # No move helps: what is too much is pinned.
+            remedy, kept = None, ""
+        unpins = bool(held) and user.has_perm(REMEDIES[UNPIN].permission)
+        rows.append(Line(alert, remedy, unpins, scrub(kept)))
     return rows
 
 

@@ -26,7 +26,7 @@ from operators.roles import sees_digests
 from operators.terms import MOST_CHARACTERS, BadQuery, Term, parse, written
 
 # The most hits of each kind, on the page and in the palette.
-MOST, MOST_OF_A_KIND = 20, 5
+MOST, MOST_OF_A_KIND = 100, 5
 # So many are looked at, so that few need no count: that would take as long as finding them.
 MOST_AHEAD = 300
 # The most characters that are shown before and after a found word.

@@ -30,7 +30,7 @@ from checks.tests.operators import (
     shown,
     superuser,
 )
-from nodes.models import Node, NodeEvent
+from nodes.models import Node, NodeEvent, Slowness
 from operators.admin.base import row_url
 from tests.webserver import database_url
 
@@ -389,6 +389,15 @@ def test_an_applied_plan_is_undone_by_a_plan() -> None:
     apply(client, undo)
     assert owners()["shop"] == "ash"
     assert "Nothing to undo: it has moved again since." in post(client, f"{PLANS}{plan.pk}/undo/")
+
+
+def test_a_plan_says_that_a_slow_node_may_take_longer_than_its_loads_tell() -> None:
+    client = superuser()
+    plan = planned(client, "reassign", ["shop"], node="birch")
+    said = "birch is slow: what moves there may take longer than it does now"
+    assert said not in words(client.get(f"{PLANS}{plan.pk}/change/"))
+    Slowness.objects.create(node=Node.objects.get(name="birch"), level=Slowness.SLOW, factor=9)
+    assert said in words(client.get(f"{PLANS}{plan.pk}/change/"))
 
 
 def test_what_a_plan_paused_is_resumed_from_its_page() -> None:

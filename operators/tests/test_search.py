@@ -121,13 +121,13 @@ def test_anything_may_be_typed(client: Client, query: str) -> None:
 
 
 def test_the_first_of_many_are_shown(client: Client) -> None:
-    dispatcher.schedule([sent(f"many-{number}", url=f"http://many-{number}") for number in range(25)])
+    dispatcher.schedule([sent(f"many-{number}", url=f"http://many-{number}") for number in range(105)])
     response = client.get("/admin/search/", {"q": "many-"})
-    assert [len(hits) for _, hits in response.context["groups"]] == [20, 5]
-    assert '<a href="/admin/checks/config/?q=many-">All 25</a>' in response.content.decode()
+    assert [len(hits) for _, hits in response.context["groups"]] == [100, 5]
+    assert '<a href="/admin/checks/config/?q=many-">All 105</a>' in response.content.decode()
     filtered = client.get("/admin/search/", {"q": "check:http_check many"}).content.decode()
-    assert "The first 20." in filtered
-    assert ">All 25</a>" in filtered
+    assert "The first 100." in filtered
+    assert ">All 105</a>" in filtered
 
 
 def test_a_config_of_many_instances_is_shown_once(client: Client) -> None:
