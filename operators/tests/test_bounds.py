@@ -255,6 +255,15 @@ def test_so_does_the_command() -> None:
             made(option, value)
 
 
+@pytest.mark.parametrize("option", ["--sources", "--checks"])
+@pytest.mark.parametrize("value", ["", " ", " , "])
+def test_a_bound_that_names_nothing_is_no_token_without_one(option: str, value: str) -> None:
+    """As from a variable of a script that is not set."""
+    with pytest.raises(CommandError):
+        made(option, value)
+    assert not AuthToken.objects.exists()
+
+
 def test_a_bound_role_makes_no_roles_and_no_tokens() -> None:
     who = user("eve", Role.VIEWER)
     deeds = {"auth.add_group", "auth.change_group", "auth.change_user", "knox.add_authtoken"}
