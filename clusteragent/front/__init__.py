@@ -127,7 +127,8 @@ class Front:
         most: int = getattr(view, "most_bytes", BODY)
         limit = BODY if credential(environ) else BODY_OF_STRANGERS
         if limit == BODY < most:
-            request = WSGIRequest(environ)
+            # A request writes its path, decoded, into its environ: the next one would decode that again.
+            request = WSGIRequest(dict(environ))
             if await self._threads.run(lambda set_result: set_result(view.may_send_much(request))):
                 limit = most
         await self._bodies.attach(environ, receive, limit, may_be_large=limit > BODY)
