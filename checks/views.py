@@ -19,7 +19,6 @@ from checks.plans import isolation
 from clusteragent.lib import clients, conf, database
 from clusteragent.lib.database.batching import Batcher
 from nodes.authentication import LOCAL_TOKEN, Names
-from nodes.names import validate_node_name
 from nodes.parsers import read_rebalance
 from nodes.views import ClusterChecksView, PromptView, json_answer, line
 
@@ -41,7 +40,6 @@ class Configs(PromptView, ClusterChecksView):
     names = Names.NODE
 
     async def get(self, request: HttpRequest, name: str) -> HttpResponse:
-        validate_node_name(name)
         share = await _shares.ask(name)
         return _answer(share) if share else line(f"node {name} is unknown", 500)
 
@@ -52,7 +50,6 @@ class EndpointsConfigs(ClusterChecksView):
     names = Names.KUBERNETES_NODE
 
     def get(self, request: HttpRequest, name: str) -> HttpResponse:
-        validate_node_name(name)
         return _answer(database.ask(lambda: Config.objects.endpoints_share(name)))
 
 

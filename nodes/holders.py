@@ -14,16 +14,10 @@ from rest_framework.exceptions import PermissionDenied
 from clusteragent.lib import clients, conf, database
 from clusteragent.lib.database.batching import Batcher
 from nodes.models import Heartbeat, NodeEvent
+from nodes.models.heartbeats import Claim
 
 # The most names that a process remembers.
 _MOST = 100_000
-
-
-class Claim(NamedTuple):
-    """A node's name, and the address that reports in it."""
-
-    name: str
-    address: str
 
 
 class _Held(NamedTuple):
@@ -40,17 +34,20 @@ class Holders:
         self._held: dict[str, _Held] = {}
         self._batches: Batcher[Claim, str | None] = Batcher(settle)
 
-    def require(self, request: HttpRequest, name: str) -> None:
-        """Return if the call comes from the address that holds the name. Raises PermissionDenied or Away."""
-        if claim := self._claim(request, name):
-            self._judge(request, claim, database.ask(lambda: settle([claim]))[0])
+    def require(self, request: HttpRequest, name: str, *, is_report: bool = False) -> bool:
+        """Return if the call comes from the address that holds the name, or nobody holds it; a report takes it then.
 
-    async def require_promptly(self, request: HttpRequest, name: str) -> None:
+        Returns whether that is settled: it is not before the name's node is known. Raises PermissionDenied or Away.
+        """
+        claim = self._claim(request, name, is_report)
+        return claim is None or self._judge(request, claim, database.ask(lambda: settle([claim]))[0])
+
+    async def require_promptly(self, request: HttpRequest, name: str, *, is_report: bool = False) -> bool:
         """The same, on the event loop."""
-        if claim := self._claim(request, name):
-            self._judge(request, claim, await self._batches.ask(claim))
+        claim = self._claim(request, name, is_report)
+        return claim is None or self._judge(request, claim, await self._batches.ask(claim))
 
-    def _claim(self, request: HttpRequest, name: str) -> Claim | None:
+    def _claim(self, request: HttpRequest, name: str, is_report: bool) -> Claim | None:
         """What must be asked; None if nothing must."""
         if conf.ONE_ADDRESS == "off":
             return None
@@ -61,22 +58,23 @@ class Holders:
             and held.told == _told(request)
             and now - held.heard_at < conf.NODE_EXPIRATION_TIMEOUT.total_seconds() / 2
         ):
-            self._note_heard(request, name)
+            self._note_heard(request, name, is_report)
             return None
         address = clients.address(request.META)
-        return Claim(name, str(address)) if address else None
+        return Claim(name, str(address), is_report) if address else None
 
-    def _judge(self, request: HttpRequest, claim: Claim, holder: str | None) -> None:
+    def _judge(self, request: HttpRequest, claim: Claim, holder: str | None) -> bool:
         if holder == claim.address:
-            self._note_heard(request, claim.name)
+            self._note_heard(request, claim.name, claim.is_report)
         elif holder is not None:
             self._held.pop(claim.name, None)
             if conf.ONE_ADDRESS == "refuse":
                 raise PermissionDenied(f"{claim.name} reports from another address")
+        return holder is not None
 
-    def _note_heard(self, request: HttpRequest, name: str) -> None:
+    def _note_heard(self, request: HttpRequest, name: str, is_report: bool) -> None:
         # Only a report makes a node heard.
-        if request.method == "POST":
+        if is_report:
             if len(self._held) >= _MOST:
                 self._held.clear()
             self._held[name] = _Held(_told(request), time.monotonic())
@@ -87,8 +85,13 @@ def _told(request: HttpRequest) -> tuple[str, str]:
 
 
 def settle(claims: Sequence[Claim]) -> list[str | None]:
-    """Give names that nobody holds to who claims them, and say who holds each; None while that is not known. Notes rivals."""
-    holders = Heartbeat.objects.hold({claim.name: claim.address for claim in reversed(claims)})
+    """Give names that nobody holds to who reports in them, and say who holds each; None while nobody does, or that is not known.
+
+    Of several claims of a name the first report counts. Notes rivals.
+    """
+    in_turn = sorted(claims, key=lambda claim: not claim.is_report)
+    wanted = {claim.name: claim for claim in reversed(in_turn)}
+    holders = Heartbeat.objects.hold(list(wanted.values()))
     for claim in claims:
         holder = holders.get(claim.name)
         if holder and holder != claim.address:

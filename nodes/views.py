@@ -52,19 +52,24 @@ class AgentView(View):
     so nothing is negotiated.
 
     token: None for a route that everybody may call. names: what `name` in its path is the name of; None without a name.
+    is_report: whether a call makes the node of that name heard.
     """
 
     http_method_names = ["get", "post"]
     token: BearerToken | None = AGENT_TOKEN
     names: Names | None = None
+    is_report = False
     challenge = 'Bearer realm="Datadog Agent"'
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
             if self.token:
                 self.token.authenticate(request, self.names, kwargs.get("name", ""))
+            if self.names is not None:
+                # Before anything is asked about it: calls share statements.
+                validate_node_name(kwargs["name"])
             if self.names == Names.NODE:
-                HOLDERS.require(request, kwargs["name"])
+                HOLDERS.require(request, kwargs["name"], is_report=self.is_report)
             self.initial(request)
             return super().dispatch(request, *args, **kwargs)
         except Exception as error:  # noqa: BLE001 - each has its answer
@@ -101,17 +106,21 @@ class AgentView(View):
 class PromptView(AgentView):
     """A route that is answered on the event loop. Its handlers are coroutines and never block.
 
-    comes_first: whether it is answered even when the server is too far behind to answer others.
+    comes_first: whether it is answered even when the server is too far behind to answer others. is_held: whether it was settled,
+    before the call was answered, who holds the node's name.
     """
 
     comes_first = False
+    is_held = True
 
     async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
         try:
             if self.token:
                 await self.token.authenticate_promptly(request, self.names, kwargs.get("name", ""))
+            if self.names is not None:
+                validate_node_name(kwargs["name"])
             if self.names == Names.NODE:
-                await HOLDERS.require_promptly(request, kwargs["name"])
+                self.is_held = await HOLDERS.require_promptly(request, kwargs["name"], is_report=self.is_report)
             self.initial(request)
             method = str(request.method).lower()
             if method in self.http_method_names and hasattr(self, method):
@@ -163,14 +172,18 @@ class Status(PromptView, ClusterChecksView):
 
     comes_first = True
     names = Names.NODE
+    is_report = True
 
     async def post(self, request: HttpRequest, name: str) -> HttpResponse:
         """Record the heartbeat, and answer whether the node has its latest configs."""
-        validate_node_name(name)
         status = read_status(request.body) if len(request.body) <= _SHORT else await _read_long(request.body)
         client_ip = read_client_ip(request.META.get("HTTP_X_REAL_IP", ""))
         report = Report(name, status.last_change, status.node_type, client_ip, status.declared)
-        return json_answer(b'{"isuptodate":true}' if await self.note(report) else b'{"isuptodate":false}')
+        is_current = await self.note(report)
+        if not self.is_held:
+            # Its node is known from now on, and the name is its address's from this first report on.
+            await HOLDERS.require_promptly(request, name, is_report=True)
+        return json_answer(b'{"isuptodate":true}' if is_current else b'{"isuptodate":false}')
 
     async def note(self, report: Report) -> bool:
         """Write the heartbeat and return whether the node is up to date. Raises Away."""
@@ -193,7 +206,6 @@ class Goodbye(ClusterChecksView):
     names = Names.NODE
 
     def post(self, request: HttpRequest, name: str) -> HttpResponse:
-        validate_node_name(name)
         kind = read_goodbye(request.body)
         try:
             database.ask(partial(note_goodbye, name, kind))

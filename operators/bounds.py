@@ -105,7 +105,8 @@ def patterns_of_checks(text: str) -> list[str]:
 
 def _patterns(text: str, form: re.Pattern[str], problem: str) -> list[str]:
     words = list(dict.fromkeys(filter(None, map(str.strip, _SEPARATOR.split(text)))))
-    for word in words:
+    # Commas alone were meant to bind.
+    for word in words or filter(None, [text.strip()]):
         if not (form.fullmatch(word) and word.isprintable() and len(word) <= Bound.MOST):
             raise ValidationError(f"{word[: Bound.MOST]!r} is {problem}.")
     return words

@@ -11,11 +11,11 @@ from typing import Any
 import requests
 from authlib.common.errors import AuthlibBaseError  # type: ignore[import-untyped]
 from authlib.integrations.base_client import BaseApp, FrameworkIntegration, OAuth2Mixin, OAuthError, OpenIDMixin  # type: ignore[import-untyped]
-from authlib.integrations.requests_client import OAuth2Session  # type: ignore[import-untyped]
 from joserfc.errors import JoseError
 
 from clusteragent.lib import conf
 from clusteragent.lib.words import escape_controls
+from operators.calls import Session, ending_within
 
 # Signatures that only the provider can make. A provider may offer `none` and secrets that clients share, too.
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
@@ -23,9 +23,11 @@ ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 NAMES = ("preferred_username", "email")
 # The most that is kept of a person: OpenID allows a subject 255 letters, Django a name 150 and an address 254.
 MOST_OF_SUBJECT, MOST_OF_NAME, MOST_OF_EMAIL, MOST_GROUPS = 255, 150, 254, 20_000
-# Seconds that its clock may differ from ours, that one call to it may take, and for which its description holds.
+# Seconds that its clock may differ from ours, that it may be silent, that all calls of a login or renewal may take together, and
+# for which its description holds.
 LEEWAY = 60
 PATIENCE = 5
+ALL_WITHIN = 15
 DESCRIBED_FOR = 3600
 # Calls to it at once, in each process: as many for logins, which strangers may begin, as for people who are asked about again.
 # Others wait for a short while.
@@ -66,7 +68,7 @@ class Pending(dict[str, Any]):
 class Provider(OAuth2Mixin, OpenIDMixin, BaseApp):  # type: ignore[misc]
     """The provider of CLUSTERAGENT_OIDC_ISSUER: the library's client."""
 
-    client_cls = OAuth2Session
+    client_cls = Session
 
     def _on_update_token(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: who renews keeps what comes."""
@@ -114,12 +116,16 @@ def _asking(*, again: bool = False) -> Iterator[Any]:
     if not calls.acquire(timeout=PATIENCE / 10):
         raise Unreachable("too many logins wait for the provider")
     try:
-        yield provider()
-    except Misnamed as error:
-        raise (Unreachable if again else Denied)(str(error)) from error
-    except (Denied, Unreachable):
-        raise
-    except (requests.RequestException, AuthlibBaseError, JoseError, *_ODD) as error:
+        with ending_within(ALL_WITHIN) as ending:
+            yield provider()
+    except (Denied, Unreachable, requests.RequestException, AuthlibBaseError, JoseError, *_ODD) as error:
+        if ending.is_over:
+            # What came until then may look like anything.
+            raise _unanswered(f"it did not answer within {ALL_WITHIN} s") from error
+        if isinstance(error, Misnamed) and again:
+            raise Unreachable(str(error)) from error
+        if isinstance(error, Denied | Unreachable):
+            raise
         raise _meant(error, is_answered=not again) from error
     finally:
         calls.release()
@@ -137,14 +143,19 @@ def _meant(error: Exception, *, is_answered: bool) -> Denied | Unreachable:
             said = f"the provider answered {answer.status_code}"
             return Unreachable(said) if answer.status_code >= 500 else answered(said)
         case requests.RequestException():
-            _away.until = time.monotonic() + AWAY_FOR
-            return Unreachable(f"{type(error).__name__}: {error}")
+            return _unanswered(f"{type(error).__name__}: {error}")
         case OAuthError():
             said = f"{error.error}: {error.description}".rstrip(": .")
             return Denied(said) if error.error == "invalid_grant" else answered(said)
         case AuthlibBaseError() | JoseError():
             return Denied(f"{error.error}: {error.description}".rstrip(": ."))
     return answered(f"what the provider sent can't be understood ({type(error).__name__}: {error})")
+
+
+def _unanswered(why: str) -> Unreachable:
+    """The error for a provider that does not answer. It is not called again at once."""
+    _away.until = time.monotonic() + AWAY_FOR
+    return Unreachable(why)
 
 
 class _Away:
@@ -182,7 +193,7 @@ def finish(pending: Pending, code: str) -> Person:
 def renew(subject: str, renewal: str) -> Person:
     """Return what the provider says now of the person whom it gave this renewal."""
     with _asking(again=True) as client:
-        with OAuth2Session(conf.OIDC_CLIENT_ID, conf.OIDC_CLIENT_SECRET, default_timeout=PATIENCE) as session:
+        with Session(conf.OIDC_CLIENT_ID, conf.OIDC_CLIENT_SECRET, default_timeout=PATIENCE) as session:
             url = client.load_server_metadata()["token_endpoint"]
             token = session.refresh_token(url, refresh_token=renewal)
         if not token.get("access_token"):

@@ -202,6 +202,13 @@ def test_a_name_is_the_decoded_path_segment(web: WebServer, warm: None, path: st
     assert Node.objects.get().name == name
 
 
+def test_a_name_that_is_no_utf_8_is_a_400(web: WebServer, warm: None) -> None:
+    for path in ("%FF", "a%C0%AE", "%ED%A0%80"):
+        assert is_error(web.call("POST", f"/api/v1/clusterchecks/status/{path}", "{}"), 400, "a node's name is UTF-8")
+        assert is_error(web.call("GET", f"/api/v1/endpointschecks/configs/{path}"), 400, "a node's name is UTF-8")
+    assert not Node.objects.exists()
+
+
 def test_a_slash_in_a_name_leads_nowhere(web: WebServer) -> None:
     assert is_error(web.call("POST", "/api/v1/clusterchecks/status/a%2Fb", "{}"), 404, "404 page not found")
 

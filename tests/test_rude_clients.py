@@ -226,6 +226,15 @@ def test_an_upload_in_chunks_is_stopped_at_the_limit(operators: WebServer) -> No
         assert caller.recv(1000).startswith(b"HTTP/1.1 413")
 
 
+def test_a_path_with_letters_of_other_scripts_is_read_once(operators: WebServer) -> None:
+    """Where a large body may come its path is read before that, too, to see who sends it."""
+    answer = operators.call(
+        "PUT", "/api/operator/v1/sources/%D1%95hop", "{}", token="x" * 64, headers={"Host": "localhost"}
+    )
+    assert answer.status == 401
+    assert "exception" not in operators.log()
+
+
 def test_a_file_in_a_form_is_no_file_on_the_disk(operators: WebServer) -> None:
     kind = "Content-Type: multipart/form-data; boundary=b"
     body = b'--b\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n' + b"x" * 60_000 + b"\r\n--b--\r\n"

@@ -18,6 +18,8 @@ _REPLACED: dict[str, type[Order]] = {
 }  # fmt: skip
 # Verbs by which people say where each config goes.
 _GIVING = {"reassign", "undo"}
+# Verbs that send a config to a node, a pin also later. So does the end of a pause.
+_SENDING = {"reassign", "pin", "resume", "undo"}
 # So many orders that it replaces are told, and so many nodes.
 MOST_BEFORE = 100
 # Of an order: what is told elsewhere, or is but work for the commit.
@@ -51,6 +53,8 @@ def require_within(decision: Decision, *, is_done: bool = True) -> None:
         order.get("alone", ())
     )
     require_touchable(verb, touched)
+    if verb in _SENDING or order.get("until"):
+        _require_released(verb, touched)
     if order.get("hold") and is_done:
         require_touchable("pin", touched)
 
@@ -62,6 +66,19 @@ def require_touchable(verb: str, config_ids: Collection[int]) -> None:
     except bounds.Outside as refusal:
         asking(refusal, Asked(verb, config_ids))
         raise
+
+
+def _require_released(verb: str, config_ids: Collection[int]) -> None:
+    """Raise Outside for who is bound, if one of these configs is isolated: others would leave the node that it goes to."""
+    permission = bounds.NEEDED[verb]
+    if not bounds.why_not_all(permission, verb):
+        return
+    for one in Isolation.objects.filter(config__in=config_ids).select_related("config").order_by("pk")[:1]:
+        try:
+            bounds.require_all(permission, f"others leave the node that {one.config} goes to while it is isolated")
+        except bounds.Outside as refusal:
+            asking(refusal, Asked(verb, config_ids))
+            raise
 
 
 def asking(refusal: Exception, asked: Asked) -> None:

@@ -18,7 +18,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from asgiref.sync import iscoroutinefunction
-from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
+from django.core.handlers.wsgi import WSGIHandler, WSGIRequest, get_path_info
 from django.http.response import HttpResponseBase
 from django.urls import resolve
 from django.urls.exceptions import Resolver404
@@ -101,7 +101,7 @@ class Front:
 
     async def _serve(self, environ: dict[str, Any], receive: Receive, send: Send) -> None:
         try:
-            match = resolve(environ["PATH_INFO"].encode("latin-1").decode(errors="replace"))
+            match = resolve(get_path_info(environ))
         except Resolver404:
             match = None
         environ[spans.ROUTE] = match and match.route
@@ -127,7 +127,8 @@ class Front:
         most: int = getattr(view, "most_bytes", BODY)
         limit = BODY if credential(environ) else BODY_OF_STRANGERS
         if limit == BODY < most:
-            request = WSGIRequest(environ)
+            # A request writes its path, decoded, into its environ: the next one would decode that again.
+            request = WSGIRequest(dict(environ))
             if await self._threads.run(lambda set_result: set_result(view.may_send_much(request))):
                 limit = most
         await self._bodies.attach(environ, receive, limit, may_be_large=limit > BODY)

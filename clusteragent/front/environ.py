@@ -5,6 +5,7 @@ import io
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from django.conf import settings
 from django.http.cookie import parse_cookie
@@ -27,7 +28,7 @@ def environ_of(scope: Mapping[str, Any]) -> dict[str, Any]:
     environ: dict[str, Any] = {
         **_ALWAYS,
         "REQUEST_METHOD": scope["method"],
-        "PATH_INFO": scope["path"].encode("utf-8", "surrogateescape").decode("latin-1"),
+        "PATH_INFO": _path(scope).decode("latin-1"),
         "QUERY_STRING": scope["query_string"].decode("latin-1"),
         "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
         "SERVER_NAME": server[0],
@@ -42,6 +43,12 @@ def environ_of(scope: Mapping[str, Any]) -> dict[str, Any]:
             joint = "; " if key == "HTTP_COOKIE" else ","
             environ[key] = f"{environ[key]}{joint}{text}" if key in environ else text
     return environ
+
+
+def _path(scope: Mapping[str, Any]) -> bytes:
+    """Return the bytes of the path. The server's text of it has the same character for all bytes that are not UTF-8."""
+    raw = scope.get("raw_path")
+    return str(scope["path"]).encode("utf-8", "surrogateescape") if raw is None else unquote_to_bytes(raw)
 
 
 @lru_cache(100)  # node agents always send the same headers

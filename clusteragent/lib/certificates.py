@@ -61,7 +61,7 @@ def served() -> Pair | None:
 def read(pair: Pair) -> Usable:
     """Return the certificate and key of these files. Raises CredentialsError, which names them, when they can't be used."""
     try:
-        chain, text = x509.load_pem_x509_certificates(pair.certificate.read_bytes()), pair.key.read_bytes()
+        chain, text = x509.load_pem_x509_certificates(files.read(pair.certificate)), files.read(pair.key)
     except (OSError, ValueError) as error:
         raise _unusable(pair, _reason(error)) from error
     try:
@@ -123,7 +123,7 @@ def ends_soon(certificate: x509.Certificate, now: datetime) -> bool:
 def trusted_by(certificate: Path) -> Path | None:
     """Return the file that clients need to trust what this file has; None where it is a known authority's."""
     try:
-        first = x509.load_pem_x509_certificate(certificate.read_bytes())
+        first = _first(certificate)
     except (OSError, ValueError):
         return None
     if first.issuer == first.subject:
@@ -134,7 +134,7 @@ def trusted_by(certificate: Path) -> Path | None:
 def is_ours(folder: Path) -> bool:
     """Whether the folder's certificate was signed by the folder's authority, so that it is renewed here."""
     try:
-        return _is_ours(x509.load_pem_x509_certificate((folder / CERTIFICATE).read_bytes()), folder)
+        return _is_ours(_first(folder / CERTIFICATE), folder)
     except (OSError, ValueError):
         return False
 
@@ -144,7 +144,7 @@ def _is_ours(certificate: x509.Certificate, folder: Path) -> bool:
     if not (folder / AUTHORITY_KEY).exists():
         return False
     try:
-        certificate.verify_directly_issued_by(x509.load_pem_x509_certificate((folder / AUTHORITY).read_bytes()))
+        certificate.verify_directly_issued_by(_first(folder / AUTHORITY))
     except (OSError, ValueError, TypeError, InvalidSignature):
         return False
     return True
@@ -155,7 +155,9 @@ def make_missing(folder: Path, wanted: Collection[str] = ()) -> None:
 
     Raises OSError, and CredentialsError when the authority can't sign.
     """
-    certificate, wanted = folder / CERTIFICATE, {*wanted, *LOCAL, socket.gethostname()}
+    # A machine's name may have letters that no certificate can.
+    certificate = folder / CERTIFICATE
+    wanted = {_spelled(name) for name in (*wanted, *LOCAL, socket.gethostname()) if name.isascii()}
     # A certificate without a key is the operator's mistake: a new key would only hide it.
     if not certificate.exists():
         files.make(certificate, lambda: _signed(folder, wanted))
@@ -184,7 +186,7 @@ def renew(folder: Path) -> bool:
 
 
 def _first(path: Path) -> x509.Certificate:
-    return x509.load_pem_x509_certificate(path.read_bytes())
+    return x509.load_pem_x509_certificate(files.read(path))
 
 
 def _private_key() -> str:
@@ -277,6 +279,14 @@ def _sign(key: Key, wanted: Collection[str], authority: x509.Certificate, author
 
 def _digest(key: Key) -> hashes.SHA256 | None:
     return None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+
+
+def _spelled(name: str) -> str:
+    """A name as `names` reads it: an address has many spellings, and one of a link also the link."""
+    try:
+        return str(ipaddress.ip_address(name.partition("%")[0]))
+    except ValueError:
+        return name
 
 
 def _general(name: str) -> x509.GeneralName:

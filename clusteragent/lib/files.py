@@ -1,5 +1,6 @@
 """Files that only their owner can read, and that appear complete or not at all."""
 
+import errno
 import os
 import stat
 import tempfile
@@ -12,6 +13,21 @@ class CredentialsError(Exception):
     """A file can't be made or used."""
 
 
+# Bytes: more than any key, token or chain of certificates has.
+MOST = 2**20
+
+
+def read(path: Path) -> bytes:
+    """Return what a file has, without waiting for it. Raises OSError also for what is no file, and for more than MOST bytes."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "is not a file", str(path))
+        data = file.read(MOST + 1)
+    if len(data) > MOST:
+        raise OSError(errno.EFBIG, f"has more than {MOST} bytes", str(path))
+    return data
+
+
 def make(path: Path, content: Callable[[], str]) -> str:
     """Return the file's content; if there is no file, make it with what `content` returns.
 
@@ -21,7 +37,7 @@ def make(path: Path, content: Callable[[], str]) -> str:
     if not path.exists():
         with _draft(path, content()) as draft, suppress(FileExistsError):
             os.link(draft, path)
-    return path.read_text()
+    return read(path).decode()
 
 
 def replace(path: Path, content: str) -> None:

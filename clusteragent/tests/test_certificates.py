@@ -1,9 +1,11 @@
 """The certificate that is made here: what it is for, who trusts it, and when it is made anew. An operator's own is left alone."""
 
+import os
 import re
 import socket
 import ssl
 import subprocess
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from clusteragent import web
-from clusteragent.lib import certificates, conf, credentials
+from clusteragent.lib import certificates, conf, credentials, files
 from clusteragent.lib.credentials import CredentialsError
 from tests.certificates import write_own
 from tests.table import table
@@ -108,6 +110,21 @@ def test_other_names_make_another_certificate_of_the_same_key_and_authority(fold
     assert [(folder / name).read_bytes() for name in ("key.pem", "ca.pem")] == [key, authority]
 
 
+def test_another_spelling_of_an_address_is_no_other_name(folder: Path) -> None:
+    credentials.make_missing(folder, names=["2001:db8::1", "fe80::1"])
+    before = (folder / "cert.pem").read_bytes()
+    credentials.make_missing(folder, names=["2001:DB8:0::0001", "fe80::1%eth0"])
+    assert (folder / "cert.pem").read_bytes() == before
+
+
+def test_a_machine_whose_name_no_certificate_can_have_has_one_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "bücher")
+    credentials.make_missing(tmp_path)
+    assert certificates.names(certificate(tmp_path)) == {"localhost", "127.0.0.1", "::1"}
+
+
 @table(("begins", "ends", "is_renewed"), [(-250, 120, True), (-240, 125, False), (-400, -35, True), (-300, 20, True)])
 def test_ours_is_renewed_when_less_than_a_third_of_its_time_is_left(
     folder: Path, begins: int, ends: int, is_renewed: bool
@@ -169,6 +186,28 @@ def test_what_can_not_be_served_is_refused_at_the_start_and_named(
     with pytest.raises(CredentialsError, match=re.escape(message)) as refused:
         credentials.make_missing(folder)
     assert f"{folder / 'cert.pem'} and {folder / 'key.pem'} can't be used: " in str(refused.value)
+
+
+@pytest.mark.parametrize("file", ["cert.pem", "key.pem", "ca_key.pem"])
+@pytest.mark.parametrize(
+    ("put", "message"),
+    [
+        (os.mkfifo, "is not a file"),
+        (Path.mkdir, "Is a directory"),
+        (lambda path: path.symlink_to("/dev/zero"), "is not a file"),
+        (lambda path: path.write_bytes(b"x" * (files.MOST + 1)), f"has more than {files.MOST} bytes"),
+    ],
+    ids=["pipe", "folder", "device", "endless"],
+)
+def test_what_is_no_file_of_a_key_is_refused_and_waits_for_nobody(
+    folder: Path, file: str, put: Callable[[Path], None], message: str
+) -> None:
+    (folder / "cert.pem").unlink()
+    (folder / file).unlink(missing_ok=True)
+    put(folder / file)
+    with pytest.raises(CredentialsError, match=message) as refused:
+        credentials.make_missing(folder)
+    assert str(folder / file) in str(refused.value)
 
 
 def test_nothing_is_made_beside_an_operators_own(tmp_path: Path, folder: Path) -> None:

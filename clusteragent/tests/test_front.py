@@ -52,6 +52,12 @@ def test_an_environ_has_what_the_call_says() -> None:
     assert (environ["HTTP_AUTHORIZATION"], environ["REMOTE_ADDR"]) == ("Bearer é", "192.0.2.1")
 
 
+def test_bytes_of_a_path_that_are_no_utf_8_stay_apart() -> None:
+    """The server writes U+FFFD for each of them, by which two names of nodes would be one."""
+    scope = SCOPE | {"path": "/\ufffd/a", "raw_path": b"/%ff/%61"}
+    assert environ_of(scope)["PATH_INFO"] == "/\xff/a"
+
+
 def test_a_header_with_an_underscore_is_not_taken_for_the_one_with_a_hyphen() -> None:
     assert "HTTP_X_REAL_IP" not in environ_of(SCOPE | {"headers": [(b"x_real_ip", b"192.0.2.9")]})
 

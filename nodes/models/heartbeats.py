@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import reduce
 from operator import or_
@@ -39,6 +39,14 @@ class Report(NamedTuple):
     def said(self) -> dict[str, Any]:
         """All that the node agent said, by field; without our `age`."""
         return {key: value for key, value in self._asdict().items() if key != "age"}
+
+
+class Claim(NamedTuple):
+    """A node's name, and the address that calls in it. is_report: whether it reports, by which alone a name is taken."""
+
+    name: str
+    address: str
+    is_report: bool
 
 
 class Death(NamedTuple):
@@ -165,14 +173,15 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
     # It waits for no row, since heartbeats lock many in another order.
     _HOLD = """
         WITH told AS (
-            SELECT h.node_id, t.name, t.address, h.peer,
+            SELECT h.node_id, t.name, t.address, t.is_report, h.peer,
                 h.peer IS NULL OR h.seen_at < statement_timestamp() - %s OR n.leaving OR n.kept_until IS NOT NULL AS is_free
-            FROM unnest(%s::text[], %s::inet[]) AS t (name, address)
+            FROM unnest(%s::text[], %s::inet[], %s::bool[]) AS t (name, address, is_report)
             JOIN nodes_node AS n ON n.name = t.name
             JOIN nodes_heartbeat AS h ON h.node_id = n.id
         ), locked AS (
             SELECT h.node_id, told.address FROM nodes_heartbeat AS h JOIN told ON told.node_id = h.node_id
-            WHERE told.is_free AND told.peer IS DISTINCT FROM told.address AND h.peer IS NOT DISTINCT FROM told.peer
+            WHERE told.is_report AND told.is_free AND told.peer IS DISTINCT FROM told.address
+                AND h.peer IS NOT DISTINCT FROM told.peer
             FOR NO KEY UPDATE OF h SKIP LOCKED
         ), taken AS (
             UPDATE nodes_heartbeat AS h SET peer = locked.address FROM locked WHERE h.node_id = locked.node_id
@@ -184,14 +193,15 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
         FROM told LEFT JOIN taken ON taken.node_id = told.node_id
     """
 
-    def hold(self, addresses: Mapping[str, str]) -> dict[str, str | None]:
-        """Give these names, {name: address}, to who claims them where nobody holds them or the holder is silent or has said
-        goodbye.
+    def hold(self, claims: Sequence[Claim]) -> dict[str, str | None]:
+        """Give names to who reports in them where nobody holds them or the holder is silent or has said goodbye.
 
-        Returns {name: address that holds it now}, None where its row is locked, without names that are not known.
+        claims: one of each name. Returns {name: address that holds it now}, None where nobody holds it or its row is locked,
+        without names that are not known.
         """
         with connection.cursor() as cursor:
-            values: list[Any] = [conf.NODE_EXPIRATION_TIMEOUT, array(addresses), array(addresses.values())]
+            columns = (array(column) for column in zip(*claims, strict=True))
+            values: list[Any] = [conf.NODE_EXPIRATION_TIMEOUT, *columns]
             cursor.execute(self._HOLD, values)
             return dict(cursor.fetchall())
 

@@ -50,9 +50,13 @@ def validate_words(text: str) -> None:
 def validate_networks(text: str) -> None:
     """Ranges of addresses with commas between, as 10.1.0.0/16, fd00::/8."""
     try:
-        _networks(text)
+        found = _networks(text)
     except ValueError as error:
         raise ValidationError(f"{error}: give ranges such as 10.1.0.0/16, fd00::/8") from None
+    for network in found:
+        # Addresses are compared as IPv4 then, so it would cover none.
+        if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped:
+            raise ValidationError(f"{network} is of IPv4: give it as such, as 10.1.0.0/16")
 
 
 def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:

@@ -6,18 +6,21 @@ from typing import Any
 
 import pytest
 from django.db.models import F
-from django.test import RequestFactory
+from django.test import Client, RequestFactory
 from rest_framework.exceptions import PermissionDenied
 
 from clusteragent.lib import conf
+from nodes import views
 from nodes.goodbyes import note_goodbye
 from nodes.heartbeats import note_heartbeat
-from nodes.holders import Claim, Holders, settle
+from nodes.holders import Holders, settle
 from nodes.models import Heartbeat, Node, NodeEvent
+from nodes.models.heartbeats import Claim
 from tests.map import register
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 HERE, THERE = "192.0.2.1", "192.0.2.2"
+REPORT = {"last_change": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +30,8 @@ def _refuse(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def call(holders: Holders, address: str, name: str = "ash", method: str = "POST", **meta: str) -> None:
-    holders.require(RequestFactory().generic(method, "/", REMOTE_ADDR=address, **meta), name)
+    request = RequestFactory().generic(method, "/", REMOTE_ADDR=address, **meta)
+    holders.require(request, name, is_report=method == "POST")
 
 
 def is_refused(*words: Any, **meta: Any) -> bool:
@@ -36,6 +40,16 @@ def is_refused(*words: Any, **meta: Any) -> bool:
     except PermissionDenied as error:
         return str(error.detail) == "ash reports from another address"
     return False
+
+
+def agent(address: str, path: str, body: Any = None) -> tuple[int, bytes]:
+    """The answer to a node agent at this address, by the process of the web server."""
+    headers = {"Authorization": f"Bearer {conf.AUTH_TOKEN}"}
+    how: Any = {"data": body, "content_type": "application/json"} if body is not None else {}
+    answer = getattr(Client(REMOTE_ADDR=address), "get" if body is None else "post")(
+        f"/api/v1/clusterchecks/{path}", headers=headers, **how
+    )
+    return answer.status_code, answer.content
 
 
 def notes() -> list[str]:
@@ -93,7 +107,38 @@ def test_a_process_that_has_not_heard_the_holder_for_long_asks_again(monkeypatch
 
 
 def test_one_of_two_that_claim_at_once_gets_it() -> None:
-    assert settle([Claim("ash", HERE), Claim("ash", THERE)]) == [HERE, HERE]
+    assert settle([Claim("ash", HERE, True), Claim("ash", THERE, True)]) == [HERE, HERE]
+
+
+def test_a_name_is_taken_by_a_report_alone() -> None:
+    call(Holders(), THERE, method="GET")
+    assert settle([Claim("ash", THERE, False), Claim("ash", HERE, True)]) == [HERE, HERE]
+    assert is_refused(Holders(), THERE)
+
+
+class TestByTheWebServer:
+    """A process that has heard nobody yet."""
+
+    pytestmark = pytest.mark.urls("clusteragent.urls.agents")
+
+    @pytest.fixture(autouse=True)
+    def _new(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(views, "HOLDERS", Holders())
+
+    def test_the_first_report_of_a_new_name_takes_it(self) -> None:
+        """Else whoever calls before its second report would hold it, and shut the node out."""
+        assert agent(HERE, "status/elm", REPORT)[0] == 200
+        assert agent(THERE, "configs/elm")[0] == 403
+        assert agent(THERE, "goodbye/elm", {"kind": "leaving"})[0] == 403
+        assert agent(THERE, "status/elm", REPORT)[0] == 403
+        assert agent(HERE, "status/elm", REPORT)[0] == 200
+
+    def test_what_is_no_name_is_refused_before_it_is_asked_who_holds_it(self) -> None:
+        """The question goes together with those of other nodes, which would fail with it."""
+        refusal = 400, b"a node's name is one path segment of printable characters\n"
+        assert agent(HERE, "status/a%00b", REPORT) == refusal
+        assert agent(HERE, "goodbye/a%00b", {"kind": "leaving"}) == refusal
+        assert agent(HERE, "configs/a%00b") == refusal
 
 
 def test_names_that_are_not_known_are_held_by_nobody() -> None:

@@ -67,6 +67,34 @@ def test_an_isolation_moves_nobody_elses_config() -> None:
 
 
 @pytest.mark.parametrize("dry", ["", "?dry_run=1"])
+@pytest.mark.parametrize(
+    ("path", "body"), [*ORDERS[:2], ("pauses", {"until": "10m"})], ids=["reassign", "pin", "pause for a time"]
+)
+def test_an_isolated_config_is_sent_to_no_node_that_others_would_have_to_leave(path: str, body: Any, dry: str) -> None:
+    """Once it is there the leader moves them, whoever they belong to. What is isolated can be released, and paused."""
+    dispatcher.reassign(ids("shop", "hand", "paycheck"), "birch", actor="eve")
+    caller = calls(paula())
+    assert order(caller, "isolations", {}, "theirs").status_code == 201
+    before = state()
+    refused(order(caller, path, body, "theirs", dry=bool(dry)), "others leave the node", "the role payments")
+    assert state() == before
+    assert order(calls(User.objects.create_superuser("olga")), path, body, "theirs").status_code in (200, 201)
+    assert caller.call("DELETE", f"isolations/{Isolation.objects.get().pk}").status_code == 204
+    assert order(caller, path, body, "theirs").status_code in (200, 201)
+
+
+def test_a_pause_of_what_is_isolated_ends_by_its_release() -> None:
+    dispatcher.reassign(ids("shop", "hand", "paycheck"), "birch", actor="eve")
+    caller = calls(paula())
+    for kind in ("isolations", "pauses"):
+        assert order(caller, kind, {}, "theirs").status_code == 201
+    pause = f"pauses/{Pause.objects.get().pk}"
+    refused(caller.call("DELETE", pause), "others leave the node", "the role payments")
+    assert caller.call("DELETE", f"isolations/{Isolation.objects.get().pk}").status_code == 204
+    assert caller.call("DELETE", pause).status_code == 204
+
+
+@pytest.mark.parametrize("dry", ["", "?dry_run=1"])
 @pytest.mark.parametrize(("kind", "verb"), [("pins", "pin"), ("pauses", "pause"), ("isolations", "isolate")])
 def test_what_others_have_ordered_for_others_stays(kind: str, verb: str, dry: str) -> None:
     model = {"pins": Pin, "pauses": Pause, "isolations": Isolation}[kind]
@@ -225,6 +253,15 @@ def test_so_does_the_command() -> None:
     ):
         with pytest.raises(CommandError, match=value):
             made(option, value)
+
+
+@pytest.mark.parametrize("option", ["--sources", "--checks"])
+@pytest.mark.parametrize("value", ["", " ", " , "])
+def test_a_bound_that_names_nothing_is_no_token_without_one(option: str, value: str) -> None:
+    """As from a variable of a script that is not set."""
+    with pytest.raises(CommandError):
+        made(option, value)
+    assert not AuthToken.objects.exists()
 
 
 def test_a_bound_role_makes_no_roles_and_no_tokens() -> None:

@@ -2,8 +2,11 @@
 
 import base64
 import json
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from ipaddress import ip_network
 from threading import BoundedSemaphore
@@ -349,6 +352,49 @@ def test_a_provider_that_is_away_is_told(idp: IdentityProvider, monkeypatch: pyt
     assert "clusteragent breakglass" in answer.content.decode()
 
 
+@pytest.fixture(
+    params=[b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n{"], ids=["header", "body"]
+)
+def trickle(request: pytest.FixtureRequest) -> Iterator[tuple[str, threading.Event]]:
+    """(URL, event) of a provider whose answers never end, though something always comes. The event: who called has hung up."""
+    left = threading.Event()
+
+    def answer() -> None:
+        with suppress(OSError), listening.accept()[0] as called:
+            called.sendall(request.param)
+            called.settimeout(0.05)
+            called.recv(65536)
+            while not left.is_set():
+                with suppress(TimeoutError):
+                    if not called.recv(1):
+                        break
+                called.sendall(b"x")
+        left.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(60)
+        answering = threading.Thread(target=answer)
+        answering.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}", left
+        left.set()
+        answering.join()
+
+
+def test_a_provider_whose_answer_never_ends_is_away(
+    idp: IdentityProvider, trickle: tuple[str, threading.Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may say something now and then. Else each login would hold a thread for hours."""
+    url, left = trickle
+    monkeypatch.setattr(conf, "OIDC_ISSUER", url)
+    monkeypatch.setattr(provider, "ALL_WITHIN", 0.2)
+    provider.provider.cache_clear()
+    answer = Client(headers={"host": "localhost"}).get(BEGIN)
+    assert answer.status_code == 503
+    assert left.wait(60)
+    with pytest.raises(provider.Unreachable, match="away a moment ago"):
+        provider.begin(ANSWER)
+
+
 def test_a_password_opens_no_session_of_the_providers_people(idp: IdentityProvider) -> None:
     enter(idp, idp.put("yuri", "sre"))
     user = User.objects.get(username="yuri")
@@ -460,7 +506,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def refresh(*args: Any, **kwargs: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(provider.OAuth2Session, "refresh_token", refresh)
+    monkeypatch.setattr(provider.Session, "refresh_token", refresh)
 
 
 def answered(status: int) -> Exception:

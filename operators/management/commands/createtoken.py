@@ -30,10 +30,10 @@ class Command(ActingCommand):
         )
         parser.add_argument("--for", dest="purpose", default="", metavar="WORDS", help="what it is for, shown with it")
         parser.add_argument(
-            "--sources", default="", metavar="PATTERNS", help="the sources that it may write, such as api:shop-*,admin"
+            "--sources", metavar="PATTERNS", help="the sources that it may write, such as api:shop-*,admin"
         )
         parser.add_argument(
-            "--checks", default="", metavar="PATTERNS", help="the checks that it may steer, such as postgres*,team:shop"
+            "--checks", metavar="PATTERNS", help="the checks that it may steer, such as postgres*,team:shop"
         )
         parser.add_argument("--json", action="store_true", help="write a JSON object")
         super().add_arguments(parser)
@@ -41,10 +41,7 @@ class Command(ActingCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             lasting = _lasting(options["expires"])
-            bound: dict[str, Any] = {
-                "sources": bounds.patterns_of_sources(options["sources"]),
-                "checks": bounds.patterns_of_checks(options["checks"]),
-            }
+            bound: dict[str, Any] = {name: _patterns(name, options[name]) for name in ("sources", "checks")}
             given = {name: options[name] for name in ("role", "purpose")}
             row, token = tokens.make(options["user"], lasting=lasting, **given, **bound)
         except ValidationError as error:
@@ -64,6 +61,16 @@ class Command(ActingCommand):
         self.stderr.write(
             f"Token of {row.user.username}, until {expires or 'revoked'}{bounded}. It is not shown again."
         )
+
+
+def _patterns(name: str, text: str | None) -> list[str]:
+    if text is None:
+        return []
+    read = bounds.patterns_of_sources if name == "sources" else bounds.patterns_of_checks
+    if found := read(text):
+        return found
+    # A variable of a script that is empty would make a token that is not bound.
+    raise ValueError(f"--{name} names nothing: leave it out for a token that is not bound")
 
 
 def _lasting(text: str) -> timedelta | None:

@@ -60,6 +60,9 @@ class Command(ActingCommand):
     def _add(self, options: dict[str, Any]) -> None:
         if missing := [f"--{name}" for name in ("note", "nodes") if not options[name]]:
             raise CommandError(f"add needs {' and '.join(missing)}")
+        if options["networks"] is not None and not options["networks"].strip():
+            # A variable of a script that is empty would make a token that opens everywhere.
+            raise CommandError("--networks names none: leave it out for a token that may be shown from everywhere")
         fields = {field: options[name] or "" for name, field in _FIELDS.items() if name != "until"}
         row = NodeToken(**fields, expires_at=commandline.parse_until(options), author=person())
         try:
