@@ -29,7 +29,8 @@ def _places() -> Iterator[str]:
     file = conf.VAR / credentials.ADMIN_PASSWORD
     password = f"in {_shown(file)}" if file.exists() else "as the machine that started first on this database made it"
     yield f"  user              {upgrade.ADMIN}, password {password}"
-    yield f"  node agents       {servers['agents'].url}, token in {_token(credentials.NODE_AGENTS_TOKEN)}"
+    shown = f"token in {_token(credentials.NODE_AGENTS_TOKEN)}" if conf.SHARED_TOKEN_OPENS else "each with a node token"
+    yield f"  node agents       {servers['agents'].url}, {shown}"
     yield f"  local routes      same URL, token in {_token(credentials.LOCAL_TOKEN)}"
     yield f"  logs              {_shown(conf.VAR / 'log')}{os.sep}"
 
@@ -88,8 +89,15 @@ def _suggestions() -> Iterator[str]:
         soon = f"some 15 s (its port proves its death; else {silent})" if proven else silent
         yield f"# Kill a node: after {soon} its configs go to other nodes, and only those move."
         yield f"{_python()} -m supervisor.supervisorctl -c {_shown(conf.VAR / 'supervisord.conf')} signal KILL nodes:ash"
+    yield from _real_agent()
+
+
+def _real_agent() -> Iterator[str]:
     yield "# Attach a real agent (by its address instead of 127.0.0.1 from another machine)."
-    token = _token(credentials.NODE_AGENTS_TOKEN)
+    if not conf.SHARED_TOKEN_OPENS:
+        # A variable, as where no file has the shared one.
+        yield f"TOKEN=$({_environment()}{_typed('nodetoken', 'add', '--note', 'dogwood', '--nodes', 'dogwood')})"
+    token = _token(credentials.NODE_AGENTS_TOKEN) if conf.SHARED_TOKEN_OPENS else "TOKEN"
     environment = {
         "DD_API_KEY": "0" * 32,
         "DD_HOSTNAME": "dogwood",

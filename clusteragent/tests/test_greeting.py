@@ -1,10 +1,12 @@
 """What `make run` says when everything runs."""
 
+import re
+
 import pytest
 from django.db.models.functions import Now
 
 from checks.models import Source
-from clusteragent.greeting import _map, _suggestions
+from clusteragent.greeting import _map, _places, _suggestions
 from clusteragent.lib import conf
 from nodes.models import Hearing
 
@@ -36,3 +38,12 @@ def test_it_says_why_there_is_no_config_yet() -> None:
     assert "No config is known: file not read yet." in list(_map())
     Source.objects.filter(pk=source.pk).update(read_at=Now())
     assert "No config is known: no source has one." in list(_map())
+
+
+def test_without_the_shared_token_it_says_how_to_make_one_for_an_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "nodetoken" not in "".join(_suggestions())
+    monkeypatch.setattr(conf, "SHARED_TOKEN_OPENS", False)
+    text = "\n".join([*_places(), *_suggestions()])
+    assert "each with a node token" in text
+    assert re.search(r"TOKEN=\$\(.*nodetoken add .*--nodes dogwood\)", text)
+    assert 'DD_CLUSTER_AGENT_AUTH_TOKEN="$TOKEN"' in text

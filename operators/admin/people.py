@@ -8,8 +8,9 @@ from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
+from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
-from django.db.models import Model
+from django.db.models import Model, Q
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -213,6 +214,11 @@ class GroupForm(BoundForm, forms.ModelForm):  # type: ignore[type-arg]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        permissions: Any = self.fields["permissions"]
+        # Django makes one for each act on each table of each library: of most no page or call of ours asks.
+        shown = ContentType.objects.get_for_models(*admin.site._registry).values()
+        used = Q(content_type__in=shown) | Q(group__name__in=Role.values) | Q(group=self.instance.pk or 0)
+        permissions.queryset = permissions.queryset.filter(used).distinct()
         if bound := getattr(self.instance, "bound", None):
             self.initial = {"sources": ", ".join(bound.sources), "checks": ", ".join(bound.checks), **self.initial}
 

@@ -9,7 +9,7 @@ from checks.dispatcher import deciding
 from checks.models import Config, Move, Origin, Plan, Source
 from checks.models.orders import Isolation, Pause, Pin
 from checks.tests.cast import owners, sent, silence
-from checks.tests.operators import act, config, page_of
+from checks.tests.operators import act, config, page_of, superuser
 from nodes.models import Node
 from operators import bounds
 from operators.roles import Role
@@ -243,3 +243,20 @@ def test_roles_keep_their_names_and_stay(role: Role) -> None:
     client.post(f"/admin/auth/group/{row.pk}/change/", {"name": "x", "permissions": [], "checks": "team:x"})
     assert client.post(f"/admin/auth/group/{row.pk}/delete/", {"post": "yes"}).status_code == 403
     assert Group.objects.filter(name=role).exists()
+
+
+def test_a_group_is_offered_what_pages_and_calls_ask_for_and_what_it_has() -> None:
+    odd = Permission.objects.get(codename="add_logentry")
+    holder = Group.objects.create(name="holder")
+    holder.permissions.add(odd)
+    client = superuser()
+
+    def offered(url: str) -> set[str]:
+        field = client.get(url).context["adminform"].form.fields["permissions"]
+        return set(field.queryset.values_list("codename", flat=True))
+
+    new = offered("/admin/auth/group/add/")
+    roles = set(Permission.objects.filter(group__name__in=Role.values).values_list("codename", flat=True))
+    assert roles | {"add_pause", "delete_pause", "change_assignment"} <= new
+    assert new & {"add_logentry", "add_session", "delete_ormq", "add_heartbeat"} == set()
+    assert offered(f"/admin/auth/group/{holder.pk}/change/") == {*new, "add_logentry"}

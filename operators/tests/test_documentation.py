@@ -1,5 +1,6 @@
 """Pages of the admin link to the documentation where there is one, and nowhere else."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from nodes.models import Hearing
 from operators import documentation
+from operators.pages import documentation as documentation_page
 
 pytestmark = pytest.mark.django_db
 ELSEWHERE = "https://docs.example.com/agent"
@@ -35,9 +37,18 @@ def test_without_documentation_links_lead_to_where_it_is(client: Client) -> None
         page = client.get(url).content.decode()
         assert 'href="/admin/documentation/troubleshooting/#no_pass"' in page
         assert 'href="/admin/documentation/index/"' in page
-    told = client.get("/admin/documentation/troubleshooting/").content.decode()
-    assert all(word in told for word in ("docs/troubleshooting.md", "make docs", "CLUSTERAGENT_DOCS_URL"))
+    told = client.get("/admin/documentation/elsewhere/").content.decode()
+    assert all(word in told for word in ("docs/elsewhere.md", "make docs", "CLUSTERAGENT_DOCS_URL"))
     assert Client().get("/admin/documentation/troubleshooting/").status_code == 302
+
+
+def test_a_checkout_shows_the_text_of_a_page_with_its_anchors(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = client.get("/admin/documentation/troubleshooting/").content.decode()
+    assert re.search(r'<pre id="no_pass"[^>]*>### no_pass\n', told)
+    assert "<script" not in told.partition('id="no_pass"')[2].partition("</pre>")[0]
+    assert "docs/howto/drain.md" in client.get("/admin/documentation/howto/drain/").content.decode()
+    monkeypatch.setattr(documentation_page, "IS_CHECKOUT", False)
+    assert "built without it" in client.get("/admin/documentation/troubleshooting/").content.decode()
 
 
 def test_a_link_from_before_the_documentation_came_leads_to_it(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
