@@ -474,7 +474,7 @@ class ReadOnlyAdmin(DeclaredAdmin, WithoutTransaction):
     list_fullwidth = True
     sortable_by: Sequence[str] = ()
     change_form_outer_before_template = "admin/row_actions.html"
-    change_form_outer_after_template = "admin/tables.html"
+    change_form_outer_after_template: str | None = "admin/tables.html"
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return UncountedChangeList

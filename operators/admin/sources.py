@@ -97,14 +97,19 @@ class SourceAdmin(ReadOnlyAdmin):
         "held_removals_number",
     )  # fmt: skip
     actions = ("scan_now", "accept_removals")
+    # What is wrong there is what most come for.
+    change_form_outer_before_template = "admin/troubles_first.html"
+    change_form_outer_after_template = None
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Source]:
         return Source.objects.with_counts().annotate(now=Now()).order_by("name")
 
     @display(description="state")
     def doing(self, source: Any) -> str:
-        """What the process that watches the source is doing, and why; empty for others."""
+        """What the process that watches the source is doing, and why; of others what came of the last reading."""
         state = source.state
+        if not state and source.read_at:
+            return plain_count(source.errors_number, "error") if source.errors_number else "read"
         if without := [one["resource"] for one in state.get("watches", []) if one["phase"] == "refused"]:
             return f"{state.get('phase', '')}, without {listed(without)}"
         return ": ".join(filter(None, (state.get("phase", ""), scrub(state.get("why") or ""))))

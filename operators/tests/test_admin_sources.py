@@ -1,10 +1,12 @@
 """The admin's pages of the sources and of the ledger."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db.models.functions import Now
 
 from acts.models import Act
 from checks import dispatcher
@@ -219,3 +221,14 @@ def test_nobody_writes_in_the_ledger(warm: None) -> None:
     assert client.post(f"{LEDGER}{move.pk}/delete/", {"post": "yes"}).status_code == 403
     assert client.get(f"{LEDGER}add/").status_code == 403
     assert Move.objects.get().actor == move.actor
+
+
+def test_what_is_wrong_stands_before_the_facts_and_the_state_says_it() -> None:
+    row = Source.objects.create(name="calm", read_at=Now())
+    client = superuser()
+    page = client.get(f"/admin/checks/source/{row.pk}/change/").content.decode()
+    assert re.search(r"State.{1,400}?>\s*read\s*<", page, re.DOTALL)
+    Source.objects.update(errors=[{"where": "a", "line": 1, "error": "odd"}])
+    page = client.get(f"/admin/checks/source/{row.pk}/change/").content.decode()
+    assert page.index(">Errors<") < page.index("Last scan") < page.index("</form>", page.index("Last scan"))
+    assert re.search(r"State.{1,400}?>\s*1 error\s*<", page, re.DOTALL)
