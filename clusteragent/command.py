@@ -64,6 +64,7 @@ GROUPS = {
         "isolate": "leave a check alone on its node",
         "release": "end an isolation or a quarantine",
         "drain": "move all configs away from nodes, bit by bit",
+        "acceptcertificate": "accept the certificates that runners show now",
         "freeze": "balance nothing automatically for a while",
         "thaw": "end a freeze",
         "expirenodes": "take configs from nodes that expired now",

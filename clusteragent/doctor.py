@@ -254,8 +254,8 @@ def runners() -> Iterator[Finding]:
         verb = "is no node token" if unused == 1 else "are no node tokens"
         text = f"Of CLUSTERAGENT_RUNNER_TOKENS {unused} {verb} that open anything, so nobody is sent them."
         yield Finding("runners", Level.WARN, text, "`clusteragent nodetoken list` has those that hold.")
-    columns = ("node_id", "node__name", "client_ip")
-    rows = {pk: statsclient.Target(name, ip) for pk, name, ip in alive.values_list(*columns)[:MOST_RUNNERS]}
+    columns = ("node_id", *statsclient.TARGET)
+    rows = {pk: statsclient.target_of(*of) for pk, *of in alive.values_list(*columns)[:MOST_RUNNERS]}
     if not rows:
         yield Finding("runners", Level.OK, "No node that reports has an address to ask.")
         return

@@ -53,6 +53,11 @@ WEAKNESSES: Sequence[Weakness] = (
         "Set CLUSTERAGENT_RUNNER_TOKENS to the node tokens of runners.", needs_database=True,
     ),
     Weakness(
+        "runners' certificates", lambda: not conf.RUNNER_CERTIFICATES_PINNED and Runner.objects.exists(),
+        "Whoever takes over a runner's address, or stands in between, is sent its token.",
+        "Set CLUSTERAGENT_RUNNER_CERTIFICATES=pinned: docs/howto/runners.md.", needs_database=True,
+    ),
+    Weakness(
         "certificate", _made_here,
         "The certificate was made here: agents that verify need to be given its authority.",
         "docs/howto/certificates.md says how.",

@@ -18,6 +18,7 @@ from django.db.models.functions import Now
 
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
+from nodes import runnercertificates
 from nodes.models import Heartbeat, Node, NodeEvent, NodeRule
 from nodes.models.heartbeats import Beat, Report
 from nodes.names import likeness
@@ -40,6 +41,7 @@ def register(reports: Mapping[str, Report], *, wait: bool = False) -> dict[str, 
     wait: for a row that is locked. For a single report only, since several could wait in a circle.
     """
     registered = Heartbeat.objects.register(reports.values(), wait=wait)
+    runnercertificates.forget([one.name for one in registered if not one.is_new and reports[one.name].last_change == 0])
     if arrivals := [arrival for arrival in registered if not arrival.is_known]:
         if ruled := [one.id for one in arrivals if one.has_rules or one.is_ruled]:
             NodeRule.objects.apply(Node.objects.filter(pk__in=ruled))
@@ -95,6 +97,7 @@ def note_restarts(beats: Mapping[str, Beat]) -> None:
     locked = Node.objects.filter(name__in=beats.keys() - staying).order_by("pk").select_for_update(no_key=True)
     said = dict(locked.annotate(said=Q(leaving=True) | Q(kept_until__gte=Now())).values_list("name", "said"))
     Node.objects.filter(name__in=said).update(leaving=False, kept_until=None)
+    runnercertificates.forget(said.keys())
     announced = NodeEvent.ANNOUNCED
     events.note_each(kinds.RESTARTED, {name: announced if word else "" for name, word in said.items()})
     _distrust_if_flapping(said.keys())

@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import json
 import random
+import ssl
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -14,12 +15,15 @@ from typing import Any, NamedTuple
 
 import httpx
 import structlog
+from django.db.models.functions import Now
 
 from clusteragent.lib import conf, tls
 from clusteragent.lib.version import USER_AGENT
-from nodes import tokens
+from clusteragent.lib.words import utc
+from nodes import runnercertificates, tokens
 from nodes.models import Heartbeat, Node, Runner
-from nodes.models.runners import COUNTS, REFUSES, UNSENT, Answer, CheckStats
+from nodes.models.runners import COUNTS, REFUSES, SHOWS_ANOTHER, UNSENT, Answer, CheckStats
+from nodes.runnercertificates import Compared, brief, fingerprint
 
 # How many nodes are asked at the same time, and how many of them may still be within their first second (HANGING). A runner
 # that is silent for longer hangs and makes room for another. With more at once, calls would take each other's processor
@@ -62,10 +66,21 @@ class Refused(Unreadable):
 
 
 class Target(NamedTuple):
-    """A node that is asked, and the address that it names."""
+    """A node that is asked, the address that it names, and the fingerprint of the certificate that is kept of it, since when."""
 
     name: str
     address: str
+    certificate: str = ""
+    since: datetime | None = None
+
+
+# What a target is made of, by the path from a heartbeat.
+TARGET = ("node__name", "client_ip", "node__runner__certificate", "node__runner__certificate_since")
+
+
+def target_of(name: str, address: str, certificate: str | None, since: datetime | None) -> Target:
+    """The target of what `TARGET` reads. A node that was never asked has no row of its runner."""
+    return Target(name, address, certificate or "", since)
 
 
 class Round(NamedTuple):
@@ -122,14 +137,17 @@ def collect(node_ids: Collection[int] | None = None) -> Round:
     nodes = Heartbeat.objects.filter(node__in=Node.objects.alive(), client_ip__isnull=False).order_by("node_id")
     if node_ids is not None:
         nodes = nodes.filter(node_id__in=node_ids)
-    columns = ("node_id", "node__name", "client_ip", "node__runner__failures")
-    rows: list[tuple[int, str, str, int | None]] = list(nodes.values_list(*columns))
+    columns = ("node_id", "node__runner__failures", Now(), *TARGET)
+    rows: list[tuple[Any, ...]] = list(nodes.values_list(*columns))
     # Failing nodes come in random order: if there are too many to ask all, each round asks others.
-    rows.sort(key=lambda row: random.random() if row[3] else 0)  # noqa: S311
-    items = ((node_id, Target(name, address)) for node_id, name, address, _ in rows)
+    rows.sort(key=lambda row: random.random() if row[1] else 0)  # noqa: S311
+    items = ((node_id, target_of(*of)) for node_id, _, _, *of in rows)
     while chunk := dict(islice(items, CHUNK)):
         answers = asyncio.run(_ask_all(chunk, asking))
         clamped = Runner.objects.note(answers)
+        shown = {pk: Compared(chunk[pk].certificate, one.certificate) for pk, one in answers.items() if one.certificate}
+        for name, what in runnercertificates.note(shown, rows[0][2]).items():
+            log.warning("runner_certificate_changed", node=name, told=what)
         for name, what in clamped.items():
             log.warning("runner_clamped", node=name, told=what)
         asked += len(answers)
@@ -168,12 +186,35 @@ async def _ask_all(targets: Mapping[int, Target], asking: _Asking) -> dict[int, 
     return {node_id: answer for node_id, answer in zip(targets, answers, strict=True) if answer is not None}
 
 
+class _Certificate:
+    """The certificate that a runner shows, which decides whether it is sent anything. shown: its fingerprint, once known."""
+
+    def __init__(self, target: Target) -> None:
+        self.shown = ""
+        self._target = target
+
+    def context(self) -> ssl.SSLContext:
+        """The TLS of a call to the runner."""
+        return tls.looking(self._look) if conf.RUNNER_CERTIFICATES_PINNED else _TLS
+
+    def _look(self, certificate: bytes | None) -> None:
+        """Note the certificate. Raises Unreadable if it is another one than that which is kept."""
+        if certificate is None:
+            raise Unreadable("not asked: it shows no certificate")
+        self.shown = fingerprint(certificate)
+        _, _, kept, since = self._target
+        if kept and kept != self.shown:
+            time = f", kept since {utc(since)}" if since else ""
+            raise Unreadable(f"{SHOWS_ANOTHER}: {brief(self.shown)} instead of {brief(kept)}{time}")
+
+
 async def _ask(target: Target, asking: _Asking) -> Answer:
     """The answer of the node. Its stats count even if it does not say how many workers it has."""
     stats = workers = None
     error = clamped = ""
+    certificate = _Certificate(target)
     try:
-        async with asyncio.timeout(TIMEOUT), _client(_host(target.address)) as client:
+        async with asyncio.timeout(TIMEOUT), _client(_host(target.address), certificate.context()) as client:
             answer = await _authorized(client, target.name, asking)
             stats = read_stats(answer)
             if isinstance(answer, dict) and len(answer) > len(stats):
@@ -195,7 +236,8 @@ async def _ask(target: Target, asking: _Asking) -> Answer:
         # One runner must not lose the other runners' answers.
         log.exception("runner_call_failed", address=target.address)
         error = type(failure).__name__
-    return Answer(stats, workers, "" if stats is not None else error[:200], clamped)
+    failure_told = "" if stats is not None else error[:200]
+    return Answer(stats, workers, failure_told, clamped, certificate=certificate.shown)
 
 
 def allowed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -213,13 +255,13 @@ def _host(address: str) -> str:
     return f"[{ip}]" if ip.version == 6 else str(ip)
 
 
-def _client(host: str) -> httpx.AsyncClient:
+def _client(host: str, context: ssl.SSLContext = _TLS) -> httpx.AsyncClient:
     """A client for one runner only, so that nothing it sends, such as cookies, reaches another."""
     return httpx.AsyncClient(
         base_url=f"https://{host}:{conf.CLC_RUNNERS_PORT}/api/v1/clcrunner/",
         # No compression: a small answer could expand without limit.
         headers={"Accept-Encoding": "identity", "User-Agent": USER_AGENT},
-        verify=_TLS,
+        verify=context,
         timeout=TIMEOUT,
         follow_redirects=False,
         trust_env=False,

@@ -20,8 +20,9 @@ from checks.explain.loss import homeless_reasons
 from checks.models import Assignment, Config, bounds, freezes
 from checks.models.orders import Isolation, Pin
 from clusteragent.lib import conf
-from clusteragent.lib.words import duration, grouped, grouped_count, listed, percent
+from clusteragent.lib.words import duration, grouped, grouped_count, listed, percent, utc
 from nodes.models import Hearing, Node
+from nodes.runnercertificates import Offer, written
 
 # Of so many dangling configs it is worked out at most where each would go: a person waits for it.
 MOST_FORESEEN = 10_000
@@ -76,6 +77,20 @@ def cordon(names: Collection[str]) -> Forecast:
     if draining:
         sentences.append(f"The drain of {listed(draining)} ends: what is left there stays.")
     return Forecast(f"Cordon {listed(sorted(names))}", sentences)
+
+
+def accept_certificates(offers: Sequence[Offer]) -> Forecast:
+    """Return what follows when these runners are taken for who they say they are."""
+    names = [one.node for one in offers]
+    sentences = [
+        f"{one.node} shows {written(one.other)} instead of {written(one.kept)}, kept since {utc(one.since)}."
+        for one in offers
+    ]
+    sentences.append(
+        "Who shows that certificate is sent the node's token from the next round of stats on. Compare it with the node agent's"
+        " own first."
+    )
+    return Forecast(f"Accept the certificate of {listed(names)}", sentences)
 
 
 def freeze() -> Forecast:

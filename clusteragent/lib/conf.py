@@ -268,6 +268,12 @@ _PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "f
 RUNNER_NETWORKS = networks(
     "CLUSTERAGENT_RUNNER_NETWORKS", (*_PRIVATE, "127.0.0.0/8", "::1/128") if DEMO_NODES else _PRIVATE
 )
+#: Which certificates of runners are accepted. `any`: each. `pinned`: that which a runner shows first since it started; one that
+#: later shows another gets no call and no token until [that is accepted](../howto/runners.md#pin-their-certificates). All
+#: replicas need the same.
+RUNNER_CERTIFICATES_PINNED = (
+    choice("CLUSTERAGENT_RUNNER_CERTIFICATES", "any", {"any": "any", "pinned": "pinned"}) == "pinned"
+)
 # Workers of a node that did not report how many it has: the Datadog Agent's default.
 DEFAULT_WORKERS = 4
 #: The most workers that count of what a runner reports. So no runner attracts more configs than one of this size.

@@ -282,6 +282,7 @@ def test_weak_defaults_are_named_and_no_longer_once_they_are_off(folder: Path, m
     (folder / credentials.ADMIN_PASSWORD).unlink()
     for option, value in {
         "SHARED_TOKEN_OPENS": False, "ONE_ADDRESS": "refuse", "METRICS_PUBLIC": False, "ACCESS_LOG": True,
+        "RUNNER_CERTIFICATES_PINNED": True,
         "AD_ALLOWED_ENV_VARS": frozenset({"home"}), "DATABASE_URL": "postgresql://x/x",
         "CERTIFICATE": folder / "own.pem", "CERTIFICATE_KEY": folder / "own.pem",
     }.items():  # fmt: skip

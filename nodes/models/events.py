@@ -133,6 +133,8 @@ class NodeEvent(models.Model):
         TWO_ADDRESSES = "two addresses"
         # It told implausible stats.
         CLAMPED = "clamped"
+        # It showed another certificate than the one that is kept.
+        CERTIFICATE = "new certificate"
         # Its goodbye does not count.
         GOODBYE_VOID = "goodbye void"
         LOOKS_ALIKE = "looks alike"

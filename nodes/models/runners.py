@@ -38,6 +38,8 @@ COUNTS = {
 
 # How an error begins that says that a node's API does not accept the token that we send.
 REFUSES = "refuses our token"
+# How an error begins of a node that is not asked, since it may be somebody else who answers there.
+SHOWS_ANOTHER = "shows another certificate than the one that it began with"
 # The error of a node that can't be asked, since the shared token is switched off and no other is for it.
 UNSENT = "not asked: CLUSTERAGENT_RUNNER_TOKENS has no token for it"
 # A node is overloaded once it was in so many rounds of stats in a row.
@@ -71,7 +73,7 @@ class Answer(NamedTuple):
     """What a node answered: the stats of its checks, or in one line why there are none. workers: None when unknown.
 
     clamped: what of it was so implausible that it does not count as it was told. address: where it was asked. began: when,
-    by the monotonic clock.
+    by the monotonic clock. certificate: the fingerprint of the one that it showed; empty where nobody looks at it.
     """
 
     stats: Sequence[CheckStats] | None
@@ -80,6 +82,7 @@ class Answer(NamedTuple):
     clamped: str = ""
     address: str | None = None
     began: float = 0.0
+    certificate: str = ""
 
 
 class RunnerQuerySet(models.QuerySet["Runner"]):
@@ -141,6 +144,28 @@ class RunnerQuerySet(models.QuerySet["Runner"]):
         """Runners of known nodes that did not accept our token when they were asked last, or for which there is none."""
         refused = Q(error__startswith=REFUSES) | Q(error=UNSENT)
         return self.filter(refused, node__heartbeat__isnull=False, failures__gt=0)
+
+    def showing_another(self) -> RunnerQuerySet:
+        """Runners of known nodes that showed another certificate than the one that is kept, if certificates are pinned."""
+        found = self.filter(node__heartbeat__isnull=False).exclude(other_certificate="")
+        return found if conf.RUNNER_CERTIFICATES_PINNED else found.none()
+
+    # Not the ORM: bulk_update takes half a second for a thousand rows, and in the first round it is all of them.
+    _SET_CERTIFICATES = """
+        UPDATE nodes_runner AS r SET certificate = t.kept, other_certificate = t.other,
+            certificate_since = CASE WHEN r.certificate = t.kept THEN r.certificate_since ELSE statement_timestamp() END
+        FROM unnest(%s::bigint[], %s::text[], %s::text[]) AS t (id, kept, other) WHERE r.node_id = t.id
+    """
+
+    def set_certificates(self, certificates: Mapping[int, tuple[str, str]]) -> None:
+        """Set the certificates of runners, {node id: (that which is kept, another that it shows)}: fingerprints, or empty.
+
+        The caller has locked their rows.
+        """
+        columns = zip(*((node_id, *of) for node_id, of in certificates.items()), strict=True)
+        if certificates:
+            with connection.cursor() as cursor:
+                cursor.execute(self._SET_CERTIFICATES, [list(column) for column in columns])
 
     def clamped(self) -> RunnerQuerySet:
         """Runners of known nodes whose last answer was implausible."""
@@ -299,6 +324,11 @@ class Runner(models.Model):
     # Since when, and in how many rounds of stats in a row, its load is above its capacity. No more than MANY_ROUNDS are counted.
     overloaded_since = models.DateTimeField(null=True)
     overloaded_rounds = models.PositiveSmallIntegerField(db_default=0)
+    # The SHA-256 of the first certificate that it showed since it started, or that was accepted, in hexadecimal digits, and since
+    # when it is kept; empty and null where none is. And of another one that it showed last instead.
+    certificate = models.CharField(max_length=64, db_default="")
+    certificate_since = models.DateTimeField(null=True)
+    other_certificate = models.CharField(max_length=64, db_default="")
 
     objects = RunnerQuerySet.as_manager()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -35,13 +36,18 @@ async def flood(writer: asyncio.StreamWriter) -> None:
 
 
 class FakeRunners:
-    """`asked` is what was asked, in order. An address without a script closes the connection."""
+    """`asked` is what was asked, in order, and `received` all that came after handshakes, {address: bytes}.
+
+    An address without a script closes the connection.
+    """
 
     def __init__(self) -> None:
         self.asked: list[Asked] = []
         self.port = 0
         self._scripts: dict[str, dict[str, Script]] = {}
+        self.received: dict[str, bytes] = {}
         self._tokens: dict[str, str] = {}
+        self._certificates: dict[str, ssl.SSLContext] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def says(self, address: str, stats: Script, workers: Script = WORKERS) -> None:
@@ -52,8 +58,12 @@ class FakeRunners:
         """Let the runner at the address refuse all other tokens, as real ones do."""
         self._tokens[address] = token
 
+    def shows(self, address: str, certificate: ssl.SSLContext) -> None:
+        """Let the runner at the address show another certificate from the next connection on."""
+        self._certificates[address] = certificate
+
     async def listen(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "0.0.0.0", 0, ssl=server_tls(), backlog=1000)
+        self._server = await asyncio.start_server(self._accept, "0.0.0.0", 0, backlog=1000)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -71,8 +81,9 @@ class FakeRunners:
         address: str = writer.get_extra_info("sockname")[0]
         try:
             with suppress(EOFError, OSError):
+                await writer.start_tls(self._certificates.get(address, server_tls()))
                 while script := self._scripts.get(address):
-                    line, *headers = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+                    line, *headers = (await self._head(address, reader)).decode().split("\r\n")
                     path = line.split(" ")[1]
                     fields = dict(header.lower().split(": ", 1) for header in headers if header)
                     self.asked.append(Asked(address, path, fields.get("authorization", "")))
@@ -85,6 +96,18 @@ class FakeRunners:
                     await _answer(script[path.rpartition("/")[2]], writer)
         finally:
             writer.transport.abort()
+
+    async def _head(self, address: str, reader: asyncio.StreamReader) -> bytes:
+        """The head of a call. Raises EOFError where none comes, or not all of it."""
+        head = b""
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.IncompleteReadError as error:
+            head = error.partial
+            raise
+        finally:
+            self.received[address] = self.received.get(address, b"") + head
+        return head
 
 
 async def _answer(script: Script, writer: asyncio.StreamWriter) -> None:

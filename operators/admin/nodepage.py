@@ -9,8 +9,10 @@ from django.utils.html import format_html
 from checks.dispatcher import costs
 from checks.explain import drains
 from checks.models import Config, Handover, Move
+from clusteragent.lib import conf
 from clusteragent.lib.words import grouped_count, percent, utc
 from nodes.models import Node, NodeEvent, Pod, Runner, RunnerStats, Slowness
+from nodes.runnercertificates import written
 from operators.admin.base import TABLE_ROWS, Table, aged, anchor, by_load, dated, link, list_url
 
 
@@ -71,14 +73,24 @@ def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
         ]
     pod = Pod.objects.filter(node=node).first()
     handing = Handover.objects.handed_over_by(node).count()
-    clamped = Runner.objects.filter(node=node).values_list("clamped", flat=True).first()
+    runner = Runner.objects.filter(node=node).first()
     slowness = Slowness.objects.filter(node=node, node__heartbeat__isnull=False).first()
     slow = ("Pace", _pace(slowness) if slowness and slowness.state else "")
     handed = ("Hands over", grouped_count(handing, "config") if handing else "")
     oddities = (
-        ("Pod", pod.told if pod else ""), slow, handed, ("Looks like", node.looks_like()), ("Implausible stats", clamped)
+        ("Pod", pod.told if pod else ""), slow, handed, ("Looks like", node.looks_like()),
+        ("Implausible stats", runner.clamped if runner else ""), *(_certificates(runner) if runner else ())
     )  # fmt: skip
     return known + [(name, value) for name, value in oddities if value]
+
+
+def _certificates(runner: Runner) -> list[tuple[str, str]]:
+    """The certificate that is kept of its runner, and another one that it shows."""
+    if not (conf.RUNNER_CERTIFICATES_PINNED and runner.certificate and runner.certificate_since):
+        return []
+    kept = f"{written(runner.certificate)}, kept since {utc(runner.certificate_since)}"
+    other = f"{written(runner.other_certificate)}, so it is sent nothing" if runner.other_certificate else ""
+    return [("Certificate", kept), ("Shows another certificate", other)]
 
 
 def _pace(slowness: Slowness) -> str:

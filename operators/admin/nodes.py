@@ -14,14 +14,16 @@ from unfold.views import ChangeList
 from acts.models import Act
 from acts.recording import record
 from checks.dispatcher import REFUSALS, costs, deciding
+from checks.dispatcher.acting import record_refusal
 from checks.explain import alerts, drains, forecasts
 from checks.models import Config
 from checks.models.troubles import Trouble
 from checks.wire.scrub import scrub
 from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.words import grouped_count, listed, percent, plain_count
+from nodes import runnercertificates
 from nodes.declarations import parse
-from nodes.models import Node, NodeEvent, Slowness
+from nodes.models import Node, NodeEvent, Runner, Slowness, UnknownNode
 from nodes.models.nodes import named_domain
 from operators import charts, documentation
 from operators.admin import acts, nodepage
@@ -98,7 +100,7 @@ class NodeAdmin(ReadOnlyAdmin):
     fields = readonly_fields = (
         "shown_declared", "labels", "weight", "max_configs", "config_version", "joined", "lost"
     )  # fmt: skip
-    actions = ("cordon", "uncordon", "drain", "forget")
+    actions = ("cordon", "uncordon", "drain", "accept_certificate", "forget")
     joined, lost = time_column("first_seen", dated), time_column("lost_at", dated)
     change_form_outer_before_template = "operators/node_head.html"
     change_form_outer_after_template = "operators/node_foot.html"
@@ -237,6 +239,7 @@ class NodeAdmin(ReadOnlyAdmin):
             "cordon": node.schedulable,
             "drain": not node.draining,
             "uncordon": node.intake in ("draining", "cordoned", "leaving", "restarting"),
+            "accept_certificate": Runner.objects.showing_another().filter(node=node).exists(),
         }
         return ["forget"] if node.state == "lost" else [name for name, is_offered in offered.items() if is_offered]
 
@@ -288,6 +291,23 @@ class NodeAdmin(ReadOnlyAdmin):
     def drain(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse | None:
         """Make the plan that drains the nodes. It shows where their configs would go."""
         return show_plan(request, lambda: deciding.drain([node.name for node in queryset]), "Not drained")
+
+    @admin.action(description="Accept certificate: that which its runner shows now…", permissions=["change"])
+    def accept_certificate(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse | None:
+        """Show the certificates, then keep those that the nodes' runners show now. Without any it is refused, on record."""
+        names = [node.name for node in queryset]
+        try:
+            offers = runnercertificates.offers_of(names)
+            question = Question.of(lambda: forecasts.accept_certificates(offers), "Accept", offers)
+            if page := question.unanswered(request, list_url(Node), only(queryset, Node)):
+                return page
+            accepted = runnercertificates.accept(offers)
+        except (UnknownNode, runnercertificates.NoOffer) as refusal:
+            record_refusal(f"accept the certificate of {listed(sorted(names))}", refusal)
+            messages.error(request, f"Not accepted: {refusal}.")
+            return None
+        messages.success(request, f"{grouped_count(len(accepted), 'certificate')} accepted.")
+        return None
 
     @admin.action(description="Forget: take a lost node off the list…", permissions=["change"])
     def forget(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse | None:

@@ -28,8 +28,9 @@ from checks.models.titles import called
 from checks.sources import sets
 from checks.wire.lint import Notice
 from checks.wire.scrub import scrub
+from clusteragent.lib import conf
 from clusteragent.lib.shortids import short_id
-from nodes.models import Node, NodeEvent, NodeRule, Slowness
+from nodes.models import Node, NodeEvent, NodeRule, Runner, Slowness
 from operators import queries
 from operators.api.fields import Digest, Labels, NodeTypeField, Note, Scrubbed, ShortID, Strict, Until
 from operators.roles import sees_digests
@@ -315,18 +316,38 @@ class ConfigPointSerializer(serializers.Serializer[ConfigPoint]):
         return self.context["nodes"].get(point.node_id)
 
 
+class CertificateSerializer(serializers.ModelSerializer[Runner]):
+    """The certificate that is kept of a runner, and another one that it shows: their SHA-256, in hexadecimal digits."""
+
+    kept = serializers.CharField(source="certificate", read_only=True)
+    since = serializers.DateTimeField(source="certificate_since", read_only=True)
+    other = serializers.CharField(
+        source="other_certificate", read_only=True, help_text="Not empty: so the runner is sent nothing."
+    )
+
+    class Meta:
+        model = Runner
+        fields = ("kept", "since", "other")
+
+
 class NodePageSerializer(NodeSerializer):
     """A node, and how far its drain is."""
 
     drain = serializers.SerializerMethodField(help_text="Null: it is not being drained.")
+    certificate = serializers.SerializerMethodField(help_text="Of its runner. Null: none is kept.")
 
     class Meta(NodeSerializer.Meta):
-        fields = (*NodeSerializer.Meta.fields, "drain")
+        fields = (*NodeSerializer.Meta.fields, "drain", "certificate")
         read_only_fields = fields
 
     @extend_schema_field(DrainSerializer(allow_null=True))
     def get_drain(self, node: Node) -> Any:
         return DrainSerializer(drains.of(node.name)).data if node.draining else None
+
+    @extend_schema_field(CertificateSerializer(allow_null=True))
+    def get_certificate(self, node: Node) -> Any:
+        runner = getattr(node, "runner", None) if conf.RUNNER_CERTIFICATES_PINNED else None
+        return CertificateSerializer(runner).data if runner and runner.certificate else None
 
 
 class DrainWish(Strict):

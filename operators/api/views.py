@@ -20,6 +20,7 @@ from acts.models import Act
 from acts.recording import record
 from checks import dispatcher, plans
 from checks.dispatcher import Decision, deciding
+from checks.dispatcher.acting import record_refusal
 from checks.explain import drains, forecasts, headroom, history, loss, ruling
 from checks.explain.history import Span
 from checks.models import Assignment, Config, Move, Origin, Plan, Source, freezes
@@ -29,7 +30,8 @@ from checks.sources import sets
 from clusteragent.lib import clock
 from clusteragent.lib.database.numbers import number_of
 from clusteragent.lib.words import plain_count
-from nodes.models import Node, NodeEvent, NodeRule
+from nodes import runnercertificates
+from nodes.models import Node, NodeEvent, NodeRule, UnknownNode
 from operators import rules
 from operators.api import desired, filters, serializers
 from operators.api.authentication import OperatorToken
@@ -132,6 +134,7 @@ class NodeViewSet(DetailViewSet):
     """Node agents. Lost ones stay listed for a while."""
 
     own_options = {
+        "accept_certificate": ("dry_run",),
         "cordon": ("accept_no_node",),
         "drain": ("dry_run", "accept_no_node"),
         "uncordon": ("dry_run",),
@@ -166,6 +169,26 @@ class NodeViewSet(DetailViewSet):
         """Uncordon the node: it gets configs again. A dry run answers what would follow."""
         name = self.get_object().name
         told = self.forecast_or_act("name", lambda: forecasts.uncordon([name]), lambda: self._cordon(schedulable=True))
+        return told or self.retrieve(request)
+
+    @extend_schema(request=None, parameters=[serializers.ForecastWish])
+    @action(
+        detail=True, methods=["post"], url_path="accept-certificate", permission_classes=[requires("nodes.change_node")]
+    )
+    def accept_certificate(self, request: Request, name: str) -> Response:
+        """Keep the certificate that its runner shows now: it is sent the token again. 409 if it shows no other than before.
+
+        A dry run answers which they are.
+        """
+        name = self.get_object().name
+        try:
+            offers = runnercertificates.offers_of([name])
+            told = self.forecast_or_act(
+                "name", lambda: forecasts.accept_certificates(offers), lambda: runnercertificates.accept(offers)
+            )
+        except (UnknownNode, runnercertificates.NoOffer) as refusal:
+            record_refusal(f"accept the certificate of {name}", refusal)
+            raise Conflict(str(refusal)) from None
         return told or self.retrieve(request)
 
     @extend_schema(

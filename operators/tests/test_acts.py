@@ -90,6 +90,7 @@ class World(SimpleNamespace):
 def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     monkeypatch.setattr(costs, "measure", lambda: Measured(Round(0, 0, 0.0), 0, 0))
     monkeypatch.setattr(conf, "CONFD", (tmp_path,))
+    monkeypatch.setattr(conf, "RUNNER_CERTIFICATES_PINNED", True)
     monkeypatch.setattr(files, "SETTLED_AFTER", 0)
     report("ash")
     dispatcher.schedule([sent("shop"), sent("mail"), sent("hand", source="admin")])
@@ -174,6 +175,11 @@ def node_token() -> NodeToken:
     row.draw()
     row.save()
     return row
+
+
+def offered() -> None:
+    certificates = {"certificate": "a" * 64, "certificate_since": Now(), "other_certificate": "b" * 64}
+    Runner.objects.update_or_create(node=node(), defaults=certificates)
 
 
 def isolate_by_admin(w: World) -> None:
@@ -274,6 +280,10 @@ ADMIN: dict[str, Callable[[World], object]] = {
         w.confirm("nodes/node/", action="uncordon", _selected_action=[node().pk]),
     ),
     "node:drain": drain_by_admin,
+    "node:accept_certificate": lambda w: (
+        offered(),
+        w.confirm("nodes/node/", action="accept_certificate", _selected_action=[node().pk]),
+    ),
     "node:forget": lambda w: w.confirm("nodes/node/", action="forget", _selected_action=[node("elm").pk]),
     "source:scan_now": lambda w: w.action("checks/source", "scan_now", file_source(w)),
     "source:accept_removals": accept_by_admin,
@@ -405,6 +415,7 @@ API: dict[str, Callable[[World], object] | str] = {
     "POST configs/reassign": lambda w: w.call("POST", f"configs/{config('shop').pk}/reassign", {"node": "birch"}),
     "POST nodes/cordon": lambda w: w.call("POST", "nodes/ash/cordon"),
     "POST nodes/uncordon": lambda w: (Node.objects.all().cordon(), w.call("POST", "nodes/ash/uncordon")),
+    "POST nodes/accept_certificate": lambda w: (offered(), w.call("POST", "nodes/ash/accept-certificate")),
     "POST nodes/drain": lambda w: w.call("POST", "nodes/ash/drain", {}),
     "POST pins": lambda w: w.call("POST", "pins", {"configs": [config("shop").pk], "kind": "node", "aim": "ash"}),
     "DELETE pins": lambda w: w.call("DELETE", f"pins/{w.order('pin', aim='ash').pk}"),
@@ -442,6 +453,7 @@ COMMANDS: dict[str, Callable[[World], object] | str] = {
     "isolate": lambda w: w.run("isolate", check_id()),
     "release": lambda w: (w.order("isolate"), w.run("release", check_id())),
     "drain": lambda w: w.run("drain", "ash"),
+    "acceptcertificate": lambda w: (offered(), w.run("acceptcertificate", "ash")),
     "freeze": lambda w: w.run("freeze"),
     "thaw": lambda w: (freeze(), w.run("thaw")),
     "expirenodes": lambda w: w.run("expirenodes"),

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import pytest
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models.functions import Now
 from django.urls import resolve
 
 from acts.models import Act
@@ -14,7 +15,7 @@ from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.tests.cast import owners, report, sent
 from clusteragent.lib import conf
-from nodes.models import Node, NodeRule
+from nodes.models import Node, NodeRule, Runner
 from operators.api import urls
 from operators.roles import Role
 from operators.tests.cast import API, Caller, bearer, having
@@ -45,6 +46,7 @@ CALLS = [
     Call("GET", "nodes/ash", ALL),
     Call("POST", "nodes/ash/cordon", {O}),
     Call("POST", "nodes/ash/uncordon", {O}),
+    Call("POST", "nodes/ash/accept-certificate", {O}),
     Call("GET", "nodes/ash/drain", ALL),
     Call("POST", "nodes/ash/drain", {O}, {}),
     Call("GET", "nodes/ash/loss", ALL),
@@ -82,8 +84,11 @@ CALLS = [
 
 
 @pytest.fixture(autouse=True)
-def _work(warm: None) -> None:
+def _work(warm: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conf, "RUNNER_CERTIFICATES_PINNED", True)
     report("ash")
+    certificates = {"certificate": "a" * 64, "certificate_since": Now(), "other_certificate": "b" * 64}
+    Runner.objects.create(node=Node.objects.get(name="ash"), **certificates)
     dispatcher.schedule([sent("one"), sent("pod", node_name="ash")])
     report("birch")
     Node.objects.filter(name="ash").update(labels={"zone": "a"})
@@ -106,6 +111,7 @@ def state() -> Any:
     return (
         owners(),
         dict(Node.objects.values_list("name", "schedulable")),
+        set(Runner.objects.values_list("certificate")),
         set(Node.objects.filter(draining=True).values_list("name", flat=True)),
         [
             list(model.objects.order_by("pk").values())

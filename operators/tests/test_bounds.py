@@ -118,6 +118,7 @@ def test_an_order_that_waits_for_its_origin_is_nobodys() -> None:
 CLUSTER = [
     ("POST", "nodes/ash/cordon", None),
     ("POST", "nodes/ash/uncordon", None),
+    ("POST", "nodes/ash/accept-certificate", None),
     ("POST", "nodes/ash/drain", {}),
     ("POST", "rules", {"name": "x"}),
     ("POST", "node-rules", {"pattern": "x", "labels": {"a": "b"}}),

@@ -1,11 +1,11 @@
-"""Alerts about tokens and the certificate: runners that refuse our token, one that opens all names, what ends soon."""
+"""Alerts about tokens and certificates: runners that refuse our token or are sent none, a token of all names, what ends soon."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from django.db.models import Min
+from django.db.models import Count, Min
 
-from checks.explain.alerts.kinds import Alert, Kind, Target, named
+from checks.explain.alerts.kinds import NAMED, Alert, Kind, Target, named, some
 from checks.models import ClusterStore
 from clusteragent.lib import certificates, conf
 from clusteragent.lib.files import CredentialsError
@@ -32,6 +32,29 @@ def of_tokens(now: datetime) -> Iterator[Alert]:
             f"There are node tokens, and a thief of the shared one can be any node. {SharedTokenUse.objects.sentence()}"
         )
         yield Alert(Kind.SHARED_TOKEN, max(still, 1), cause, Target.rows(Node), now, since)
+
+
+def of_runners_certificates(now: datetime) -> Iterator[Alert]:
+    """Runners that show another certificate than the one that is kept of them."""
+    runners = Runner.objects.showing_another().select_related("node").order_by("node__name")
+    found = list(runners[:NAMED])
+    if not found:
+        return
+    count, since = runners.aggregate(count=Count("pk"), since=Min("failing_since")).values()
+    is_one = count == 1
+    shows, they = (
+        ("shows another certificate than the one that it began with", "it is")
+        if is_one
+        else ("show other certificates than those that they began with", "they are")
+    )
+    names = some(runners.values_list("node__name", flat=True)[: NAMED + 1])
+    cause = (
+        f"{names} {shows}, so {they} sent no token and asked for no stats: load is estimated, and failing checks are not noticed"
+        " there. Find out who answers there; if it is the node agent, accept its certificate on the node's page."
+    )
+    target = Target.row(found[0].node) if is_one else Target.rows(Node)
+    parts = [] if is_one else [(runner.node.name, Target.row(runner.node)) for runner in found]
+    yield Alert(Kind.RUNNER_CERTIFICATE, count, cause, target, now, since, parts=parts)
 
 
 def of_the_certificate(now: datetime) -> Iterator[Alert]:
