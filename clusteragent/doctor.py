@@ -227,10 +227,13 @@ def schema() -> Iterator[Finding]:
 
 
 def shared_token() -> Iterator[Finding]:
-    """Check that a token which opens all names is not left on beside node tokens."""
-    if not NodeToken.objects.valid().exists():
-        text = "One token opens all names of node agents."
-        yield Finding("node tokens", Level.OK, text, "docs/security.md says what node tokens bound.")
+    """Check that a token which opens all names is not left on beside node tokens. Alone it is a weak default."""
+    has_node_tokens = NodeToken.objects.valid().exists()
+    if not has_node_tokens and conf.SHARED_TOKEN_OPENS:
+        return
+    if not has_node_tokens:
+        text = "CLUSTERAGENT_SHARED_TOKEN is off, and no node token holds: no node agent is let in."
+        yield Finding("node tokens", Level.FAIL, text, "Make one: docs/howto/rotate-node-tokens.md.")
     elif conf.SHARED_TOKEN_OPENS:
         remedy = "Give them node tokens, then set CLUSTERAGENT_SHARED_TOKEN=off: docs/howto/rotate-node-tokens.md."
         yield Finding("node tokens", Level.WARN, SharedTokenUse.objects.sentence(), remedy)

@@ -264,6 +264,19 @@ def test_the_documentation_has_a_row_for_each_weak_default() -> None:
 
 
 @pytest.mark.django_db
+def test_a_single_token_for_all_is_named_once() -> None:
+    found = [*doctor.shared_token(), *doctor.weak_defaults(with_database=True)]
+    assert [finding.topic for finding in found if "One token" in finding.text] == ["weak default, shared token"]
+
+
+@pytest.mark.django_db
+def test_a_shared_token_that_is_off_without_node_tokens_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conf, "SHARED_TOKEN_OPENS", False)
+    [finding] = doctor.shared_token()
+    assert (finding.level, "no node agent is let in" in finding.text) == (Level.FAIL, True)
+
+
+@pytest.mark.django_db
 def test_weak_defaults_are_named_and_no_longer_once_they_are_off(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     user = User.objects.create_user("otto")
     AuthToken.objects.create(user, expiry=None)
