@@ -26,6 +26,7 @@ from clusteragent.schema import compare
 from nodes import statsclient
 from nodes.models import Heartbeat, Node, NodeToken, SharedTokenUse
 from nodes.tokens import for_runners
+from operators.roles import Role, unknown_groups
 
 # PostgreSQL's oldest release that its makers still maintain.
 OLDEST_POSTGRESQL = 14
@@ -69,6 +70,7 @@ def examine() -> Iterator[Finding]:
         is_usable = all(finding.level != Level.FAIL for finding in current)
     if is_usable:
         yield from shared_token()
+        yield from groups()
         yield from runners()
     yield from kubernetes()
     yield from weak_defaults(with_database=is_usable)
@@ -239,6 +241,17 @@ def shared_token() -> Iterator[Finding]:
         yield Finding("node tokens", Level.WARN, SharedTokenUse.objects.sentence(), remedy)
     else:
         yield Finding("node tokens", Level.OK, "Node tokens alone open the agents' port.")
+
+
+def groups() -> Iterator[Finding]:
+    """Check that the groups of CLUSTERAGENT_GROUP_ROLES are there: members of the provider's get nothing by one that is not."""
+    if missing := unknown_groups(conf.GROUP_ROLES):
+        said = "is no group of the admin, and gives" if len(missing) == 1 else "are no groups of the admin, and give"
+        text = f"Of CLUSTERAGENT_GROUP_ROLES {listed(missing, NAMED)} {said} nobody a role."
+        remedy = f"Name a role ({listed(Role.values, None)}), or let an admin make the group."
+        yield Finding("groups", Level.WARN, text, remedy)
+    elif conf.GROUP_ROLES:
+        yield Finding("groups", Level.OK, "All groups of CLUSTERAGENT_GROUP_ROLES are there.")
 
 
 def weak_defaults(*, with_database: bool) -> Iterator[Finding]:

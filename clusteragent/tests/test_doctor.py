@@ -16,7 +16,7 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 from knox.models import AuthToken
@@ -261,6 +261,18 @@ def test_the_documentation_has_a_row_for_each_weak_default() -> None:
     page = (ROOT / "docs/security.md").read_text().partition("## Weak defaults")[2].partition("\n## ")[0]
     rows = [line.split(" | ")[0].removeprefix("| ") for line in page.splitlines() if line.startswith("| ")]
     assert rows == ["default", *(one.name for one in weaknesses.WEAKNESSES)]
+
+
+@pytest.mark.django_db
+def test_a_misspelt_group_of_the_providers_people_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(doctor.groups()) == []
+    Group.objects.create(name="payments")
+    monkeypatch.setattr(conf, "GROUP_ROLES", {"admin": ("platform",), "payments": ("shop",)})
+    assert levels(doctor.groups()) == [Level.OK]
+    monkeypatch.setattr(conf, "GROUP_ROLES", {"admin": ("platform",), "opperator": ("sre",)})
+    [finding] = doctor.groups()
+    assert finding.level == Level.WARN
+    assert finding.text == "Of CLUSTERAGENT_GROUP_ROLES opperator is no group of the admin, and gives nobody a role."
 
 
 @pytest.mark.django_db
