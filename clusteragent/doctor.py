@@ -140,6 +140,12 @@ def certificate() -> Iterator[Finding]:
         yield Finding("certificate", Level.FAIL, f"{error}.", renew)
         return
     yield _validity(found, datetime.now(UTC), "Restart the web servers." if is_ours else renew)
+    if not certificates.own() and found.issuer == found.subject:
+        text = "It signed itself, as earlier versions made it: nobody renews it, and it is trusted by itself, without a ca.pem."
+        remedy = (
+            f"Remove {pair.certificate} and restart the web servers: an authority signs a new one for the same key."
+        )
+        yield Finding("certificate", Level.WEAK, text, f"{remedy} Whoever trusts the old one needs ca.pem then.")
     if missing := sorted(web.names() - {"localhost", "::1", "127.0.0.1"} - certificates.names(found)):
         text = f"The certificate does not name {listed(missing, NAMED)}, by which the ports are reached."
         remedy = "Restart the web servers: they make it anew." if is_ours else renew

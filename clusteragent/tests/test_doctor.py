@@ -188,6 +188,21 @@ def test_a_certificate_that_lacks_its_key_or_a_name_is_found(folder: Path, monke
     assert levels(doctor.certificate()) == [Level.FAIL]
 
 
+def test_a_certificate_that_signed_itself_has_no_authority_and_can_be_replaced_by_one_that_has(folder: Path) -> None:
+    write_certificate(folder, timedelta(days=-300), timedelta(days=3000))
+    for name in (certificates.AUTHORITY, certificates.AUTHORITY_KEY):
+        (folder / name).unlink()
+    [finding] = [one for one in doctor.certificate() if one.level == Level.WEAK]
+    assert "without a ca.pem" in finding.text
+    assert finding.remedy.startswith(f"Remove {folder / certificates.CERTIFICATE} and restart the web servers")
+    key = (folder / certificates.KEY).read_bytes()
+    (folder / certificates.CERTIFICATE).unlink()
+    certificates.make_missing(folder)
+    assert (folder / certificates.KEY).read_bytes() == key
+    assert certificates.is_ours(folder)
+    assert Level.WEAK not in levels(doctor.certificate())
+
+
 @pytest.mark.django_db
 def test_the_tests_database_is_all_right() -> None:
     assert levels([*doctor.database(), *doctor.clocks(), *doctor.schema()]) == [Level.OK] * 3
