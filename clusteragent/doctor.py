@@ -26,6 +26,7 @@ from clusteragent.schema import compare
 from nodes import statsclient
 from nodes.models import Heartbeat, Node, NodeToken, SharedTokenUse
 from nodes.tokens import for_runners
+from operators.roles import Role, unknown_groups
 
 # PostgreSQL's oldest release that its makers still maintain.
 OLDEST_POSTGRESQL = 14
@@ -69,6 +70,7 @@ def examine() -> Iterator[Finding]:
         is_usable = all(finding.level != Level.FAIL for finding in current)
     if is_usable:
         yield from shared_token()
+        yield from groups()
         yield from runners()
     yield from kubernetes()
     yield from weak_defaults(with_database=is_usable)
@@ -138,6 +140,12 @@ def certificate() -> Iterator[Finding]:
         yield Finding("certificate", Level.FAIL, f"{error}.", renew)
         return
     yield _validity(found, datetime.now(UTC), "Restart the web servers." if is_ours else renew)
+    if not certificates.own() and found.issuer == found.subject:
+        text = "It signed itself, as earlier versions made it: nobody renews it, and it is trusted by itself, without a ca.pem."
+        remedy = (
+            f"Remove {pair.certificate} and restart the web servers: an authority signs a new one for the same key."
+        )
+        yield Finding("certificate", Level.WEAK, text, f"{remedy} Whoever trusts the old one needs ca.pem then.")
     if missing := sorted(web.names() - {"localhost", "::1", "127.0.0.1"} - certificates.names(found)):
         text = f"The certificate does not name {listed(missing, NAMED)}, by which the ports are reached."
         remedy = "Restart the web servers: they make it anew." if is_ours else renew
@@ -227,15 +235,29 @@ def schema() -> Iterator[Finding]:
 
 
 def shared_token() -> Iterator[Finding]:
-    """Check that a token which opens all names is not left on beside node tokens."""
-    if not NodeToken.objects.valid().exists():
-        text = "One token opens all names of node agents."
-        yield Finding("node tokens", Level.OK, text, "docs/security.md says what node tokens bound.")
+    """Check that a token which opens all names is not left on beside node tokens. Alone it is a weak default."""
+    has_node_tokens = NodeToken.objects.valid().exists()
+    if not has_node_tokens and conf.SHARED_TOKEN_OPENS:
+        return
+    if not has_node_tokens:
+        text = "CLUSTERAGENT_SHARED_TOKEN is off, and no node token holds: no node agent is let in."
+        yield Finding("node tokens", Level.FAIL, text, "Make one: docs/howto/rotate-node-tokens.md.")
     elif conf.SHARED_TOKEN_OPENS:
         remedy = "Give them node tokens, then set CLUSTERAGENT_SHARED_TOKEN=off: docs/howto/rotate-node-tokens.md."
         yield Finding("node tokens", Level.WARN, SharedTokenUse.objects.sentence(), remedy)
     else:
         yield Finding("node tokens", Level.OK, "Node tokens alone open the agents' port.")
+
+
+def groups() -> Iterator[Finding]:
+    """Check that the groups of CLUSTERAGENT_GROUP_ROLES are there: members of the provider's get nothing by one that is not."""
+    if missing := unknown_groups(conf.GROUP_ROLES):
+        said = "is no group of the admin, and gives" if len(missing) == 1 else "are no groups of the admin, and give"
+        text = f"Of CLUSTERAGENT_GROUP_ROLES {listed(missing, NAMED)} {said} nobody a role."
+        remedy = f"Name a role ({listed(Role.values, None)}), or let an admin make the group."
+        yield Finding("groups", Level.WARN, text, remedy)
+    elif conf.GROUP_ROLES:
+        yield Finding("groups", Level.OK, "All groups of CLUSTERAGENT_GROUP_ROLES are there.")
 
 
 def weak_defaults(*, with_database: bool) -> Iterator[Finding]:

@@ -17,6 +17,10 @@ class NoSuchToken(LookupError):
     """No node token begins like this."""
 
 
+class TooMany(ValidationError):
+    """There are MOST_TOKENS already."""
+
+
 @transaction.atomic
 def make(row: NodeToken) -> str:
     """Store this new row and return its token, which is not kept. Raises ValidationError."""
@@ -29,14 +33,14 @@ def make(row: NodeToken) -> str:
 
 
 def check(row: NodeToken) -> None:
-    """Raise ValidationError for an end that is over or too far away, or for one token too many."""
+    """Raise ValidationError for an end that is over or too far away, and TooMany for one token too many."""
     if row.expires_at:
         try:
             deadlines.in_future(row.expires_at)
         except ValueError as error:
             raise ValidationError({"expires_at": str(error)}) from None
     if NodeToken.objects.count() >= MOST_TOKENS:
-        raise ValidationError(f"There are {MOST_TOKENS} node tokens already: revoke some.")
+        raise TooMany(f"There are {MOST_TOKENS} node tokens already: revoke some.")
 
 
 @transaction.atomic
@@ -58,6 +62,11 @@ def beginning_with(words: Iterable[str]) -> list[NodeToken]:
         if word[:KEY] not in rows:
             raise NoSuchToken(f"no node token begins with {word[:KEY]}")
     return list(rows.values())
+
+
+def consequence(row: NodeToken) -> str:
+    """What follows when this token is revoked, for people."""
+    return f"Node agents that show {named(row)} get 403 from then on, keep what they run, and count as silent."
 
 
 def for_runners() -> list[tuple[str, Pool]]:

@@ -22,7 +22,7 @@ from clusteragent.lib.words import ago, escape_controls, listed, moment
 from operators import provider
 from operators.models import BrokenGlass, Identity
 from operators.provider import Denied, Person, Unreachable
-from operators.roles import Role
+from operators.roles import Role, unknown_groups
 
 # While the provider can't be asked, its last word holds for this long after it was due. It is tried again this often.
 GRACE = timedelta(hours=1)
@@ -208,10 +208,10 @@ def _set_roles(user: User, roles: Collection[str]) -> None:
 def _roles(groups: Collection[str]) -> list[str]:
     """The groups here that members of these groups of the provider get: roles, and those that admins made."""
     wanted = [name for name, theirs in conf.GROUP_ROLES.items() if set(groups) & set(theirs)]
-    found = list(Group.objects.filter(name__in=wanted).order_by("name").values_list("name", flat=True))
-    if unknown := sorted(set(wanted) - set(found)):
+    unknown = unknown_groups(wanted)
+    if unknown:
         log.warning("group_unknown", option="CLUSTERAGENT_GROUP_ROLES", groups=unknown)
-    return found
+    return sorted(set(wanted) - set(unknown))
 
 
 def _cipher() -> Fernet:

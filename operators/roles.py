@@ -44,6 +44,12 @@ def with_permission(name: str) -> list[str]:
     return list(groups.order_by("name").values_list("name", flat=True).distinct())
 
 
+def unknown_groups(names: Iterable[str]) -> list[str]:
+    """Those of these names that are neither roles nor groups that admins made, sorted."""
+    wanted = set(names)
+    return sorted(wanted - set(Group.objects.filter(name__in=wanted).values_list("name", flat=True)))
+
+
 def in_words(name: str) -> str:
     """What this permission allows: `view users`."""
     app, _, codename = name.partition(".")

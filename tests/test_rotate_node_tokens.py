@@ -101,7 +101,7 @@ def run(command: str) -> str:
 
 
 def test_a_rotation_as_the_page_has_it_refuses_no_call(pool: Pool) -> None:
-    add, see, see_shared, doctor, add_second, see_again, revoke = commands(PAGE)
+    add, see, see_shared, doctor, add_second, see_again, revoke, *_ = commands(PAGE)
     for name in NAMES:
         wire = compact({"check_name": name, "instances": ["e30="], "init_config": None})
         store(wire, owner=register(name, 7))

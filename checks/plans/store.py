@@ -199,9 +199,11 @@ def ways_back(user: Any, plan: Plan) -> list[str]:
     return ways
 
 
+def needed(plan: Plan) -> list[str]:
+    """Return the permissions that applying a plan needs: those of what it orders."""
+    return [NEEDED[plan.order.get("verb", "")], *([NEEDED["pin"]] if plan.order.get("hold") else [])]
+
+
 def may_apply(user: Any, plan: Plan) -> bool:
     """Whether the user has the permissions to apply a plan."""
-    wanted = [NEEDED[plan.order.get("verb", "")]]
-    if plan.order.get("hold"):
-        wanted.append(NEEDED["pin"])
-    return bool(user.has_perms(wanted))
+    return bool(user.has_perms(needed(plan)))

@@ -16,7 +16,7 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 from knox.models import AuthToken
@@ -188,6 +188,21 @@ def test_a_certificate_that_lacks_its_key_or_a_name_is_found(folder: Path, monke
     assert levels(doctor.certificate()) == [Level.FAIL]
 
 
+def test_a_certificate_that_signed_itself_has_no_authority_and_can_be_replaced_by_one_that_has(folder: Path) -> None:
+    write_certificate(folder, timedelta(days=-300), timedelta(days=3000))
+    for name in (certificates.AUTHORITY, certificates.AUTHORITY_KEY):
+        (folder / name).unlink()
+    [finding] = [one for one in doctor.certificate() if one.level == Level.WEAK]
+    assert "without a ca.pem" in finding.text
+    assert finding.remedy.startswith(f"Remove {folder / certificates.CERTIFICATE} and restart the web servers")
+    key = (folder / certificates.KEY).read_bytes()
+    (folder / certificates.CERTIFICATE).unlink()
+    certificates.make_missing(folder)
+    assert (folder / certificates.KEY).read_bytes() == key
+    assert certificates.is_ours(folder)
+    assert Level.WEAK not in levels(doctor.certificate())
+
+
 @pytest.mark.django_db
 def test_the_tests_database_is_all_right() -> None:
     assert levels([*doctor.database(), *doctor.clocks(), *doctor.schema()]) == [Level.OK] * 3
@@ -261,6 +276,31 @@ def test_the_documentation_has_a_row_for_each_weak_default() -> None:
     page = (ROOT / "docs/security.md").read_text().partition("## Weak defaults")[2].partition("\n## ")[0]
     rows = [line.split(" | ")[0].removeprefix("| ") for line in page.splitlines() if line.startswith("| ")]
     assert rows == ["default", *(one.name for one in weaknesses.WEAKNESSES)]
+
+
+@pytest.mark.django_db
+def test_a_misspelt_group_of_the_providers_people_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(doctor.groups()) == []
+    Group.objects.create(name="payments")
+    monkeypatch.setattr(conf, "GROUP_ROLES", {"admin": ("platform",), "payments": ("shop",)})
+    assert levels(doctor.groups()) == [Level.OK]
+    monkeypatch.setattr(conf, "GROUP_ROLES", {"admin": ("platform",), "opperator": ("sre",)})
+    [finding] = doctor.groups()
+    assert finding.level == Level.WARN
+    assert finding.text == "Of CLUSTERAGENT_GROUP_ROLES opperator is no group of the admin, and gives nobody a role."
+
+
+@pytest.mark.django_db
+def test_a_single_token_for_all_is_named_once() -> None:
+    found = [*doctor.shared_token(), *doctor.weak_defaults(with_database=True)]
+    assert [finding.topic for finding in found if "One token" in finding.text] == ["weak default, shared token"]
+
+
+@pytest.mark.django_db
+def test_a_shared_token_that_is_off_without_node_tokens_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conf, "SHARED_TOKEN_OPENS", False)
+    [finding] = doctor.shared_token()
+    assert (finding.level, "no node agent is let in" in finding.text) == (Level.FAIL, True)
 
 
 @pytest.mark.django_db

@@ -70,10 +70,7 @@ class NodeTokenAdmin(ShownDeletions, DeclaredAdmin):
         return ("key", "shown_note", *NodeTokenForm.Meta.fields[1:], "last_used_at", "author", "time")
 
     def question(self, rows: Sequence[Any]) -> Question:
-        sentences = [
-            f"Node agents that show {scrub(tokens.named(row))} get 403 from then on, keep what they run, and count as silent."
-            for row in rows
-        ]
+        sentences = [scrub(tokens.consequence(row)) for row in rows]
         seen = ",".join(str(row.pk) for row in rows)
         return Question(
             f"Delete {listed([scrub(tokens.named(row)) for row in rows])}", sentences, seen=seen, button="Delete"

@@ -1,6 +1,6 @@
 """The permissions that calls need. A refusal names the missing permission and the roles that have it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from rest_framework.authentication import SessionAuthentication
@@ -17,7 +17,7 @@ _ACTIONS = {"POST": "add", "PUT": "change", "DELETE": "delete"}
 class HasPermissions(BasePermission):
     """Admits users who have all of Django's permissions that a call needs."""
 
-    def needed(self, request: Request, view: Any) -> Sequence[str]:
+    def needed(self, request: Request, view: Any) -> Iterable[str]:
         """The permissions that the call needs. Default: to view, add, change or delete the view's rows, by the method."""
         options = view.queryset.model._meta
         return [f"{options.app_label}.{_ACTIONS.get(request.method or '', 'view')}_{options.model_name}"]

@@ -16,6 +16,7 @@ from rest_framework.routers import SimpleRouter
 from operators.api import views
 from operators.api.authentication import OperatorToken
 from operators.api.base import error_response
+from operators.api.nodetokens import NodeTokenViewSet
 from operators.api.permissions import requires
 
 router = SimpleRouter()
@@ -30,6 +31,7 @@ router.register("pauses", views.PauseViewSet)
 router.register("isolations", views.IsolationViewSet)
 router.register("rules", views.RuleViewSet)
 router.register("node-rules", views.NodeRuleViewSet)
+router.register("node-tokens", NodeTokenViewSet)
 router.register("plans", views.PlanViewSet)
 router.register("freezes", views.FreezeViewSet)
 router.register("moves", views.MoveViewSet)

@@ -12,7 +12,7 @@ from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import mixins, status
 from rest_framework.decorators import action
-from rest_framework.exceptions import AuthenticationFailed, NotFound, PermissionDenied, ValidationError
+from rest_framework.exceptions import AuthenticationFailed, NotFound, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -580,6 +580,14 @@ class FreezeViewSet(mixins.CreateModelMixin, mixins.DestroyModelMixin, DetailVie
             raise Conflict({"detail": "It is over already."})
 
 
+class AppliesPlan(HasPermissions):
+    """Admits those who may see a plan and order what it orders."""
+
+    def needed(self, request: Request, view: Any) -> Iterator[str]:
+        yield "checks.view_plan"
+        yield from plans.needed(view.get_object())
+
+
 class PlanViewSet(DetailViewSet):
     """Plans: moves that were worked out, whether applied or not, the last plan first."""
 
@@ -598,12 +606,12 @@ class PlanViewSet(DetailViewSet):
         return Response(self.described(plan), status=status.HTTP_201_CREATED)
 
     @extend_schema(request=None)
-    @action(detail=True, methods=["post"], permission_classes=[requires("checks.change_plan")])
+    @action(detail=True, methods=["post"], permission_classes=[AppliesPlan])
     def apply(self, request: Request, pk: str) -> Response:
-        """Apply the plan, once. If something that it names has changed, nothing moves and the answer is 409."""
+        """Apply the plan, once, with the permissions of what it orders. If something that it names has changed, nothing moves and
+        the answer is 409.
+        """
         plan = self.get_object()
-        if not plans.may_apply(request.user, plan):
-            raise PermissionDenied
         try:
             plans.apply(plan, actor=request.user.get_username())
         except plans.StalePlan as stale:

@@ -429,6 +429,8 @@ API: dict[str, Callable[[World], object] | str] = {
     "POST node-rules": lambda w: w.call("POST", "node-rules", {"pattern": "run-*", "weight": 2}),
     "PUT node-rules": lambda w: w.call("PUT", f"node-rules/{node_rule().pk}", {"pattern": "run-*", "weight": 2}),
     "DELETE node-rules": lambda w: w.call("DELETE", f"node-rules/{node_rule().pk}"),
+    "POST node-tokens": lambda w: w.call("POST", "node-tokens", {"note": "runners", "pattern": "runner-*"}),
+    "DELETE node-tokens": lambda w: w.call("DELETE", f"node-tokens/{node_token().key}"),
     "POST plans": "A plan changes nothing until it is applied, and is kept with its author.",
     "POST plans/apply": lambda w: w.call("POST", f"plans/{plan_of().pk}/apply"),
     "POST freezes": lambda w: w.call("POST", "freezes", {"note": "release"}),

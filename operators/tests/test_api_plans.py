@@ -42,5 +42,7 @@ def test_who_may_not_order_it_may_not_apply_its_plan(plan: Plan) -> None:
     user = User.objects.create_user("oona")
     user.user_permissions.set(Permission.objects.filter(codename__in=("view_plan", "change_plan", "add_pin")))
     caller: Caller = bearer(AuthToken.objects.create(user)[1])
-    assert caller.call("POST", f"plans/{plan.pk}/apply").status_code == 403
+    answer = caller.call("POST", f"plans/{plan.pk}/apply")
+    assert answer.status_code == 403
+    assert answer.json()["detail"] == "oona lacks checks.add_pause, which comes with the role operator."
     assert owners() == {"shop": "ash"}

@@ -15,7 +15,7 @@ from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.tests.cast import owners, report, sent
 from clusteragent.lib import conf
-from nodes.models import Node, NodeRule, Runner
+from nodes.models import Node, NodeRule, NodeToken, Runner
 from operators.api import urls
 from operators.roles import Role
 from operators.tests.cast import API, Caller, bearer, having
@@ -79,6 +79,11 @@ CALLS = [
     Call("GET", "sources/shop", ALL),
     Call("PUT", "sources/shop", {W}, {"configs": []}),
     Call("PUT", "sources/shop?dry_run=1", {W}, {"configs": []}),
+    Call("GET", "node-tokens", {A}),
+    Call("GET", "node-tokens/nt-00000000", {A}),
+    Call("GET", "node-tokens/shared", {A}),
+    Call("POST", "node-tokens", {A}, {"note": "runners", "pattern": "runner-*"}),
+    Call("DELETE", "node-tokens/nt-00000000", {A}),
     Call("GET", "schema/", ALL),
 ]
 
@@ -103,6 +108,7 @@ def _work(warm: None, monkeypatch: pytest.MonkeyPatch) -> None:
     NodeRule.objects.create(pk=ROW, pattern="c*", labels={"zone": "c"})
     Plan.objects.create(pk=ROW, revision=1)
     Freeze.objects.create(pk=ROW)
+    NodeToken.objects.create(key="nt-00000000", digest=b"", note="old", pattern="old-*")
     Act.objects.create(pk=ROW, verb=Act.Verb.EXPORT)
 
 
@@ -115,7 +121,7 @@ def state() -> Any:
         set(Node.objects.filter(draining=True).values_list("name", flat=True)),
         [
             list(model.objects.order_by("pk").values())
-            for model in (Config, Pin, Pause, Isolation, Rule, NodeRule, Plan, Freeze)
+            for model in (Config, Pin, Pause, Isolation, Rule, NodeRule, NodeToken, Plan, Freeze)
         ],
     )
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from checks import dispatcher
 from checks.models import Config
 from checks.tests.cast import report, sent
+from nodes.models import NodeToken
 from operators.roles import Role
 from operators.tests.cast import Caller, having, user
 
@@ -34,6 +35,7 @@ def master(warm: None) -> Caller:
     """Someone who may do everything."""
     report("ash", "birch")
     dispatcher.schedule([sent(f"c{number}") for number in range(5)])
+    NodeToken.objects.create(key="nt-00000000", digest=b"", note="old", pattern="old-*")
     return having(*Role)
 
 
@@ -53,7 +55,7 @@ def test_no_call_that_the_schema_allows_is_a_fault_of_ours(master: Caller, opera
     @given(case=operation.as_strategy(), known=st.booleans())
     def call(case: Any, known: bool) -> None:
         if known and case.path_parameters:
-            case.path_parameters = {"name": "ash", "id": first.pk}
+            case.path_parameters = {"name": "ash", "id": first.pk, "key": "nt-00000000"}
         # Of a failed statement the transaction of the test would not recover; and each example begins as the first.
         before = transaction.savepoint()
         try:

@@ -9,12 +9,13 @@ from django.core.management import CommandError, call_command
 from knox.models import AuthToken
 
 from acts.models import Act
-from checks import dispatcher
+from checks import dispatcher, plans
+from checks.dispatcher import deciding
 from checks.models import Source
 from checks.models.bounds import STEERING, Reach
 from checks.models.orders import Isolation, Pause, Pin
 from checks.models.tags import tags_of_instances
-from checks.tests.cast import report, sent
+from checks.tests.cast import owners, report, sent
 from checks.tests.operators import config
 from operators.roles import Role
 from operators.tests.bounded import ONE, calls, clicks, group, ids, paula, refused, state, wanda, work
@@ -106,6 +107,22 @@ def test_what_others_have_ordered_for_others_stays(kind: str, verb: str, dry: st
     model.objects.all().delete()
     getattr(dispatcher, verb)(ids("theirs"), actor="eve", **how)
     assert caller.call("DELETE", f"{kind}/{model.objects.get().pk}{dry}").status_code in (200, 204)
+
+
+def test_a_stored_plan_is_applied_by_whom_the_bound_lets_order_it() -> None:
+    plan = plans.store(deciding.pause(ids("theirs", "paycheck")), author="eve")
+    applied = calls(paula()).call("POST", f"plans/{plan.pk}/apply")
+    assert applied.status_code == 200, applied.content
+    assert {pause.config_id for pause in Pause.objects.all()} == set(ids("theirs", "paycheck"))
+
+
+def test_a_bound_token_applies_a_stored_plan_of_what_it_covers_alone() -> None:
+    theirs = plans.store(deciding.reassign(ids("theirs"), "birch"), author="eve")
+    shop = plans.store(deciding.reassign(ids("shop"), "birch"), author="eve")
+    caller = calls(user("olaf", Role.OPERATOR), checks=["team:payments"])
+    refused(caller.call("POST", f"plans/{shop.pk}/apply"), str(config("shop")), "the token")
+    assert caller.call("POST", f"plans/{theirs.pk}/apply").status_code == 200
+    assert (owners()["theirs"], owners()["shop"]) == ("birch", "ash")
 
 
 def test_an_order_that_waits_for_its_origin_is_nobodys() -> None:

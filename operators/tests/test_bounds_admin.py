@@ -33,7 +33,9 @@ def test_a_saved_plan_of_somebody_else_is_no_way_around() -> None:
     for plan in (rebalance, pause):
         assert client.post(f"/admin/checks/plan/{plan.pk}/apply/").status_code == 403
         assert client.post(f"/admin/checks/plan/{plan.pk}/anew/").status_code in (302, 403)
-    refused(calls(who).call("POST", f"plans/{pause.pk}/apply"), "the whole cluster")
+    caller = calls(who)
+    refused(caller.call("POST", f"plans/{rebalance.pk}/apply"), "the whole cluster")
+    refused(caller.call("POST", f"plans/{pause.pk}/apply"), str(config("shop")), "team:payments")
     assert not Pause.objects.exists()
     client.post(f"/admin/checks/plan/{theirs.pk}/apply/")
     assert Pause.objects.get().config == config("theirs")

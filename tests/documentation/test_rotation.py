@@ -183,7 +183,9 @@ def test_each_secret_is_rotated_while_agents_report_and_none_is_refused(terminal
         first = follow(terminal, "The node agents' token", "clusteragent nodetoken add").strip()
         given.write_text(first)
         give(pools, given)
-        [anew] = [one for one in commands(ROOT / "docs/howto/rotate-node-tokens.md") if "runners 2027" in one]
+        [anew] = [
+            one for one in commands(ROOT / "docs/howto/rotate-node-tokens.md") if 'add --note "runners 2027' in one
+        ]
         second = terminal.run(anew.replace("runner-*", "*")).strip()
         given.write_text(second)
         give(pools, given)
