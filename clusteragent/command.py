@@ -34,7 +34,7 @@ GROUPS = {
         "migrate": "bring the database's schema up to date, and make the first operator",
         "createsuperuser": "make a user of the admin who may do everything",
         "createtoken": "make a token for the operators' API",
-        "nodetoken": "make, list and revoke tokens of node agents",
+        "nodetoken": "make, list, set and revoke tokens of node agents",
         "unlock": "forget failed logins",
         "breakglass": "let an admin in by a password for an hour",
         "check": "check the options, and say what becomes of each of the Datadog Cluster Agent's",

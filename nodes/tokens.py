@@ -1,12 +1,12 @@
 """Making and revoking node tokens, on record."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from acts.models import Act
-from acts.recording import record
+from acts.recording import person, record
 from clusteragent.lib import conf, deadlines
 from clusteragent.lib.words import plain_count
 from nodes.models import NodeToken
@@ -25,11 +25,39 @@ class TooMany(ValidationError):
 def make(row: NodeToken) -> str:
     """Store this new row and return its token, which is not kept. Raises ValidationError."""
     token = row.draw()
+    _store(row)
+    return token
+
+
+def _store(row: NodeToken) -> None:
     row.full_clean()
     check(row)
     row.save()
     record(Act.Verb.MAKE, named(row), after=row.told())
-    return token
+
+
+@transaction.atomic
+def declare(given: Sequence[str], **fields: str) -> str:
+    """Let the tokens with this note be the given ones, which people made, and say what was done. Raises ValidationError.
+
+    Those that are missing, or open something else, are stored; others with the note are revoked.
+    """
+    wanted = {token[:KEY]: NodeToken(author=person(), **fields) for token in given}
+    for token in given:
+        wanted[token[:KEY]].take(token)
+    for row in NodeToken.objects.filter(key__in=wanted).exclude(note=fields["note"]):
+        raise ValidationError(f"{named(row)} is there already: give this pool another one.")
+    old = {row.key: row for row in NodeToken.objects.filter(note=fields["note"])}
+    same = {key for key, row in wanted.items() if key in old and _is_same(old[key], row)}
+    missing = [row for key, row in wanted.items() if key not in same]
+    revoked = revoke([row for key, row in old.items() if key not in same])
+    for row in missing:
+        _store(row)
+    return f"{plain_count(len(missing), 'node token')} stored. {revoked}"
+
+
+def _is_same(one: NodeToken, other: NodeToken) -> bool:
+    return one.told() == other.told() and bytes(one.digest) == other.digest
 
 
 def check(row: NodeToken) -> None:

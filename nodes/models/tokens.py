@@ -25,6 +25,7 @@ from clusteragent.lib.words import listed, plain_count, utc
 
 # How a token looks: its beginning, by which people tell tokens apart, and 224 bits more that only its node agents know.
 SHAPE = re.compile(r"nt-[0-9a-f]{64}")
+FORM = "nt- and 64 digits of 0-9 and a-f, as of: echo nt-$(openssl rand -hex 32)"
 KEY = 11
 # A process keeps all of them in its memory.
 MOST_TOKENS = 1000
@@ -173,8 +174,14 @@ class NodeToken(models.Model):
     def draw(self) -> str:
         """Give this row a token that nobody knows yet, and return it: it is not kept."""
         token = f"nt-{secrets.token_hex(32)}"
-        self.key, self.digest = token[:KEY], digest(token)
+        self.take(token)
         return token
+
+    def take(self, token: str) -> None:
+        """Give this row a token that somebody made. Raises ValidationError, which doesn't quote it, for one of another form."""
+        if not SHAPE.fullmatch(token):
+            raise ValidationError(f"A token is {FORM}; one of {len(token)} characters is something else.")
+        self.key, self.digest = token[:KEY], digest(token)
 
     def told(self) -> dict[str, Any]:
         """What is known of it, as JSON data, without the hash."""

@@ -3,6 +3,7 @@
 import io
 import json
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -10,6 +11,7 @@ from django.utils import timezone
 
 from acts.models import Act
 from nodes.models import NodeToken
+from nodes.models.tokens import digest
 
 pytestmark = pytest.mark.django_db
 
@@ -80,9 +82,62 @@ def test_a_token_is_revoked_by_how_it_begins_on_record() -> None:
         (("revoke", "--kubernetes-nodes", "x"), "^revoke takes no --kubernetes-nodes$"),
         (("revoke", "nt-00000000"), "^no node token begins with nt-00000000$"),
         (("make",), "invalid choice"),
+        (("set", *POOL), "^set needs --token-file$"),
+        (("set", "--token-file", "x"), "^set needs --note and --nodes$"),
+        (("set", *POOL, "--token-file", "/nowhere"), "^--token-file /nowhere: No such file or directory$"),
+        (("set", *POOL, "--token-file", "/dev/null"), "^--token-file /dev/null: it has no token"),
+        (("set", *POOL, "--token-file", "x", "--until", "90d"), "^set takes no --until$"),
+        (("add", *POOL, "--token-file", "x"), "^add takes no --token-file$"),
     ],
 )
 def test_what_can_not_be_is_one_line(words: tuple[str, ...], error: str) -> None:
     with pytest.raises(CommandError, match=error):
         run(*words)
     assert not NodeToken.objects.exists()
+
+
+FIRST, SECOND = f"nt-{'1' * 64}", f"nt-{'2' * 64}"
+
+
+def set_to(file: Path, text: str, *words: str) -> str:
+    file.write_text(text)
+    return run("set", *POOL, "--token-file", str(file), *words)[0]
+
+
+def keys() -> list[str]:
+    return sorted(NodeToken.objects.values_list("key", flat=True))
+
+
+def test_tokens_that_were_made_elsewhere_are_those_of_their_note(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    run("add", "--note", "others", "--nodes", "*")
+    [other] = keys()
+    assert set_to(file, f"{FIRST}\n") == "1 node token stored. 0 node tokens revoked."
+    row = NodeToken.objects.get(key=FIRST[:11])
+    assert (bytes(row.digest), row.pattern, row.author) == (digest(FIRST), "runner-*", "olga")
+    acts = Act.objects.count()
+    assert set_to(file, FIRST) == "0 node tokens stored. 0 node tokens revoked."
+    assert Act.objects.count() == acts
+    assert NodeToken.objects.get(key=FIRST[:11]).pk == row.pk
+    assert set_to(file, f"{SECOND} {FIRST}") == "1 node token stored. 0 node tokens revoked."
+    told = json.loads(set_to(file, SECOND, "--json"))
+    assert told == {"tokens": [SECOND[:11]], "done": "0 node tokens stored. 1 node token revoked."}
+    assert keys() == sorted([SECOND[:11], other])
+
+
+def test_a_token_that_opens_something_else_now_is_stored_anew(tmp_path: Path) -> None:
+    set_to(tmp_path / "tokens", FIRST)
+    set_to(tmp_path / "tokens", FIRST, "--networks", "10.1.0.0/16")
+    assert NodeToken.objects.get().networks == "10.1.0.0/16"
+
+
+def test_what_is_no_token_or_another_pools_is_refused_and_not_quoted(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    set_to(file, FIRST)
+    with pytest.raises(CommandError, match=r"^A token is nt- and 64 digits .*; one of 6 characters") as refused:
+        set_to(file, f"{SECOND} secret")
+    assert "secret" not in str(refused.value)
+    assert keys() == [FIRST[:11]]
+    file.write_text(FIRST)
+    with pytest.raises(CommandError, match=f"^node token {FIRST[:11]}… of runners is there already"):
+        run("set", "--note", "others", "--nodes", "*", "--token-file", str(file))

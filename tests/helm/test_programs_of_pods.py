@@ -78,6 +78,7 @@ def told(servers: tuple[WebServer, WebServer], token: str, *, away: bool = False
 @pytest.mark.django_db(transaction=True)
 def test_the_test_of_the_chart_tells_what_is_wrong(servers: tuple[WebServer, WebServer]) -> None:
     assert told(servers, conf.AUTH_TOKEN) == (0, "")
+    assert told(servers, "") == (0, "")
     status, said = told(servers, "of-another-release")
     assert status == 1
     assert "/version: 403" in said
@@ -85,3 +86,33 @@ def test_the_test_of_the_chart_tells_what_is_wrong(servers: tuple[WebServer, Web
     status, said = told(servers, conf.AUTH_TOKEN, away=True)
     assert status == 1
     assert said.count("Connection refused") == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_tokens_of_the_runners_secret_open_their_names_alone(
+    servers: tuple[WebServer, WebServer], tmp_path: Path
+) -> None:
+    token, file = f"nt-{'5' * 64}", tmp_path / "tokens"
+    file.write_text(token)
+    values = next(one for one in VALUES if one.stem == "node_tokens")
+    [container] = dict(pods(render(values)))["ca-clusteragent-migrate"]["containers"]
+    words = [word.replace("/etc/clusteragent/nodetokens/tokens", str(file)) for word in container["args"]]
+    clean = {name: text for name, text in os.environ.items() if not name.startswith(("DD_", "CLUSTERAGENT_"))}
+    given = clean | {"DATABASE_URL": database_url(), "CLUSTERAGENT_VAR": str(tmp_path)}
+    for said in ("1 node token stored.", "0 node tokens stored."):
+        done = subprocess.run(
+            [sys.executable, "-m", "clusteragent", *words],
+            cwd=ROOT,
+            env=given,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.returncode, done.stdout.startswith(said)) == (0, True), done.stdout + done.stderr
+    statuses = [
+        servers[0]
+        .call("POST", f"/api/v1/clusterchecks/status/{name}", '{"last_change":0}', token=f"Bearer {token}")
+        .status
+        for name in ("ca-clusteragent-runners-7f9c-x2", "ca-clusteragent-agents-1")
+    ]
+    assert statuses == [200, 403]

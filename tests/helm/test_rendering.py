@@ -76,7 +76,7 @@ def test_pods_may_do_no_more_than_they_must(values: Path) -> None:
     ours = [(name, spec) for name, spec in pods(render(values)) if not name.endswith("-runners")]
     for name, spec in ours:
         assert spec["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-        for container in spec["containers"]:
+        for container in [*spec.get("initContainers", []), *spec["containers"]]:
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
                 "readOnlyRootFilesystem": True,
@@ -176,6 +176,46 @@ def test_runners_are_told_where_we_are_and_who_they_are() -> None:
     goodbye = yaml.safe_load((ROOT / "deploy/kubernetes/goodbye.yaml").read_text())["spec"]["template"]["spec"]
     assert spec["terminationGracePeriodSeconds"] == goodbye["terminationGracePeriodSeconds"]
     assert spec["containers"][0]["lifecycle"] == goodbye["containers"][0]["lifecycle"]
+
+
+def environment(container: dict[str, Any]) -> dict[str, Any]:
+    """What a container's variables are: {name: text, or (Secret, key), or where else it comes from}."""
+    told = {entry["name"]: entry["value"] if "value" in entry else entry["valueFrom"] for entry in container["env"]}
+    return {
+        name: (value["secretKeyRef"]["name"], value["secretKeyRef"]["key"]) if "secretKeyRef" in value else value
+        for name, value in told.items()
+    }
+
+
+def test_runners_with_node_tokens_are_a_pool_that_the_chart_makes() -> None:
+    specs = dict(pods(render(BY_NAME["node_tokens"])))
+    runners = environment(specs["ca-clusteragent-runners"]["containers"][0])
+    assert runners["DD_CLUSTER_AGENT_AUTH_TOKEN"] == ("runners-tokens", "token")
+    of_roles = {role: environment(specs[f"ca-clusteragent-{role}"]["containers"][0]) for role in ROLES}
+    assert {own["CLUSTERAGENT_SHARED_TOKEN"] for own in of_roles.values()} == {"off"}
+    # Only who asks runners for their stats has them.
+    assert [own.get("CLUSTERAGENT_RUNNER_TOKENS") for own in of_roles.values()] == [
+        None, None, ("runners-tokens", "tokens"),
+    ]  # fmt: skip
+    assert environment(specs["ca-clusteragent-test"]["containers"][0])["TOKEN"] == ("runners-tokens", "token")
+    job = specs[MIGRATION]
+    assert [one["name"] for one in job["initContainers"]] == ["migrate"]
+    [stored] = job["containers"]
+    assert stored["args"] == [
+        "nodetoken", "set", "--note=runners of ca-clusteragent in monitoring", "--nodes=ca-clusteragent-runners-*",
+        "--token-file=/etc/clusteragent/nodetokens/tokens",
+    ]  # fmt: skip
+    mounted = {one["name"]: one["mountPath"] for one in stored["volumeMounts"]}
+    volumes = {one["name"]: one for one in job["volumes"]}
+    assert mounted["nodetokens"] == "/etc/clusteragent/nodetokens"
+    assert volumes["nodetokens"]["secret"] == {
+        "secretName": "runners-tokens", "items": [{"key": "tokens", "path": "tokens"}],
+    }  # fmt: skip
+
+
+def test_without_the_shared_token_the_test_of_the_chart_shows_none() -> None:
+    spec = dict(pods(render(LEAST, "--set=sharedToken=false")))["ca-clusteragent-test"]
+    assert "TOKEN" not in environment(spec["containers"][0])
 
 
 def test_large_numbers_stay_whole_numbers(tmp_path: Path) -> None:

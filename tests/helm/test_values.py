@@ -19,6 +19,7 @@ LEAST = next(file for file in VALUES if file.stem == "least")
         ("replica=3", "additional properties 'replica' not allowed"),
         ("database.url=mysql://db/x", "'/database/url'"),
         ("token=short", "'/token'"),
+        ("sharedToken=maybe", "'/sharedToken': got string, want boolean"),
         ("kubernetes.secrets[0].namespace=shop", "'/kubernetes/secrets/0': missing property 'names'"),
         ("kubernetes.secrets[0].namespace=shop,kubernetes.secrets[0].names={}", "'/kubernetes/secrets/0/names"),
         ("commonLabels.app\\.kubernetes\\.io/name=x", "'/commonLabels/app.kubernetes.io~1name'"),
@@ -64,6 +65,10 @@ def test_an_ingress_without_a_host_is_refused() -> None:
     [
         ("serviceMonitor.create=true", "serviceMonitor.tokenSecret is missing"),
         ("clusterChecksRunner.enabled=true", "clusterChecksRunner.apiKeyExistingSecret is missing"),
+        (
+            "clusterChecksRunner.enabled=true,clusterChecksRunner.apiKeyExistingSecret=key,sharedToken=false",
+            "sharedToken is false, so runners need clusterChecksRunner.nodeTokensExistingSecret",
+        ),
         ("drainSeconds=40", "drainSeconds is 40: a pod of agents would be killed"),
         ("database.url=postgresql://db/x", "database.url is given beside database.existingSecret"),
         (

@@ -1,6 +1,7 @@
 """manage.py nodetoken: make, list and revoke the tokens of node agents."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -13,8 +14,9 @@ from clusteragent.lib import conf
 from clusteragent.lib.words import escape_controls, utc
 from nodes import tokens
 from nodes.models import NodeToken, SharedTokenUse
+from nodes.models.tokens import KEY
 
-# {option of `add`: the field that it fills}
+# {option of `add` and `set`: the field that it fills}
 _FIELDS = {
     "note": "note",
     "nodes": "pattern",
@@ -29,21 +31,27 @@ class Command(ActingCommand):
 
     help = (
         "Make (add), list or revoke tokens of node agents, each for the nodes of a pool. A new one is written once, to standard"
-        " output, and only its hash is kept."
+        " output, and only its hash is kept. What `set` is given is made elsewhere: the tokens with this note are those of a"
+        " file from then on."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("action", choices=("add", "list", "revoke"), help="what to do")
+        parser.add_argument("action", choices=("add", "list", "revoke", "set"), help="what to do")
         parser.add_argument(
             "token", nargs="*", metavar="TOKEN", help="revoke: how the token begins, as `list` shows it"
         )
-        parser.add_argument("--note", metavar="TEXT", help="add: whose it is; who is refused reads it")
-        parser.add_argument("--nodes", metavar="PATTERN", help="add: the names that it opens, as runner-*")
+        parser.add_argument("--note", metavar="TEXT", help="add, set: whose it is; who is refused reads it")
+        parser.add_argument("--nodes", metavar="PATTERN", help="add, set: the names that it opens, as runner-*")
         parser.add_argument(
-            "--kubernetes-nodes", metavar="PATTERN", help="add: the Kubernetes nodes whose endpoint checks it opens"
+            "--kubernetes-nodes",
+            metavar="PATTERN",
+            help="add, set: the Kubernetes nodes whose endpoint checks it opens",
         )
         parser.add_argument(
-            "--networks", metavar="RANGES", help="add: where it may be shown from, as 10.1.0.0/16,fd00::/8"
+            "--networks", metavar="RANGES", help="add, set: where it may be shown from, as 10.1.0.0/16,fd00::/8"
+        )
+        parser.add_argument(
+            "--token-file", type=Path, metavar="FILE", help="set: the tokens of this note, with blanks between"
         )
         commandline.add(parser, "--until", help="add: when it ends, as 90d or 2027-12-24 08:00; by default never")
         commandline.add(parser, "--json")
@@ -53,18 +61,14 @@ class Command(ActingCommand):
         action = options["action"]
         if action != "revoke" and options["token"]:
             raise CommandError(f"{action} takes no TOKEN")
-        if action != "add" and (given := [name for name in _FIELDS if options[name] is not None]):
-            raise CommandError(f"{action} takes no --{given[0].replace('_', '-')}")
+        taken = {"add": set(_FIELDS), "set": {*_FIELDS, "token_file"} - {"until"}}.get(action, set())
+        for name in (*_FIELDS, "token_file"):
+            if name not in taken and options[name] is not None:
+                raise CommandError(f"{action} takes no --{name.replace('_', '-')}")
         getattr(self, f"_{action}")(options)
 
     def _add(self, options: dict[str, Any]) -> None:
-        if missing := [f"--{name}" for name in ("note", "nodes") if not options[name]]:
-            raise CommandError(f"add needs {' and '.join(missing)}")
-        if options["networks"] is not None and not options["networks"].strip():
-            # A variable of a script that is empty would make a token that opens everywhere.
-            raise CommandError("--networks names none: leave it out for a token that may be shown from everywhere")
-        fields = {field: options[name] or "" for name, field in _FIELDS.items() if name != "until"}
-        row = NodeToken(**fields, expires_at=commandline.parse_until(options), author=person())
+        row = NodeToken(**_fields(options), expires_at=commandline.parse_until(options), author=person())
         try:
             token = tokens.make(row)
         except ValidationError as error:
@@ -75,6 +79,20 @@ class Command(ActingCommand):
         self.stdout.write(token)
         ends = utc(row.expires_at) if row.expires_at else "it is revoked"
         self.stderr.write(f"It opens nodes {escape_controls(row.pattern)} until {ends}. It is not shown again.")
+
+    def _set(self, options: dict[str, Any]) -> None:
+        fields, file = _fields(options, "token_file"), options["token_file"]
+        try:
+            given = file.read_text().split()
+        except (OSError, UnicodeDecodeError) as error:
+            raise CommandError(f"--token-file {file}: {getattr(error, 'strerror', None) or 'no text'}") from error
+        if not given:
+            raise CommandError(f"--token-file {file}: it has no token; `revoke` takes the last one away")
+        try:
+            said = tokens.declare(given, **fields)
+        except ValidationError as error:
+            raise CommandError(_described(error)) from error
+        commandline.answer(self, options, {"tokens": [token[:KEY] for token in given], "done": said}, [said])
 
     def _list(self, options: dict[str, Any]) -> None:
         rows = list(NodeToken.objects.all())
@@ -96,6 +114,17 @@ class Command(ActingCommand):
             raise CommandError(escape_controls(str(error))) from error
         said = tokens.revoke(rows)
         commandline.answer(self, options, {"revoked": [row.key for row in rows]}, [said])
+
+
+def _fields(options: dict[str, Any], *also: str) -> dict[str, str]:
+    """What a token opens, and whose it is. Raises CommandError where one of these, or of `also`, is missing."""
+    if missing := [name for name in ("note", "nodes", *also) if not options[name]]:
+        named = " and ".join(f"--{name.replace('_', '-')}" for name in missing)
+        raise CommandError(f"{options['action']} needs {named}")
+    if options["networks"] is not None and not options["networks"].strip():
+        # A variable of a script that is empty would make a token that opens everywhere.
+        raise CommandError("--networks names none: leave it out for a token that may be shown from everywhere")
+    return {field: options[name] or "" for name, field in _FIELDS.items() if name != "until"}
 
 
 def _used(row: NodeToken) -> str:

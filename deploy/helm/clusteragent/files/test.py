@@ -29,7 +29,8 @@ def failures(agents: str, operators: str, token: str) -> list[str]:
     asked = [
         (f"{agents}/readyz", "", "200"),
         (f"{operators}/readyz", "", "200"),
-        (f"{agents}/version", token, "200"),
+        # The chart knows no token where only node tokens hold that others made.
+        *([(f"{agents}/version", token, "200")] if token else []),
         (f"{agents}/version", "not-the-token", "403"),
     ]
     answers = [(url, expected, status(url, with_token)) for url, with_token, expected in asked]
@@ -37,5 +38,5 @@ def failures(agents: str, operators: str, token: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    found = failures(os.environ["AGENTS"], os.environ["OPERATORS"], os.environ["TOKEN"])
+    found = failures(os.environ["AGENTS"], os.environ["OPERATORS"], os.environ.get("TOKEN", ""))
     sys.exit("\n".join(found) or None)

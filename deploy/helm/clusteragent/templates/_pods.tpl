@@ -1,5 +1,6 @@
 {{/* The environment of a pod: what the chart sets, unless the user sets it, and then what the user sets. It takes the root,
-     the values of the pod, `own`, the name of the chart's Secret, and `serves`, which is empty where it has no port. */}}
+     the values of the pod, `own`, the name of the chart's Secret, `serves`, which is empty where it has no port, and
+     `leads`, where it asks runners for their stats. */}}
 {{- define "clusteragent.env" -}}
 {{- $values := .values -}}
 {{- $own := include "clusteragent.ownEnv" . | fromYamlArray -}}
@@ -19,6 +20,14 @@
 {{- $shared := default $name .existingSecret -}}
 {{ include "clusteragent.databaseEnv" (dict "root" $root "own" $name) }}
 {{ include "clusteragent.secretEnv" (dict "name" "DD_CLUSTER_AGENT_AUTH_TOKEN" "secret" (default $name .tokenExistingSecret) "key" "token") }}
+{{- if not .sharedToken }}
+- {name: CLUSTERAGENT_SHARED_TOKEN, value: "off"}
+{{- end }}
+{{- if $.leads }}
+{{- with include "clusteragent.nodeTokensSecret" $root }}
+{{ include "clusteragent.secretEnv" (dict "name" "CLUSTERAGENT_RUNNER_TOKENS" "secret" . "key" "tokens") }}
+{{- end }}
+{{- end }}
 {{ include "clusteragent.secretEnv" (dict "name" "CLUSTERAGENT_LOCAL_TOKEN" "secret" $shared "key" "local-token") }}
 {{ include "clusteragent.secretEnv" (dict "name" "CLUSTERAGENT_SECRET_KEY" "secret" $shared "key" "secret-key") }}
 - {name: CLUSTERAGENT_VAR, value: /var/lib/clusteragent}

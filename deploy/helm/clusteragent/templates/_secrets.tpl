@@ -38,6 +38,21 @@
 {{- toJson $data -}}
 {{- end }}
 
+{{/* The Secret whose key `token` opens all names. */}}
+{{- define "clusteragent.sharedTokenSecret" -}}
+{{- default (include "clusteragent.fullname" .) .Values.tokenExistingSecret -}}
+{{- end }}
+
+{{/* The Secret with the node tokens of this chart's runners; empty if they have none. */}}
+{{- define "clusteragent.nodeTokensSecret" -}}
+{{- with .Values.clusterChecksRunner -}}
+{{- if .enabled -}}{{- .nodeTokensExistingSecret -}}{{- end -}}
+{{- if and .enabled (not .nodeTokensExistingSecret) (not $.Values.sharedToken) -}}
+{{- fail "sharedToken is false, so runners need clusterChecksRunner.nodeTokensExistingSecret: the name of a Secret with the keys token and tokens" -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{/* An environment variable of a Secret's key. It takes name, secret and key. */}}
 {{- define "clusteragent.secretEnv" -}}
 - name: {{ .name }}
