@@ -591,8 +591,10 @@ def test_every_link_leads_to_a_page(admin_client, monkeypatch, tmp_path) -> None
     NodeEvent.objects.note(["birch"], NodeEvent.Kind.TWO_ADDRESSES, "192.0.2.1 and 192.0.2.2")
     NodeEvent.objects.note(["ash", "birch"], NodeEvent.Kind.FLAPPING)
     Runner.objects.create(
-        node=Node.objects.get(name="birch"), clamped="9 workers, taken as 8", failures=1, error=f"{REFUSES}: stats"
-    )
+        node=Node.objects.get(name="birch"), clamped="9 workers, taken as 8", failures=1, error=f"{REFUSES}: stats",
+        certificate="1" * 64, certificate_since=Now(), other_certificate="2" * 64,
+    )  # fmt: skip
+    monkeypatch.setattr(conf, "RUNNER_CERTIFICATES_PINNED", True)
     make(NodeToken(note="elms", pattern="elm"))
     report("АSH", "elm", "fir")  # noqa: RUF001 - a Cyrillic letter
     note_heartbeat("cedar", last_change=-1, node_type=NodeType.RUNNER)

@@ -216,7 +216,7 @@ class GroupForm(BoundForm, forms.ModelForm):  # type: ignore[type-arg]
         super().__init__(*args, **kwargs)
         permissions: Any = self.fields["permissions"]
         # Django makes one for each act on each table of each library: of most no page or call of ours asks.
-        shown = ContentType.objects.get_for_models(*admin.site._registry).values()
+        shown = ContentType.objects.get_for_models(*filter(admin.site.is_registered, apps.get_models())).values()
         used = Q(content_type__in=shown) | Q(group__name__in=Role.values) | Q(group=self.instance.pk or 0)
         permissions.queryset = permissions.queryset.filter(used).distinct()
         if bound := getattr(self.instance, "bound", None):

@@ -379,6 +379,7 @@ PAGES: dict[str, Callable[[World], object] | str] = {
     "changes": lambda w: w.client.get("/admin/changes/?last=1d&format=csv"),
     "story": "It is read.",
     "loss": "It is read.",
+    "others": "It is read.",
     "domain-loss": "It is read.",
     "documentation": "It is read.",
     "password_change_done": "It is read.",

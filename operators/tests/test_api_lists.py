@@ -119,7 +119,7 @@ def test_nodes_tell_their_state_and_are_filtered(viewer: Caller) -> None:
         "prefix=b": {"birch"},
     }.items():
         assert {row["name"] for row in viewer.rows(f"nodes?{query}")} == found
-    assert viewer.get("nodes/birch") == rows["birch"] | {"drain": None}
+    assert viewer.get("nodes/birch") == rows["birch"] | {"drain": None, "certificate": None}
 
 
 def test_moves_are_told_from_the_last_on_and_are_filtered(viewer: Caller) -> None:

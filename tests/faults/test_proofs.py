@@ -107,6 +107,7 @@ def refused(cluster: Cluster) -> set[str]:
     return set(cluster.server.ask(REFUSES))
 
 
+@pytest.mark.long
 def test_agents_that_are_back_before_their_checks_were_fetched_elsewhere_have_the_same_checks(cluster: Cluster) -> None:
     """Thirty agents restart without a word, each for another length of time."""
     collect_stats(cluster)
