@@ -9,6 +9,7 @@ from django.test import TransactionTestCase
 from hypothesis import settings
 from pytest_django import DjangoDbBlocker
 
+from checks.dispatcher import acting
 from nodes.models import Hearing
 from operators.pages import now
 from operators.pages.shared import Shared
@@ -53,6 +54,12 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
 def warm(db: None) -> None:
     """A database whose warm-up is over."""
     Hearing.objects.update(warmup=False)
+
+
+@pytest.fixture(autouse=True)
+def _own_refusals() -> None:
+    """Don't count refusals of other tests."""
+    acting._refused.clear()
 
 
 @pytest.fixture(autouse=True)

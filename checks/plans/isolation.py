@@ -37,5 +37,7 @@ def isolate(check_id: str, *, actor: str, note: str = "") -> Isolated:
 
 def config_of(check_id: str) -> int | None:
     """Return the id of the config that a check belongs to, by check ID or short ID, or None."""
+    if "\0" in check_id:
+        return None  # no text of PostgreSQL has one
     found = Instance.objects.filter(check_id=check_id).values_list("config_id", flat=True).first()
     return found if found is not None else next(iter(Config.objects.called(check_id, exact=False)), None)

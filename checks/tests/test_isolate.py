@@ -221,3 +221,7 @@ def test_a_check_is_isolated_by_its_short_id_too():
 
 def test_every_case_of_the_peer_is_replayed() -> None:
     assert not peer_cases.unread(CASES, __file__)
+
+
+def test_a_name_that_no_text_can_be_is_found_nowhere() -> None:
+    assert isolate("x%00")["reason"] == "Unable to find check"

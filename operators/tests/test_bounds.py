@@ -10,7 +10,7 @@ from knox.models import AuthToken
 
 from acts.models import Act
 from checks import dispatcher, plans
-from checks.dispatcher import deciding
+from checks.dispatcher import acting, deciding
 from checks.models import Source
 from checks.models.bounds import STEERING, Reach
 from checks.models.orders import Isolation, Pause, Pin
@@ -294,3 +294,12 @@ def test_a_bound_role_makes_no_roles_and_no_tokens() -> None:
 def test_the_leader_and_commands_are_not_bound() -> None:
     paula()
     assert dispatcher.pause(ids("shop"), actor="leader")
+
+
+def test_refusals_of_one_who_goes_on_asking_fill_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acting, "MOST_REFUSED", 3)
+    caller, refusals = calls(paula()), Act.objects.filter(verb=Act.Verb.REFUSE)
+    before = refusals.count()
+    for _ in range(5):
+        assert order(caller, "configs/{config}/reassign", {"node": "birch"}, "shop").status_code == 403
+    assert refusals.count() == before + 3
