@@ -130,4 +130,5 @@ class Act(models.Model):
         indexes = [models.Index(fields=["time"], name="act_by_time")]
 
     def __str__(self) -> str:
-        return f"{self.verb} {self.object}"
+        # Who is named did not refuse it.
+        return f"{'was refused:' if self.verb == self.Verb.REFUSE else self.verb} {self.object}"

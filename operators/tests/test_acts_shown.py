@@ -110,3 +110,8 @@ def test_the_api_has_all_of_an_act() -> None:
         "id": 0, "time": "", "person": "olga", "how": "admin", "address": "192.0.2.1", "verb": "pin", "object": "http_check shop",
         "before": None, "after": None, "plan": 7, "reason": "near <it>", "configs": [pk], "nodes": [],
     }  # fmt: skip
+
+
+def test_who_was_refused_is_not_told_as_if_they_had_refused() -> None:
+    assert str(Act(verb=Act.Verb.REFUSE, object="pause 21 configs")) == "was refused: pause 21 configs"
+    assert str(Act(verb=Act.Verb.PIN, object="shop")) == "pin shop"
