@@ -12,6 +12,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from acts.models import Act
+from acts.models.acts import BY_COMMAND
 from acts.recording import entered, person
 from checks import plans
 from checks.dispatcher import REFUSALS, Decision, described
@@ -22,8 +23,6 @@ from checks.wire.scrub import scrub
 from clusteragent.lib import conf, deadlines
 from clusteragent.lib.words import escape_controls, plain_count
 
-# How authors and actors of commands end.
-ENTRANCE = "command line"
 # What the moves of an order are, before and after it, where they do not lead from one node to another.
 _MOVED = ("move", "moved")
 _MOVES = {"paused": ("stop running", "stopped running"), "resumed": ("come back", "came back")}
@@ -84,7 +83,7 @@ def _account() -> str:
 
 def actor() -> str:
     """The actor and author of what a command does: the person, and that it came by the command line."""
-    return f"{who} ({ENTRANCE})" if (who := person()) else ENTRANCE
+    return f"{who}{BY_COMMAND}" if (who := person()) else BY_COMMAND.strip(" ()")
 
 
 def add(parser: CommandParser, *names: str, **how: Any) -> None:

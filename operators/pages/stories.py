@@ -11,7 +11,7 @@ from django.db.models import BooleanField, Count, DateTimeField, ExpressionWrapp
 from django.db.models.fields.json import KT
 
 from acts.models import Act
-from acts.models.acts import ORDERS
+from acts.models.acts import BY_COMMAND, ORDERS
 from checks.explain.reasons import Grouping, words
 from checks.models import Move, Origin
 from checks.models.handovers import Promise
@@ -344,7 +344,8 @@ def cause_of_move(step: LedgerLine | Older) -> Cause:
         case Grouping.OWN if step.rule:
             return Cause(BY_RULE, step.rule)
         case Grouping.OWN:
-            return Cause(step.reason, step.actor)
+            # The act, which is the same story, names the person alone.
+            return Cause(step.reason, step.actor.removesuffix(BY_COMMAND))
 
 
 def _follows_rules(step: LedgerLine | Older) -> bool:

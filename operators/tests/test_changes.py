@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -81,6 +82,12 @@ def test_what_follows_much_later_is_another_story(client: Client) -> None:
 def test_a_check_that_moved_twice_is_said_to(client: Client) -> None:
     dispatcher.reassign([config("one").pk], "ash", actor="otto")
     assert told(client)[0] == "Reassigned by otto: 1 config moved, up to 2 times"
+
+
+def test_what_a_command_orders_is_one_story_with_what_it_moves(client: Client) -> None:
+    Move.objects.all().delete()
+    call_command("pin", str(config("one")), "ash", "--as", "eve")
+    assert [story.partition(":")[0] for story in told(client) if "inned" in story] == ["Pinned by eve"]
 
 
 def test_a_drain_names_the_node_and_the_person(client: Client) -> None:
