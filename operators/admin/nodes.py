@@ -19,6 +19,7 @@ from checks.explain import alerts, drains, forecasts
 from checks.models import Config
 from checks.models.troubles import Trouble
 from checks.wire.scrub import scrub
+from clusteragent.lib import conf
 from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.words import grouped_count, listed, percent, plain_count
 from nodes import runnercertificates
@@ -233,6 +234,13 @@ class NodeAdmin(ReadOnlyAdmin):
     def shown_declared(self, node: Node) -> str:
         """What it declares that it may run."""
         return str(parse(node.declared)) or "nothing: it may run everything"
+
+    def get_actions(self, request: HttpRequest) -> Any:
+        """The list's actions. Certificates are accepted where they are pinned."""
+        found = super().get_actions(request)
+        if not conf.RUNNER_CERTIFICATES_PINNED:
+            found.pop("accept_certificate", None)
+        return found
 
     def row_actions(self, request: HttpRequest, node: Any) -> list[str]:
         offered = {

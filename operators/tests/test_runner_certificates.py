@@ -174,3 +174,9 @@ def test_the_command_names_the_option_that_is_off(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(conf, "RUNNER_CERTIFICATES_PINNED", False)
     with pytest.raises(CommandError, match="CLUSTERAGENT_RUNNER_CERTIFICATES is not `pinned`"):
         call_command("acceptcertificate", "ash")
+
+
+def test_the_list_offers_it_where_certificates_are_pinned(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Accept certificate" in operator.get(LIST).content.decode()
+    monkeypatch.setattr(conf, "RUNNER_CERTIFICATES_PINNED", False)
+    assert "Accept certificate" not in operator.get(LIST).content.decode()
