@@ -292,7 +292,11 @@ class TokenForm(BoundForm, AuthTokenCreateForm):
     )  # fmt: skip
 
     class Meta(AuthTokenCreateForm.Meta):
-        help_texts: ClassVar = {"expiry": "UTC. Empty: it never ends."}
+        help_texts: ClassVar = {
+            "user": "It may do what this user may. A pipeline has a user of its own: add one first, or let"
+            " `clusteragent createtoken --user shop-deploys --role author` make both.",
+            "expiry": "UTC. Empty: it never ends.",
+        }
 
 
 @admin.register(AuthToken)
