@@ -97,7 +97,12 @@ def _order(page: Page, cluster: Cluster) -> None:
 
 def _apply(page: Page) -> None:
     page.get_by_role("button", name="Show what would move").click()
-    page.get_by_role("button", name="Apply").click()
+    apply, typed = page.get_by_role("button", name="Apply"), page.locator("#typed")
+    apply.wait_for()
+    if typed.count():
+        # What would run nowhere wants its number typed.
+        typed.fill(page.locator("label[for=typed] strong").inner_text())
+    apply.click()
     page.get_by_text("It was applied").wait_for()
 
 
