@@ -9,7 +9,7 @@ from django.test import TransactionTestCase
 from hypothesis import settings
 from pytest_django import DjangoDbBlocker
 
-from checks.dispatcher import acting
+from acts import recording
 from nodes.models import Hearing
 from operators.pages import now
 from operators.pages.shared import Shared
@@ -59,7 +59,7 @@ def warm(db: None) -> None:
 @pytest.fixture(autouse=True)
 def _own_refusals() -> None:
     """Don't count refusals of other tests."""
-    acting._refused.clear()
+    recording._refused.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 Nothing is recorded outside of an entrance: what the leader does by itself is in the ledger and in the events of nodes.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,6 +14,7 @@ import structlog
 from django.db import transaction
 
 from acts.models import Act
+from clusteragent.lib.logs import RateLimit
 from clusteragent.lib.scrub import scrub_value
 from clusteragent.lib.words import escape_controls
 
@@ -20,6 +22,9 @@ log = structlog.get_logger()
 
 # The longest text of an act: a reason or an object.
 MOST = 10_000
+# So many refusals of a person each process puts on record in an hour: who goes on asking must not fill the table.
+MOST_REFUSED = 300
+_refused: defaultdict[str, RateLimit] = defaultdict(lambda: RateLimit(MOST_REFUSED, seconds=3600))
 
 
 @dataclass(frozen=True)
@@ -79,11 +84,17 @@ def record(
 ) -> None:
     """Record an act in the present transaction, without secrets, and log it once that is committed.
 
-    Outside of an entrance nothing is recorded. what: the object, in words. configs, nodes: on whose pages the act is shown.
+    Outside of an entrance nothing is recorded, and of refusals so many of a person. what: the object, in words. configs,
+    nodes: on whose pages the act is shown.
     """
     entrance = _entrance.get()
     if entrance is None:
         return
+    if verb == Act.Verb.REFUSE:
+        more = _refused[entrance.person()].take()
+        if more is None:
+            return
+        after = {"more": more} if more and after is None else after
     about = {"configs": sorted(configs), "nodes": sorted(nodes)}
     told = {
         "person": escape_controls(entrance.person())[:253],

@@ -25,6 +25,7 @@ from clusteragent.lib.words import duration, listed
 from clusteragent.schema import compare
 from nodes import statsclient
 from nodes.models import Heartbeat, Node, NodeToken, SharedTokenUse
+from nodes.models.runners import SHOWS_ANOTHER
 from nodes.tokens import for_runners
 from operators.roles import Role, unknown_groups
 
@@ -286,6 +287,8 @@ def runners() -> Iterator[Finding]:
     if failed:
         text = f"{len(failed)} of {len(answers)} nodes give no stats of their checks: {listed(failed, NAMED)}."
         remedy = f"Is port {conf.CLC_RUNNERS_PORT} open from here, and is clc_runner_enabled on? Without stats load is estimated."
+        if any(answer.error.startswith(SHOWS_ANOTHER) for answer in answers.values()):
+            remedy += " Who shows another certificate: docs/troubleshooting.md#runner_certificate."
         yield Finding("runners", Level.WARN, text, remedy)
     else:
         yield Finding("runners", Level.OK, f"All {len(answers)} nodes that were asked give stats of their checks.")

@@ -67,11 +67,14 @@ def note(found: Mapping[int, Compared], since: datetime) -> dict[str, str]:
     """
     if not found:
         return {}
-    columns = ("pk", "certificate", "other_certificate")
+    columns = ("pk", "node__name", "certificate", "other_certificate", "node__heartbeat__acknowledged")
     # Without a lock: in nearly all rounds nothing changes.
-    rows: list[tuple[int, str, str]] = list(Runner.objects.filter(pk__in=found).values_list(*columns))
-    _keep({pk: found[pk].shown for pk, kept, _ in rows if not kept and not found[pk].kept}, since)
-    differing = {pk for pk, kept, other in rows if kept and other != _other(kept, found[pk])}
+    rows: list[tuple[int, str, str, str, int | None]] = list(Runner.objects.filter(pk__in=found).values_list(*columns))
+    # Started anew, and whoever noted that was cut off before it forgot the certificate.
+    stale = {pk: name for pk, name, kept, _, acknowledged in rows if kept and not acknowledged}
+    forget(stale.values())
+    _keep({pk: found[pk].shown for pk, _, kept, *_ in rows if not kept and not found[pk].kept}, since)
+    differing = {pk for pk, _, kept, other, _ in rows if kept and other != _other(kept, found[pk])} - stale.keys()
     return _note_others({pk: found[pk] for pk in differing}) if differing else {}
 
 

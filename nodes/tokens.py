@@ -43,6 +43,8 @@ def declare(given: Sequence[str], **fields: str) -> str:
     Those that are missing, or open something else, are stored; others with the note are revoked.
     """
     wanted = {token[:KEY]: NodeToken(author=person(), **fields) for token in given}
+    if len(wanted) < len(set(given)):
+        raise ValidationError(f"Two of the tokens begin alike, by {KEY} characters: draw another.")
     for token in given:
         wanted[token[:KEY]].take(token)
     for row in NodeToken.objects.filter(key__in=wanted).exclude(note=fields["note"]):

@@ -115,11 +115,12 @@ def _asking(*, again: bool = False) -> Iterator[Any]:
         raise Unreachable("it was away a moment ago")
     if not calls.acquire(timeout=PATIENCE / 10):
         raise Unreachable("too many logins wait for the provider")
+    ending = None
     try:
         with ending_within(ALL_WITHIN) as ending:
             yield provider()
     except (Denied, Unreachable, requests.RequestException, AuthlibBaseError, JoseError, *_ODD) as error:
-        if ending.is_over:
+        if ending and ending.is_over:
             # What came until then may look like anything.
             raise _unanswered(f"it did not answer within {ALL_WITHIN} s") from error
         if isinstance(error, Misnamed) and again:

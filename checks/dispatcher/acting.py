@@ -1,17 +1,15 @@
 """What is recorded of the orders that people give and end."""
 
-from collections import defaultdict
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from acts.models import Act
-from acts.recording import person, someone_acts
 from acts.recording import record as record_act
+from acts.recording import someone_acts
 from checks.dispatcher.decision import Decision, Placement
 from checks.models import Config, Plan, bounds
 from checks.models.orders import Isolation, Order, Pause, Pin
 from checks.models.titles import called
-from clusteragent.lib.logs import RateLimit
 from clusteragent.lib.words import grouped_count, listed
 
 # The orders that a decision of this verb replaces or ends.
@@ -26,11 +24,6 @@ _SENDING = {"reassign", "pin", "resume", "undo"}
 MOST_BEFORE = 100
 # Of an order: what is told elsewhere, or is but work for the commit.
 _UNTOLD = {"verb", "alone", "also", "refused", "note", "origin"}
-
-
-# So many refusals of a person each process puts on record in an hour: who goes on asking must not fill the table.
-MOST_REFUSED = 300
-_refused: defaultdict[str, RateLimit] = defaultdict(lambda: RateLimit(MOST_REFUSED, seconds=3600))
 
 
 class Asked(NamedTuple):
@@ -126,20 +119,16 @@ def record_end(verb: Act.Verb, model: type[Order], config_ids: Collection[int]) 
 def record_refusal(what: str, why: Exception, *, plan: int | None = None) -> None:
     """Record that something was refused to a person, and nothing was done. Call it after the transaction that was rolled back.
 
-    what: what it was, where the refusal does not know what was asked for. A refusal is recorded once, and so many of a person.
+    what: what it was, where the refusal does not know what was asked for. A refusal is recorded once.
     """
-    if is_on_record(why) or not someone_acts():
+    if is_on_record(why):
         return
-    more = _refused[person()].take()
     why.__dict__["is_on_record"] = True
     asked: Asked | None = None if plan else why.__dict__.get("asked")
-    if more is None:
-        return
-    after = {"more": more} if more else None
     if asked is None:
-        record_act(Act.Verb.REFUSE, what, plan=plan, after=after, reason=str(why))
-    else:
-        record_act(Act.Verb.REFUSE, str(asked), after=after, reason=str(why), configs=asked.configs, nodes=asked.nodes)
+        record_act(Act.Verb.REFUSE, what, plan=plan, reason=str(why))
+    elif someone_acts():
+        record_act(Act.Verb.REFUSE, str(asked), reason=str(why), configs=asked.configs, nodes=asked.nodes)
 
 
 def is_on_record(why: object) -> bool:

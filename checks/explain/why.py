@@ -79,11 +79,17 @@ def others(config: Config) -> Others:
     """Return which other nodes could have a config now, and why the rest can't. An endpoint check has no others."""
     if config.node_name:
         return Others()
+    snapshot, entry = _judged(config)
+    owner = snapshot.by_id.get(entry.owner or 0)
+    return Others(snapshot.best(entry), refusals(snapshot, entry, owner.name if owner else ""))
+
+
+def _judged(config: Config) -> tuple[Snapshot, Entry]:
+    """What a config is judged on, and the config as that takes it."""
     [entry] = entries_of([config.pk])
     snapshot = read_snapshot()
     snapshot.read_origins([entry])
-    owner = snapshot.by_id.get(entry.owner or 0)
-    return Others(snapshot.best(entry), refusals(snapshot, entry, owner.name if owner else ""))
+    return snapshot, entry
 
 
 def _owned(owner: Assignment, move: Move | None, chosen: Mapping[str, Any]) -> str:
@@ -109,7 +115,7 @@ def _ownerless(config: Config, move: Move | None) -> str:
     before = f" ({loss}{_rule((move.why if move else None) or {})})" if loss else ""
     if hasattr(config, "pause"):
         return f"It is paused, so it runs nowhere{before}."
-    cause = why_dangling(others(config).refused, Node.objects.known().count())
+    cause = why_dangling(refusals(*_judged(config)), Node.objects.known().count())
     return f"{cause[0].upper()}{cause[1:]}{before}."
 
 

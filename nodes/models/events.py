@@ -142,8 +142,10 @@ class NodeEvent(models.Model):
         SLOW = "slow"
         SLOW_NO_MORE = "no longer slow"
 
-    # What a node causes by its own words, as often as it likes.
-    SAID = frozenset({Kind.RESTARTED, Kind.LEAVING, Kind.RESTARTING, Kind.FLAPPING, Kind.DECLARED, Kind.GOODBYE_VOID})
+    # What a node causes by its own words, or by what answers at its address, as often as it likes.
+    SAID = frozenset({
+        Kind.RESTARTED, Kind.LEAVING, Kind.RESTARTING, Kind.FLAPPING, Kind.DECLARED, Kind.GOODBYE_VOID, Kind.CERTIFICATE
+    })  # fmt: skip
 
     node_name = models.CharField(max_length=253)
     kind = models.CharField(max_length=16, choices=event_kinds)

@@ -121,6 +121,15 @@ def test_a_fresh_start_ends_what_is_kept(fakes: FakeRunners) -> None:
     assert ash().certificate == other
 
 
+def test_what_a_fresh_start_did_not_end_the_next_round_ends(fakes: FakeRunners) -> None:
+    """Whoever noted the start was cut off between the report and that."""
+    swapped(fakes)
+    Heartbeat.objects.update(acknowledged=0)
+    collect()
+    assert (ash().certificate, ash().other_certificate) == ("", "")
+    assert collect() == 0
+
+
 @pytest.mark.parametrize(("last_change", "is_kept"), [(0, False), (7, True)])
 def test_a_lost_node_that_comes_back_keeps_its_certificate_unless_it_starts_anew(
     fakes: FakeRunners, last_change: int, is_kept: bool

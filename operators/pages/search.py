@@ -160,7 +160,7 @@ def _with_text(query: str, exact: bool) -> Iterable[Group]:
     instances = _with_all(Instance.objects.filter(of_ours), "shown_name", words).order_by("shown_name", "pk")
     ahead = list(instances[:MOST_AHEAD])
     named = _named([(one.config_id, one.shown_id(exact=exact)) for one in ahead[: MOST + 1]], words[0])
-    yield _group("Configs by check ID", named, seen, all_configs, partial(_number, ahead, instances))
+    yield _group("Configs by check ID", named, seen, all_configs)
     nodes = _with_all(Node.objects.all(), "name", words)
     found = (Hit(row_url(one), one.name) for one in nodes[: MOST + 1])
     url = list_url(Node, q=written(Term("", word) for word in words))

@@ -8,9 +8,10 @@ from django.contrib.auth.models import Group, User
 from django.core.management import CommandError, call_command
 from knox.models import AuthToken
 
+from acts import recording
 from acts.models import Act
 from checks import dispatcher, plans
-from checks.dispatcher import acting, deciding
+from checks.dispatcher import deciding
 from checks.models import Source
 from checks.models.bounds import STEERING, Reach
 from checks.models.orders import Isolation, Pause, Pin
@@ -297,7 +298,7 @@ def test_the_leader_and_commands_are_not_bound() -> None:
 
 
 def test_refusals_of_one_who_goes_on_asking_fill_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acting, "MOST_REFUSED", 3)
+    monkeypatch.setattr(recording, "MOST_REFUSED", 3)
     caller, refusals = calls(paula()), Act.objects.filter(verb=Act.Verb.REFUSE)
     before = refusals.count()
     for _ in range(5):

@@ -33,14 +33,19 @@ class Answering:
         self.heads: list[str] = []
         self._answer, self._after = answer, after
         self._tasks: list[asyncio.Task[None]] = []
+        self._writers: list[asyncio.StreamWriter] = []
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
         self._tasks.append(asyncio.get_running_loop().create_task(self._serve(reader, writer)))
 
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Also of tasks that were cancelled before they began.
+        for writer in self._writers:
+            writer.transport.abort()
         await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
