@@ -14,8 +14,9 @@ from clusteragent.lib.database import bulk
 
 # What people store that holds from then on, as objects of acts begin.
 STORED = ("rule", "node rule", "pin of", "pause of", "isolation of")
-# How the actors of moves that a command makes end; its act names the person alone.
-BY_COMMAND = " (command line)"
+# The actor of moves that a command makes, after a person's name in brackets; its act names the person alone.
+COMMAND_LINE = "command line"
+BY_COMMAND = f" ({COMMAND_LINE})"
 # Verbs of what holds from then on.
 ORDERS = ("pin", "unpin", "pause", "resume", "isolate", "release", "freeze", "thaw")
 

@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from acts.models import Act
-from acts.models.acts import BY_COMMAND
+from acts.models.acts import BY_COMMAND, COMMAND_LINE
 from acts.recording import entered, person
 from checks import plans
 from checks.dispatcher import REFUSALS, Decision, described
@@ -83,7 +83,7 @@ def _account() -> str:
 
 def actor() -> str:
     """The actor and author of what a command does: the person, and that it came by the command line."""
-    return f"{who}{BY_COMMAND}" if (who := person()) else BY_COMMAND.strip(" ()")
+    return f"{who}{BY_COMMAND}" if (who := person()) else COMMAND_LINE
 
 
 def add(parser: CommandParser, *names: str, **how: Any) -> None:

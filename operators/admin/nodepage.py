@@ -53,11 +53,12 @@ def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
     state = ("State", node.state if node.intake == "open" else f"{node.state}, {node.intake}")
     configs = ("Configs", anchor(list_url(Config, node=node.name), grouped_count(node.configs, "config")))
     known = [state, configs]
+    runner = Runner.objects.filter(node=node).first()
     if load is not None:
         running = RunnerStats.objects.filter(node=node).count()
-        told_at = Runner.objects.filter(node=node).values_list("stats_at", flat=True).first()
+        checks = grouped_count(running, "check ID")
         told = (
-            format_html("{}, {}", grouped_count(running, "check ID"), aged(told_at, node.now)) if told_at else "unknown"
+            format_html("{}, {}", checks, aged(runner.stats_at, node.now)) if runner and runner.stats_at else "unknown"
         )
         known = [
             state,
@@ -73,7 +74,6 @@ def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
         ]
     pod = Pod.objects.filter(node=node).first()
     handing = Handover.objects.handed_over_by(node).count()
-    runner = Runner.objects.filter(node=node).first()
     slowness = Slowness.objects.filter(node=node, node__heartbeat__isnull=False).first()
     slow = ("Pace", _pace(slowness) if slowness and slowness.state else "")
     handed = ("Hands over", grouped_count(handing, "config") if handing else "")
