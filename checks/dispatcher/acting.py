@@ -187,7 +187,7 @@ def named(order: Order) -> str:
 
 def told(order: Order) -> dict[str, Any]:
     """Return what an order says, as JSON data."""
-    untold = {"id", "config", "from_source", "plan"}
+    untold = {"id", "config", "from_source", "plan", "bounded"}
     fields = [field for field in order._meta.concrete_fields if field.name not in untold]
     said = {field.name: getattr(order, field.attname) for field in fields}
     values = {name: str(value) if hasattr(value, "isoformat") else value for name, value in said.items()}

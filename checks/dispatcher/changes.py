@@ -13,9 +13,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+import structlog
 from django.db.models import Count, F, Q
 
 from checks.models import Config, Instance, Origin
+from checks.models.bounds import place_of
 from checks.models.edits import Edit
 from checks.models.handovers import Handing
 from checks.models.map import remove_configs
@@ -35,6 +37,8 @@ CONFIG_COLUMNS = (
     "patched_with", "short_id", "title",
     "fast_digest", "contents",
 )  # fmt: skip
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,8 @@ class Changes:
     lost_origin: list[Entry] = field(default_factory=list)
     new_origins: list[tuple[Sent, Entry]] = field(default_factory=list)
     changed_origins: list[tuple[int, Sent, Entry]] = field(default_factory=list)
+    # Origins that came to a config that is there, or that another origin of the chunk brought.
+    joined: list[tuple[Sent, Entry]] = field(default_factory=list)
     # Origins that got another text, even if it means the same.
     rewritten: list[tuple[int, Sent]] = field(default_factory=list)
 
@@ -228,7 +234,8 @@ class ChangeBuilder:
     def _take(self, sent: Sent) -> None:
         origin = self._origins.get((sent.source, sent.key))
         if origin is None:
-            entry = self._identities.find_same(sent) or self._new(sent)
+            twin = self._identities.find_same(sent)
+            entry = self._new(sent) if twin is None else self._join(sent, twin)
             entry.origins += 1
             self.changes.new_origins.append((sent, entry))
             return
@@ -245,7 +252,7 @@ class ChangeBuilder:
         if twin is not None and twin is not mine:
             self._leave(mine)
             twin.origins += 1
-            return twin
+            return self._join(sent, twin)
         if mine.origins == 1:
             fresh = self._identities.distinct(sent, mine)
             self._identities.discard(mine)
@@ -261,6 +268,10 @@ class ChangeBuilder:
         entry.parted_from = mine.id
         entry.origins += 1
         return entry
+
+    def _join(self, sent: Sent, twin: Entry) -> Entry:
+        self.changes.joined.append((sent, twin))
+        return twin
 
     def _new(self, sent: Sent, near: int | None = None) -> Entry:
         entry = Entry(0, "", "", False, near=near)
@@ -387,6 +398,7 @@ def write(changes: Changes, actor: str) -> None:
     Origin.objects.rewrite([(id_, sent.written, sent.written_hash) for id_, sent in changes.rewritten])
     remove_configs([entry.id for entry in changes.removed])
     _write_inherited([entry for entry in changes.new if entry.inherited])
+    _end_bounded(changes.joined)
     use_remaining_origins([entry.id for entry in changes.lost_origin])
 
 
@@ -411,6 +423,24 @@ def _write_inherited(heirs: Sequence[Entry]) -> None:
                 if (order.source, order.key) in over or (order.source, parent_of(order.key)) in came
             ]
         ).delete()
+
+
+def _end_bounded(joined: Iterable[tuple[Sent, Entry]]) -> None:
+    """End orders of somebody who is bound to some checks, for configs that another source, or namespace, sends from now on, too.
+
+    Otherwise who also writes a source could stop what others are about to send: by sending it first.
+    """
+    places: dict[int, set[str]] = {}
+    for sent, entry in joined:
+        places.setdefault(entry.id, set()).add(place_of(sent.source, sent.key))
+    for model in ORDERS if places else ():
+        for order in model.objects.of(places).filter(bounded=True):
+            if others := places[order.config_id] - {place_of(order.source, order.key)}:
+                model.objects.filter(pk=order.pk).end()
+                kind = model._meta.model_name
+                log.warning(
+                    "order_ended", order=kind, author=order.author, config=order.config_id, joined_by=sorted(others)
+                )
 
 
 def use_remaining_origins(ids: Collection[int]) -> None:

@@ -18,7 +18,7 @@ from checks.dispatcher.decision import Decision, Placement
 from checks.dispatcher.eligibility import Snapshot, read_snapshot
 from checks.dispatcher.refusals import BALANCE, CHOSEN, ORDER, UNDO
 from checks.dispatcher.transaction import Choice, MapWriter, entries_of, in_chunks, own_transaction, single_transaction
-from checks.models import Assignment, ClusterStore, Config, Move, Origin, Plan, freezes
+from checks.models import Assignment, ClusterStore, Config, Move, Origin, Plan, bounds, freezes
 from checks.models.map import NotLeader
 from checks.models.orders import Isolation, Order, Pause, Pin
 from checks.models.titles import called
@@ -234,7 +234,8 @@ def _replace(
     firsts = Origin.objects.filter(config__in=ids).order_by("config_id", "source", "key").distinct("config_id")
     model.objects.filter(config__in=ids).delete()
     rows = [(first.config_id, *(origin or (first.source, first.key))) for first in firsts]
-    how |= {"author": actor, "note": order["note"], "from_source": bool(origin), "plan": plan}
+    bounded = not origin and bounds.narrows(bounds.NEEDED[order["verb"]])
+    how |= {"author": actor, "note": order["note"], "from_source": bool(origin), "plan": plan, "bounded": bounded}
     model.objects.bulk_create(model(config_id=pk, source=source, key=key, **how) for pk, source, key in rows)
 
 

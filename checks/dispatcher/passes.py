@@ -290,8 +290,12 @@ def _unless_stale(verb: Callable[..., list[Move]], *about: Any, **how: Any) -> l
 
 
 def _in_company() -> dict[str, list[int]]:
-    """Isolated configs that are not alone on their nodes: {Isolation.Reason: their ids}."""
-    owned = Isolation.objects.filter(config__assignment__node__isnull=False).select_related("config__assignment")
+    """Isolated configs that are not alone on their nodes: {Isolation.Reason: their ids}.
+
+    Not those that somebody isolated who is bound to some checks: others leave no node for them.
+    """
+    owned = Isolation.objects.filter(config__assignment__node__isnull=False, bounded=False)
+    owned = owned.select_related("config__assignment")
     owned = owned.exclude(config__assignment__node__in=Assignment.objects.unsettled().values("node"))
     nodes = {one.pk: one.config.assignment.node_id for one in owned if one.config}
     counts = Assignment.objects.filter(node__in=nodes.values()).counts()

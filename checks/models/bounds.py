@@ -107,7 +107,7 @@ def why_not_configs(permission: str, ids: Collection[int]) -> str:
 def why_not_source(permission: str, source: str, keys: Iterable[str] = ()) -> str:
     """Return why the person who acts may not use this permission on this source; empty if it may. keys: what it touches there."""
     for reaches in _limits_of(permission):
-        places = sorted(_places(source, keys))
+        places = sorted({place_of(source, key) for key in keys} or {source})
         if found := [one for one in places if not any(reach.has_source(one) for reach in reaches)]:
             return _outside(found, reaches, "sources")
     return ""
@@ -134,6 +134,16 @@ def require_all(permission: str, what: str) -> None:
     _require(why_not_all(permission, what))
 
 
+def place_of(source: str, key: str) -> str:
+    """Return what a bound names of an origin: its source, or of Kubernetes the namespace, as `kubernetes:shop`."""
+    return f"{source}:{object_of(key)[1].partition('/')[0]}" if source == KUBERNETES else source
+
+
+def narrows(permission: str) -> bool:
+    """Return whether the person who acts may use this permission only within a bound."""
+    return bool(_limits_of(permission))
+
+
 def _require(why_not: str) -> None:
     if why_not:
         raise Outside(why_not)
@@ -154,13 +164,6 @@ def _not_covered(reaches: Sequence[Reach], ids: Collection[int]) -> list[str]:
         if len(found) > MOST_NAMED:
             break
     return found
-
-
-def _places(source: str, keys: Iterable[str]) -> set[str]:
-    """The source, or of Kubernetes the namespaces of these keys; without keys, all of it."""
-    if source != KUBERNETES:
-        return {source}
-    return {f"{source}:{object_of(key)[1].partition('/')[0]}" for key in keys} or {source}
 
 
 def _outside(found: Sequence[str], reaches: Sequence[Reach], kind: str) -> str:

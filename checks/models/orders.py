@@ -48,6 +48,10 @@ class OrderQuerySet(models.QuerySet[Any]):
             .filter(parent__in={key for _, key in wanted})
         )
 
+    def end(self) -> None:
+        """End these orders: whose end may be over end now, so that a pass does what that needs, and others are deleted."""
+        self.delete()
+
     def detach(self, ids: Collection[int]) -> None:
         """Keep the orders of configs that are removed: they wait until the origins send a config again."""
         if self.exists():
@@ -58,7 +62,8 @@ class Order(models.Model):
     """An order for a config. It belongs to the config's origin, so it stays while that sends nothing.
 
     from_source: the source of the origin made it, for the object that the author names, and keeps it as that says. plan: the
-    number of the plan that gave it; None for one that had none, or that an older version gave.
+    number of the plan that gave it; None for one that had none, or that an older version gave. bounded: given by somebody who is
+    bound to some checks; it holds until another source sends the config, too.
     """
 
     config = models.OneToOneField("checks.Config", models.SET_NULL, null=True, related_name="%(class)s")
@@ -71,6 +76,7 @@ class Order(models.Model):
     from_source = models.BooleanField(default=False, db_default=False, editable=False)
     # No foreign key: plans are pruned, orders stay.
     plan = models.BigIntegerField(null=True, editable=False)
+    bounded = models.BooleanField(default=False, db_default=False, editable=False)
 
     objects: ClassVar[Any] = OrderQuerySet.as_manager()
 
@@ -92,6 +98,9 @@ class TimedOrderQuerySet(OrderQuerySet):
     def over(self) -> Self:
         """Orders whose end is over."""
         return self.filter(until__lt=Now())
+
+    def end(self) -> None:
+        self.in_force().update(until=Now())
 
 
 class Pin(Order):

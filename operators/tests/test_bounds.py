@@ -12,12 +12,13 @@ from acts import recording
 from acts.models import Act
 from checks import dispatcher, plans
 from checks.dispatcher import deciding
-from checks.models import Source
+from checks.models import Source, TaskRun
 from checks.models.bounds import STEERING, Reach
 from checks.models.orders import Isolation, Pause, Pin
 from checks.models.tags import tags_of_instances
-from checks.tests.cast import owners, report, sent
+from checks.tests.cast import hand_over, owners, report, sent
 from checks.tests.operators import config
+from nodes.models import NodeRule
 from operators.roles import Role
 from operators.tests.bounded import ONE, calls, clicks, group, ids, paula, refused, state, wanda, work
 from operators.tests.cast import Caller, bearer, user
@@ -94,6 +95,75 @@ def test_a_pause_of_what_is_isolated_ends_by_its_release() -> None:
     refused(caller.call("DELETE", pause), "others leave the node", "the role payments")
     assert caller.call("DELETE", f"isolations/{Isolation.objects.get().pk}").status_code == 204
     assert caller.call("DELETE", pause).status_code == 204
+
+
+def test_an_isolation_after_a_pin_has_nobody_leave_a_node_either() -> None:
+    """The leader sends it there as soon as there is room, when nobody asks the bound any more."""
+    dispatcher.reassign(ids("shop", "hand", "paycheck"), "birch", actor="eve")
+    full = NodeRule.objects.create(pattern="birch", max_configs=3)
+    NodeRule.objects.apply()
+    caller = calls(paula())
+    assert order(caller, "pins", {"aim": "birch"}, "theirs").status_code == 201
+    assert order(caller, "isolations", {}, "theirs").status_code == 201
+    hand_over()
+    full.delete()
+    NodeRule.objects.apply()
+    for _ in range(3):
+        dispatcher.reconcile()
+        TaskRun.objects.filter(name="reconcile").delete()
+        hand_over()
+    assert owners() == dict.fromkeys(("shop", "hand", "paycheck", "theirs"), "birch")
+
+
+# Whose order it is: of somebody who is bound, or not.
+@pytest.mark.parametrize("is_bound", [True, False])
+@pytest.mark.parametrize(("path", "body"), ORDERS[1:], ids=["pin", "pause", "isolate"])
+def test_an_order_within_a_bound_ends_where_another_source_sends_the_config_too(
+    path: str, body: Any, is_bound: bool
+) -> None:
+    dispatcher.reassign(ids("shop", "hand", "paycheck"), "birch", actor="eve")
+    caller = calls(paula() if is_bound else User.objects.create_superuser("olga"))
+    assert order(caller, path, body, "theirs").status_code == 201
+    # Who writes that source, too, guesses what shop says next.
+    following = ("url: next\ntags: [team:shop]\n",)
+    dispatcher.schedule([sent("theirs", instances=following)])
+    assert _has_order("theirs")
+    dispatcher.schedule([sent("same", instances=following)])
+    assert _has_order("theirs"), "an origin of the same source changes nothing"
+    hand_over()
+    dispatcher.schedule([sent("shop-next", source="api:shop", instances=following)])
+    dispatcher.resume_due()
+    assert config("shop-next") == config("theirs")
+    assert _has_order("theirs") is not is_bound
+    assert ("shop-next" in owners()) is (is_bound or path != "pauses")
+
+
+def test_so_it_does_where_that_source_has_sent_another_config() -> None:
+    assert order(calls(paula()), "pauses", {}, "theirs").status_code == 201
+    following = ("url: next\ntags: [team:shop]\n",)
+    dispatcher.schedule([sent("theirs", instances=following)])
+    dispatcher.schedule([sent("hand", source="admin", instances=following)])
+    dispatcher.resume_due()
+    assert not Pause.objects.exists()
+    assert config("hand") == config("theirs")
+    assert "hand" in owners()
+
+
+def test_an_order_that_waited_does_not_hold_for_what_comes_with_another_namespace() -> None:
+    here, there = "clustercheck/pay/one", "clustercheck/shop/one"
+    Pause.objects.create(source="kubernetes", key=here, author="paula", bounded=True)
+    same = {"source": "kubernetes", "instances": ("url: same\n",)}
+    dispatcher.schedule([sent(here, **same), sent(there, **same)])
+    dispatcher.resume_due()
+    assert config(here) == config(there)
+    assert not Pause.objects.exists()
+
+
+def _has_order(key: str) -> bool:
+    one = config(key)
+    return any(kind.objects.in_force().filter(config=one).exists() for kind in (Pin, Pause)) or hasattr(
+        one, "isolation"
+    )
 
 
 @pytest.mark.parametrize("dry", ["", "?dry_run=1"])
