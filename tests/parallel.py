@@ -1,6 +1,6 @@
-"""A pytest plugin: the suite runs in one worker for each core, which all take whole files until none is left.
+"""A pytest plugin: the suite runs in one worker for each core and one more, which all take whole files until none is left.
 
-Tests that start processes wait most of the time, so one worker begins with them while the others compute. Two at once would
+Tests that start processes wait most of the time, so the one more begins with them while the others compute. Two at once would
 compete for the cores, so that happens only at the end.
 """
 
@@ -23,10 +23,10 @@ _workers: list[Any] = []
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return the number of cores, or 0 for named files: starting workers and databases would take longer than their tests."""
+    """Return how many workers; 0 for named files: starting workers and databases would take longer than their tests."""
     if all(_file_of(argument).is_file() for argument in config.args):
         return 0
-    return len(os.sched_getaffinity(0))
+    return len(os.sched_getaffinity(0)) + 1
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:

@@ -31,7 +31,12 @@ def collected(*names: str) -> list[str]:
 def test_files_that_start_processes_come_first_and_those_that_share_a_cluster_together() -> None:
     for order in itertools.permutations([*FILES, OTHERS[0]]):
         folders = [name.partition("/")[0] for name in collected(*order)]
-        assert folders == ["faults", "faults", "browser", "browser", "test_goodbye.py", "test_rooms.py"]
+        longest = sorted(("faults", "browser"), key=_length, reverse=True)
+        assert folders == [folder for folder in longest for _ in range(2)] + ["test_goodbye.py", "test_rooms.py"]
+
+
+def _length(folder: str) -> int:
+    return sum(len(file.read_text()) for file in (HERE / folder).glob("test_*.py"))
 
 
 def test_all_of_kubernetes_runs_in_one_worker_and_has_one_api_server() -> None:
@@ -79,9 +84,11 @@ def test_one_worker_begins_with_what_starts_processes_and_helps_the_others_then(
     ours, other = Worker(scheduler, tests), Worker(scheduler, tests)
     scheduler.schedule()
     assert {other.run() for _ in range(6)} == {*OTHERS}
-    assert {ours.run() for _ in range(6)} == {"faults/test_nodes.py", "faults/test_clocks.py"}
+    # The longer of the two folders, as a whole.
+    begun = {ours.run() for _ in range(6)}
+    assert begun in ({name for name in FILES if name.startswith(folder)} for folder in ("faults/", "browser/"))
     helped = [worker.run() for worker in (ours, other) for _ in list(worker.told)]
-    assert sorted(helped) == sorted(3 * ["browser/test_login.py", "browser/test_orders.py", "test_goodbye.py"])
+    assert sorted(helped) == sorted(3 * [name for name in FILES if name not in begun])
     assert ours.shutting_down
 
 
@@ -96,5 +103,5 @@ def test_one_worker_begins_with_what_starts_processes_and_helps_the_others_then(
 )
 def test_named_files_need_no_workers(arguments: list[str], is_whole: bool) -> None:
     config: Any = SimpleNamespace(args=arguments)
-    cores = len(os.sched_getaffinity(0))
-    assert parallel.pytest_xdist_auto_num_workers(config) == (cores if is_whole else 0)
+    workers = len(os.sched_getaffinity(0)) + 1
+    assert parallel.pytest_xdist_auto_num_workers(config) == (workers if is_whole else 0)
