@@ -116,11 +116,9 @@ def forget(names: Collection[str]) -> None:
         Runner.objects.filter(pk__in=ids).update(certificate="", certificate_since=None, other_certificate="")
 
 
-def offers(names: Collection[str] | None = None) -> list[Offer]:
-    """The nodes whose runners show another certificate than the one that is kept, of these names; None: of all."""
-    rows = Runner.objects.showing_another().order_by("node__name")
-    if names is not None:
-        rows = rows.filter(node__name__in=names)
+def offers(names: Collection[str]) -> list[Offer]:
+    """The nodes of these names whose runners show another certificate than the one that is kept."""
+    rows = Runner.objects.showing_another().filter(node__name__in=names).order_by("node__name")
     found: list[Any] = list(rows.values_list("node__name", "certificate", "certificate_since", "other_certificate"))
     return [Offer(*row) for row in found]
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import ssl
+from datetime import timedelta
 
 import pytest
 from django.db.models.functions import Now
@@ -159,6 +160,8 @@ def test_a_refusal_by_a_certificate_that_is_kept_no_more_counts_for_nothing(fake
 
 def test_who_shows_another_needs_somebody_and_has_an_event(fakes: FakeRunners) -> None:
     swapped(fakes)
+    # It had not answered for long.
+    Runner.objects.update(failing_since=Now() - timedelta(hours=1))
     collect()
     [alert] = [alert for alert in alerts.current() if alert.kind == alerts.Kind.RUNNER_CERTIFICATE]
     assert alert.count == 1
@@ -166,6 +169,7 @@ def test_who_shows_another_needs_somebody_and_has_an_event(fakes: FakeRunners) -
     assert (alert.target.model, alert.target.pk) == (Node, ash().pk)
     assert alerts.WORDS[alert.kind] == alerts.Word.NEEDS_ATTENTION
     [event] = NodeEvent.objects.filter(kind=NodeEvent.Kind.CERTIFICATE)
+    assert alert.since == event.time
     assert event.cause == f"shows SHA256:{ash().other_certificate[:16]}… instead of SHA256:{ash().certificate[:16]}…"
 
 
@@ -180,7 +184,7 @@ def test_what_is_accepted_is_kept_from_then_on_and_on_record(fakes: FakeRunners)
     assert act.before == {"ash": f"SHA256:{before.certificate}"}
     assert act.after == {"ash": f"SHA256:{before.other_certificate}"}
     assert act.about == {"nodes": ["ash"]}
-    assert runnercertificates.offers() == []
+    assert runnercertificates.offers(["ash"]) == []
     assert collect() == 0
     # The former one is the strange one now.
     fakes.shows(ASH, usual_tls())
@@ -189,7 +193,7 @@ def test_what_is_accepted_is_kept_from_then_on_and_on_record(fakes: FakeRunners)
 
 def test_what_is_not_shown_any_more_is_not_accepted(fakes: FakeRunners) -> None:
     swapped(fakes)
-    offers = runnercertificates.offers()
+    offers = runnercertificates.offers(["ash"])
     fakes.shows(ASH, server_tls())
     collect()
     with pytest.raises(NoOffer, match=r"^ash does not show that certificate any more$"):

@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from django.db.models import Count, Min
+from django.db.models import Count, Min, OuterRef, Subquery
+from django.db.models.functions import Coalesce
 
 from checks.explain.alerts.kinds import NAMED, Alert, Kind, Target, named, some
 from checks.models import ClusterStore
 from clusteragent.lib import certificates, conf
 from clusteragent.lib.files import CredentialsError
 from clusteragent.lib.words import duration
-from nodes.models import Node, NodeToken, Runner, SharedTokenUse
+from nodes.models import Node, NodeEvent, NodeToken, Runner, SharedTokenUse
 
 
 def of_tokens(now: datetime) -> Iterator[Alert]:
@@ -40,7 +41,12 @@ def of_runners_certificates(now: datetime) -> Iterator[Alert]:
     found = list(runners[:NAMED])
     if not found:
         return
-    count, since = runners.aggregate(count=Count("pk"), since=Min("failing_since")).values()
+    # It may have failed before, for another reason.
+    noted = NodeEvent.objects.filter(kind=NodeEvent.Kind.CERTIFICATE, node_name=OuterRef("node__name")).order_by(
+        "-time"
+    )
+    dated = runners.annotate(noted=Coalesce(Subquery(noted.values("time")[:1]), "failing_since"))
+    count, since = dated.aggregate(count=Count("pk"), since=Min("noted")).values()
     is_one = count == 1
     shows, they = (
         ("shows another certificate than the one that it began with", "it is")
