@@ -60,7 +60,9 @@ OF_NODE = (
 )
 OF_CLUSTER = (
     Drawing("Load", "line", {"of all nodes": "load", "of the fullest": "peak"}, percent, 100),
-    Drawing("Failing and dangling configs", "bar", {"failing": "failing", "dangling": "dangling"}, grouped),
+    # Each by its own scale: many that dangle would hide a few that fail.
+    Drawing("Failing configs", "bar", {"failing": "failing"}, grouped),
+    Drawing("Dangling configs", "bar", {"dangling": "dangling"}, grouped),
     Drawing("Moves", "bar", {"moves": "moves"}, grouped),
     Drawing("Nodes", "line", {"nodes": "nodes"}, grouped),
     Drawing("Configs", "line", {"configs": "configs", "paused": "paused"}, grouped),

@@ -125,7 +125,7 @@ _NEEDED = {"changelist": "view", "change": "view", "history": "view", "add": "ad
 def _forbidden(request: HttpRequest, exception: Exception) -> ErrorPage:
     """The page for who lacks a permission: which one, where, and which roles have it."""
     if isinstance(exception, Outside):
-        return ErrorPage(FORBIDDEN.title, f"{capfirst(scrub(str(exception)))}.")
+        return ErrorPage(FORBIDDEN.title, f"Not yours to do: {scrub(str(exception))}.")
     match, user = request.resolver_match, getattr(request, "user", None)
     if match is None or user is None:
         return FORBIDDEN
@@ -143,7 +143,7 @@ def _forbidden(request: HttpRequest, exception: Exception) -> ErrorPage:
     if not lacked:
         return FORBIDDEN
     if why := next(filter(None, (bounds.refusal(user, one) for one in lacked)), ""):
-        return ErrorPage(FORBIDDEN.title, f"{capfirst(scrub(why))}.")
+        return ErrorPage(FORBIDDEN.title, f"Not yours to do: {scrub(why)}.")
     place = capfirst(str(model._meta.verbose_name_plural) if model else page.replace("-", " "))
     comes = f"comes with the role {' or '.join(having)}" if having else "comes with no role"
     advice = (

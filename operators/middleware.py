@@ -4,8 +4,6 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import structlog
-from django.apps import apps
-from django.contrib.admindocs.views import simplify_regex
 from django.core.exceptions import DisallowedHost, MiddlewareNotUsed
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -18,6 +16,7 @@ from checks.models.bounds import within
 from clusteragent.lib import clients, conf
 from clusteragent.lib.logs import RateLimit
 from operators import bounds, errors
+from operators.wanted import wanted
 
 # Browser features that no page needs.
 FEATURES = (
@@ -37,14 +36,6 @@ HEADERS = {
 MOST_REFUSED = 10
 # What begins like this is the operators' API.
 API = "/api/"
-
-# What is wanted of the admin's pages of rows: by sending a form, and by looking.
-_PAGES = {
-    "add": ("add to the {}", "see the form that adds to the {}"),
-    "change": ("change one of the {}", "see one of the {}"),
-    "delete": ("delete one of the {}", "see what deleting one of the {} does"),
-    "changelist": ("act on the list of {}", "see the list of {}"),
-}
 
 log = structlog.get_logger()
 Answer = Callable[[HttpRequest], HttpResponseBase]
@@ -110,7 +101,6 @@ class Entrances:
     """Middleware that says who acts, for what is recorded: the user of the session or of the token, and the client's address.
 
     What a user may not do (403) is on record, MOST_REFUSED times an hour for each; what strangers may not is in the log alone.
-    It names the page, not its address, which anybody can make up and have a user open.
     """
 
     def __init__(self, get_response: Answer) -> None:
@@ -131,20 +121,10 @@ class Entrances:
                 if more is not None:
                     why = "the form was out of date" if hasattr(request, "csrf_failed") else "no permission"
                     why = str(refusal) if isinstance(refusal, Outside) else why
-                    record(Act.Verb.REFUSE, _wanted(request), after={"more": more} if more else None, reason=why)
+                    what, configs, nodes = wanted(request)
+                    after = {"more": more} if more else None
+                    record(Act.Verb.REFUSE, what, after=after, reason=why, configs=configs, nodes=nodes)
             return response
-
-
-def _wanted(request: HttpRequest) -> str:
-    """What a call wanted, in words where it is a form or list of the admin; else its method and its route."""
-    if not request.resolver_match:
-        return f"{request.method} an unknown page"
-    name, is_looking = request.resolver_match.url_name or "", request.method in ("GET", "HEAD")
-    for model in apps.get_models():
-        kind, _, page = name.partition(f"{model._meta.app_label}_{model._meta.model_name}_")
-        if not kind and page in _PAGES:
-            return _PAGES[page][is_looking].format(model._meta.verbose_name_plural)
-    return f"{request.method} {simplify_regex(request.resolver_match.route)}"
 
 
 def named(request: HttpRequest) -> str:

@@ -64,10 +64,11 @@ class FailedLoginsQuerySet(models.QuerySet[Any]):
 
     @transaction.atomic
     def unlock(self) -> int:
-        """Delete all counts, on record, so that nobody is locked out. Returns how many there were."""
-        gone, _ = self.all().delete()
-        record(Act.Verb.UNLOCK, "all logins", after={"counters": gone})
-        return gone
+        """Delete all counts, on record, so that nobody is locked out. Returns how many were of failures: logins leave a 0."""
+        failed = self.filter(number__gt=0).count()
+        self.all().delete()
+        record(Act.Verb.UNLOCK, "all logins", after={"counters": failed})
+        return failed
 
     def prune(self, most: int = MOST_ROWS) -> int:
         """Delete counts whose window is over, and the oldest rows beyond `most`. Returns the number of deleted rows."""

@@ -1,7 +1,7 @@
 """Creates tokens for the operators' API."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import Group, User
@@ -10,7 +10,6 @@ from knox.models import AuthToken
 
 from acts.models import Act
 from acts.recording import record
-from clusteragent.lib import clock
 from clusteragent.lib.words import escape_controls
 from operators import bounds
 from operators.models import Purpose
@@ -29,12 +28,12 @@ def make(
     username: str,
     *,
     role: str = "",
-    lasting: timedelta | None = None,
+    expires: datetime | None = None,
     purpose: str = "",
     sources: Sequence[str] = (),
     checks: Sequence[str] = (),
 ) -> tuple[Any, str]:
-    """Create a token for this user and return (its row, the token). lasting: its lifetime, None for no end. purpose: in words.
+    """Create a token for this user and return (its row, the token). expires: None for no end. purpose: in words.
 
     sources, checks: patterns that it is bound to; without any it may do what its user may.
     With a role, a missing user is created; such a user can't log in. Raises UnknownUser and OtherRole.
@@ -43,21 +42,27 @@ def make(
     if user is None:
         if not role:
             raise UnknownUser(f"there is no user {username}: with a role, one is made")
-        user = User.objects.create_user(username)
-        user.groups.add(Group.objects.get(name=role))
-        record(Act.Verb.MAKE, f"user {username}", after={"username": username, "groups": [role]})
+        user = make_user(username, role)
     if role and not user.groups.filter(name=role).exists():
         instead = f"or a new name gets it (--user {username}-{role})"
         raise OtherRole(f"{username} has not the role {role}: an admin gives it, in the admin, {instead}")
     row, token = AuthToken.objects.create(user, expiry=None)
-    if lasting is not None:
-        # Not by the library, which uses the process's clock.
-        row.expiry = clock.now() + lasting
+    if expires is not None:
+        # Not by the library, which takes a lifetime and adds it to the process's clock.
+        row.expiry = expires
         row.save(update_fields=["expiry"])
     give_purpose(row, purpose)
     bounds.bind(sources, checks, token=row)
     record(Act.Verb.MAKE, named(row), after=told(row))
     return row, token
+
+
+def make_user(username: str, role: str) -> User:
+    """Create a user for tokens, who has this role and can't log in, on record."""
+    user = User.objects.create_user(username)
+    user.groups.add(Group.objects.get(name=role))
+    record(Act.Verb.MAKE, f"user {username}", after={"username": username, "groups": [role]})
+    return user
 
 
 def give_purpose(row: Any, purpose: str) -> None:

@@ -15,6 +15,11 @@ _KEY = re.compile(
 ).fullmatch
 
 
+def source_in_words(name: str) -> str:
+    """Return what people call a source: `by hand` for what is written in the admin, a word that means other things, too."""
+    return "by hand" if name == ADMIN else name
+
+
 def described(key: str) -> str:
     """Return a key in words, such as `service shop/web, http_check`; the key itself when it is of another form."""
     found = _KEY(key)

@@ -11,6 +11,7 @@ from django.db.models.fields.json import KT
 from django.db.models.functions import Cast, Coalesce, Now
 
 from checks.models.configs import Config
+from checks.models.originkeys import source_in_words
 from checks.wire import lint
 from checks.wire.lint import Notice
 from checks.wire.sharding import parent_of
@@ -114,7 +115,7 @@ class Source(models.Model):
     objects = SourceQuerySet.as_manager()
 
     def __str__(self) -> str:
-        return self.name
+        return source_in_words(self.name)
 
     def note_scan(
         self,

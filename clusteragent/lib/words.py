@@ -39,8 +39,13 @@ def ago(value: timedelta | None) -> str:
 
 
 def relative(time: datetime, now: datetime) -> str:
-    """Format how far a time is away: `4 s ago`, `in 2 h`."""
-    return f"in {duration(time - now)}" if time - now >= timedelta(seconds=1) else ago(now - time)
+    """Format how far a time is away: `4 s ago`, `in 1 h 45 min`: of what ends today the hour alone would be half the truth."""
+    left = time - now
+    if left < timedelta(seconds=1):
+        return ago(-left)
+    hours = timedelta(hours=1) <= left < timedelta(days=1)
+    minutes = left % timedelta(hours=1) // timedelta(minutes=1) if hours else 0
+    return f"in {duration(left)}{f' {minutes} min' if minutes else ''}"
 
 
 def moment(value: datetime | None) -> str:

@@ -18,7 +18,7 @@ from checks.dispatcher import costs, deciding
 from checks.explain import forecasts
 from checks.models import Config
 from checks.models.bounds import NEEDED
-from clusteragent.lib.words import percent, plain_count
+from clusteragent.lib.words import grouped_count, percent, plain_count
 from nodes.models import Node
 from operators.admin.base import TABLE_ROWS, ReadOnlyAdmin, Table, link, list_url, row_url
 from operators.admin.orderforms import DecidingForm, PauseForm, PinForm, ReassignForm
@@ -26,7 +26,6 @@ from operators.admin.plans import show_plan, unpin
 from operators.admin.questions import Question
 
 MOST_NODES = 500
-TITLES = {"reassign": "Reassign configs", "pin": "Pin configs", "pause": "Pause configs"}
 # The most configs of one action. For more, the operator narrows the filter and repeats the action.
 MOST_SELECTED = 20_000
 
@@ -136,7 +135,9 @@ class SteeringAdmin(ReadOnlyAdmin):
         if plan is not None:
             return redirect(row_url(plan))
         shown = queryset.filter(pk__in=ids[:TABLE_ROWS])
-        return self.ask(request, TITLES[action], action, ids, shown, form=form, nodes=_roomy()[:MOST_NODES])
+        subject = str(self.only(queryset, ids)) if len(ids) == 1 else grouped_count(len(ids), "config")
+        title = f"{action.capitalize()} {subject}"
+        return self.ask(request, title, action, ids, shown, form=form, nodes=_roomy()[:MOST_NODES])
 
     def ask(
         self, request: HttpRequest, title: str, action: str, ids: Sequence[int], shown: Iterable[Config], **context: Any

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.utils.html import format_html
@@ -15,10 +15,14 @@ from unfold.decorators import display
 from acts.models import Act
 from checks.models import Plan
 from operators.admin.base import TABLE_ROWS, ReadOnlyAdmin, Table, dated, link, list_url, time_column
-from operators.admin.filters import DaysFilter
+from operators.admin.filters import DaysFilter, OptionFilter
 
 SEES = "acts.view_act"
 HEADERS = ("time", "who", "how", "what", "reason")
+
+
+# What people call the entrances: *admin* is a role and often a user, too.
+_ENTRANCES = {value: "web" if value == Act.How.ADMIN else label for value, label in Act.How.choices}
 
 
 class PersonFilter(TextFilter):
@@ -28,6 +32,15 @@ class PersonFilter(TextFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Act]) -> QuerySet[Act]:
         return queryset.filter(person=self.value()) if self.value() else queryset
+
+
+class HowFilter(OptionFilter):
+    """Acts by their entrance."""
+
+    title, parameter_name, options = "how", "how__exact", _ENTRANCES
+
+    def condition(self, value: str) -> Q:
+        return Q(how=value)
 
 
 class ConfigFilter(TextFilter):
@@ -57,19 +70,19 @@ class ActAdmin(ReadOnlyAdmin):
     """The acts, the last one first."""
 
     empty = "What people and tokens do is a line here: who, from where, what, before and after."
-    list_display = ("when", "who", "how", "address", "what", "reason")
+    list_display = ("when", "who", "shown_how", "address", "what", "reason")
     list_display_links = ("what",)
     # What has an index: there may be many.
     sortable_by = ("when",)
     when = time_column("time", dated)
     list_filter = (
-        PersonFilter, ("verb", ChoicesDropdownFilter), ("how", ChoicesDropdownFilter), ("time", DaysFilter), NodeFilter,
+        PersonFilter, ("verb", ChoicesDropdownFilter), HowFilter, ("time", DaysFilter), NodeFilter,
         ConfigFilter,
     )  # fmt: skip
     search_fields = ("object",)
     search_help_text = "A part of what it was done to"
     fields = readonly_fields = (
-        "when", "who", "how", "address", "verb", "object", "shown_plan", "reason", "shown_before", "shown_after",
+        "when", "who", "shown_how", "address", "verb", "object", "shown_plan", "reason", "shown_before", "shown_after",
     )  # fmt: skip
 
     class Media:
@@ -84,6 +97,11 @@ class ActAdmin(ReadOnlyAdmin):
     def who(self, act: Act) -> str:
         """The person."""
         return who(act)
+
+    @display(description="how")
+    def shown_how(self, act: Act) -> str:
+        """The entrance."""
+        return how(act)
 
     @display(description="what")
     def what(self, act: Act) -> str:
@@ -112,6 +130,11 @@ def who(act: Act) -> str:
     return act.person or "a stranger"
 
 
+def how(act: Act) -> str:
+    """The entrance of an act, in words."""
+    return _ENTRANCES.get(act.how, act.how)
+
+
 def tables(user: Any, acts: QuerySet[Act], **query: Any) -> list[Table]:
     """The table of the last acts on something; none if there are none, or for who may not see acts.
 
@@ -120,7 +143,7 @@ def tables(user: Any, acts: QuerySet[Act], **query: Any) -> list[Table]:
     if not user.has_perm(SEES):
         return []
     found = acts.annotate(now=Now()).defer("before", "after", "about")[: TABLE_ROWS + 1]
-    rows = [(dated(act.time, act.now), who(act), act.get_how_display(), link(act), act.reason) for act in found]
+    rows = [(dated(act.time, act.now), who(act), how(act), link(act), act.reason) for act in found]
     return [Table.of("Acts", HEADERS, rows, list_url(Act, **query))] if rows else []
 
 

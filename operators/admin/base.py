@@ -204,7 +204,8 @@ class DeclaredChangeList(ChangeList):
         given = {name: self.params[name] for name in self.params if name in self.model_admin.linked}
         titles: dict[str, tuple[str, Mapping[str, str]]] = {name: (name, {}) for name in given}
         for spec in self.filter_specs:
-            titles |= {name: (spec.title, getattr(spec, "options", {})) for name in spec.expected_parameters()}
+            told = dict(getattr(spec, "lookup_choices", ()))
+            titles |= dict.fromkeys(spec.expected_parameters(), (spec.title, told))
         found = []
         for name, (title, options) in titles.items():
             if value := str(self.params.get(name, "")):

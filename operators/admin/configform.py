@@ -28,16 +28,28 @@ from clusteragent.lib.words import grouped_count
 from operators.admin.base import Table, first_of
 from operators.admin.questions import MOST_LISTED, Question, seen_of
 
+# By this a form says that the name of a check is meant as it is written.
+AS_WRITTEN = "as_written"
+
 
 class CheckInput(UnfoldAdminTextInputWidget):
-    """A field for the name of a check, which offers those that the cluster has, and known integrations."""
+    """A field for the name of a check, which offers those that the cluster has, and known integrations.
+
+    doubted: a name that looks misspelt; a box below the field says that it is meant.
+    """
+
+    doubted = ""
 
     def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
         known = f"{name}-known"
         field = super().render(name, value, {**(attrs or {}), "list": known}, renderer)
         checks = sorted({*integrations.known(), *Config.objects.values_list("name", flat=True).distinct()})
         options = format_html_join("", '<option value="{}">', ((check,) for check in checks))
-        return format_html('{}<datalist id="{}">{}</datalist>', field, known, options)
+        box = format_html(
+            '<label class="block mt-2"><input type="checkbox" name="{}" value="{}"> Save it as {} all the same</label>',
+            AS_WRITTEN, self.doubted, self.doubted,
+        )  # fmt: skip
+        return format_html('{}<datalist id="{}">{}</datalist>{}', field, known, options, box if self.doubted else "")
 
 
 # What a browser without scripts sends.
@@ -138,6 +150,15 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
         if not self.instance.pk and origins.origins(ADMIN, key):
             raise ValidationError("There is a config of this name.")
         return key
+
+    def clean_check(self) -> str:
+        """The check. Raises ValidationError for a name that looks misspelt and is new, unless it is said to be meant."""
+        check: str = self.cleaned_data["check"]
+        meant = integrations.meant_by(check)
+        if not meant or self.data.get(AS_WRITTEN) == check or Config.objects.filter(name=check).exists():
+            return check
+        self.fields["check"].widget.doubted = check
+        raise ValidationError(f"No integration is called {check}: is {meant} meant?")
 
     def clean_yaml(self) -> str:
         """The text with its original line ends; browsers change them."""

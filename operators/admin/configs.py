@@ -204,7 +204,8 @@ class ConfigAdmin(SteeringAdmin):
                 back = row_url(form.instance) if form.instance.pk else list_url(Config)
                 if page := foreseen.question.unanswered(request, back, form.instance):
                     return page
-        return super().changeform_view(request, object_id, form_url, extra_context)
+        named = {} if object_id else {"title": "Add a config by hand"}
+        return super().changeform_view(request, object_id, form_url, named | (extra_context or {}))
 
     def save_model(self, request: HttpRequest, obj: Config, form: ConfigForm, change: bool) -> None:
         assert form.sent is not None

@@ -13,6 +13,7 @@ from unfold.contrib.filters.admin import DropdownFilter, RangeDateFilter, TextFi
 from checks.explain import alerts
 from checks.models import Config, Origin
 from checks.models.configs import KUBERNETES
+from checks.models.originkeys import source_in_words
 from checks.models.troubles import Trouble
 from checks.sources.kubernetes.subjects import CLUSTERCHECK, SERVICE, Subject, beginnings
 from checks.wire.scrub import scrub
@@ -110,7 +111,7 @@ class SourceFilter(DropdownFilter):
     title = parameter_name = "source"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
-        return [(name, name) for name in distinct.values(Origin, "source", MOST_CHOICES)]
+        return [(name, source_in_words(name)) for name in distinct.values(Origin, "source", MOST_CHOICES)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Config]) -> QuerySet[Config]:
         sent = Origin.objects.filter(source=self.value())

@@ -9,6 +9,7 @@ from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Model, Q
 from django.db.models.functions import Now
@@ -19,7 +20,7 @@ from knox.models import AuthToken
 from knox.settings import knox_settings
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
-from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from acts.models import Act
 from acts.recording import record
@@ -102,6 +103,8 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
 
     form = UserChangeForm
     add_form = UserCreationForm
+    # Django's says that there is more to do afterwards.
+    add_form_template = None
     change_password_form = AdminPasswordChangeForm
     # What one may do comes from roles alone.
     fieldsets = (
@@ -275,6 +278,11 @@ def roles_of(user: User) -> str:
     return "everything" if user.is_superuser else ", ".join(group.name for group in user.groups.all())
 
 
+def may_add_users(request: HttpRequest) -> bool:
+    """Whether who calls may add users, with roles."""
+    return bool(admin.site.get_model_admin(User).has_add_permission(request))
+
+
 def codes(permissions: Any) -> list[str]:
     """Permissions as `checks.add_pin`, sorted."""
     rows = permissions.values_list("content_type__app_label", "codename").order_by(
@@ -284,8 +292,21 @@ def codes(permissions: Any) -> list[str]:
 
 
 class TokenForm(BoundForm, AuthTokenCreateForm):
-    """The library's form, which makes the token, and what it is for and bound to."""
+    """The library's form, which makes the token, and what it is for and bound to. A new user comes with it where that is asked.
 
+    makes_users: whether who fills it in may add users.
+    """
+
+    makes_users = False
+
+    new_user = forms.CharField(
+        label="Or a new user for it", required=False, widget=UnfoldAdminTextInputWidget(),
+        help_text="Such as: shop-deploys. It can't log in, and what the token does is on record under its name.",
+    )  # fmt: skip
+    role = forms.ChoiceField(
+        label="With the role", required=False, widget=UnfoldAdminSelectWidget(),
+        choices=[("", "-"), *((role, f"{role}: {MEANINGS[role]}") for role in Role)],
+    )  # fmt: skip
     purpose = forms.CharField(
         label="What for", max_length=Purpose.MOST, required=False, widget=UnfoldAdminTextInputWidget(),
         help_text="Such as: deploys of the shop. It tells this token from others of its user.",
@@ -293,10 +314,35 @@ class TokenForm(BoundForm, AuthTokenCreateForm):
 
     class Meta(AuthTokenCreateForm.Meta):
         help_texts: ClassVar = {
-            "user": "It may do what this user may. A pipeline has a user of its own: add one first, or let"
-            " `clusteragent createtoken --user shop-deploys --role author` make both.",
+            "user": "It may do what this user may. A pipeline has a user of its own.",
             "expiry": "UTC. Empty: it never ends.",
         }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.makes_users:
+            self.fields["user"].required = False
+        else:
+            del self.fields["new_user"], self.fields["role"]
+
+    def clean_new_user(self) -> str:
+        """The name. Raises ValidationError for what can't be one, and for that of a user who exists."""
+        name: str = self.cleaned_data["new_user"]
+        if name:
+            User._meta.get_field("username").clean(name, None)
+            if User.objects.filter(username=name).exists():
+                raise ValidationError("There is a user of this name: choose it above.")
+        return name
+
+    def clean(self) -> Any:
+        super().clean()
+        given = self.cleaned_data
+        if self.makes_users and not self.errors:
+            if bool(given["user"]) == bool(given["new_user"]):
+                self.add_error("user", "Choose a user, or name a new one below.")
+            elif bool(given["new_user"]) != bool(given["role"]):
+                self.add_error("role", "A new user has a role. That of others is given on their pages.")
+        return given
 
 
 @admin.register(AuthToken)
@@ -322,9 +368,15 @@ class TokenAdmin(RecordedAdmin):
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, change=change, **kwargs)
+        form.makes_users = obj is None and may_add_users(request)
+        return form
+
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         if obj is None:
-            return "user", "purpose", "sources", "checks", "expiry"
+            new = ("new_user", "role") if may_add_users(request) else ()
+            return "user", *new, "purpose", "sources", "checks", "expiry"
         return "token_key", "what_for", "user", "bound", "issued", "due"
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
@@ -352,6 +404,8 @@ class TokenAdmin(RecordedAdmin):
         return roles_of(token.user)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if name := form.cleaned_data.get("new_user"):
+            obj.user = tokens.make_user(name, form.cleaned_data["role"])
         super().save_model(request, obj, form, change)
         tokens.give_purpose(obj, form.cleaned_data["purpose"])
         bounds.bind(**form.bound, token=obj)

@@ -89,11 +89,11 @@ class SourceAdmin(ReadOnlyAdmin):
 
     empty = "A source is listed once it was read: a folder of files, Kubernetes, a URL, a pipeline, or people in this admin."
     list_display = fields = readonly_fields = (
-        "name", "doing", "read", "scanned", "scanned_by", "errors_number", "warnings_number", "passed_over_number",
+        "called", "doing", "read", "scanned", "scanned_by", "errors_number", "warnings_number", "passed_over_number",
         "held_removals_number",
     )  # fmt: skip
     sortable_by = (
-        "name", "read", "scanned", "scanned_by", "errors_number", "warnings_number", "passed_over_number",
+        "called", "read", "scanned", "scanned_by", "errors_number", "warnings_number", "passed_over_number",
         "held_removals_number",
     )  # fmt: skip
     actions = ("scan_now", "accept_removals")
@@ -103,6 +103,11 @@ class SourceAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Source]:
         return Source.objects.with_counts().annotate(now=Now()).order_by("name")
+
+    @display(description="name", ordering="name")
+    def called(self, source: Source) -> str:
+        """What people call it."""
+        return str(source)
 
     @display(description="state")
     def doing(self, source: Any) -> str:

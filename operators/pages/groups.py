@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 
 from checks.models import Config, Origin
 from checks.models.configs import displayable
+from checks.models.originkeys import source_in_words
 from checks.models.tags import first_team, team_of
 from checks.models.troubles import Trouble, put_handles_back, whole_error
 from checks.wire.scrub import scrub
@@ -121,7 +122,8 @@ def _group(query: str, by: str, row: dict[str, Any], error: str) -> Group:
         (state, TITLES[state], getattr(numbers, state), url and _list(query, Term(by, name), *terms))
         for state, terms in STATES.items()
     ]
-    return Group(scrub(name), url, numbers, states, shortened(error))
+    shown = source_in_words(name) if by == "source" else name
+    return Group(scrub(shown), url, numbers, states, shortened(error))
 
 
 def _list(query: str, *terms: Term) -> str:

@@ -27,7 +27,7 @@ from nodes.models import Node
 from operators import fingerprints, login
 from operators.admin.base import list_url, row_url, told
 from operators.pages import base, stories, titles
-from operators.pages.pools import STATES, Member, NodePool, pools
+from operators.pages.pools import GOING, STATES, Member, NodePool, pools
 from operators.pages.remedies import Line, lines
 from operators.pages.shared import Shared
 
@@ -39,7 +39,6 @@ MOST_STORIES = 8
 # The stories cover this time, and at most this many lines of the ledger.
 SPAN = timedelta(hours=1)
 MOST_MOVES = 8_000
-_LEAVING = {"draining", "leaving", "restarting"}
 
 
 class Mark(NamedTuple):
@@ -159,8 +158,8 @@ def members() -> list[Member]:
     found = []
     columns = ("pk", "name", "state", "intake", "domain")
     for id_, name, state, intake, domain in Node.objects.with_state().order_by().values_list(*columns):
-        if state != "lost" and intake in _LEAVING:
-            state = "leaving"
+        if state != "lost" and intake in GOING:
+            state = intake
         found.append(Member(id_, name, state, held.get(id_, (0, 0.0))[0], loads.get(id_, 0.0), domain))
     return found
 

@@ -17,7 +17,9 @@ _SUFFIX = re.compile(
     )\Z""",
     re.VERBOSE,
 )
-STATES = ("alive", "silent", "lost", "leaving")
+# What a node that others take the work of is called everywhere.
+GOING = ("draining", "leaving", "restarting")
+STATES = ("alive", "silent", "lost", *GOING)
 
 
 @lru_cache(maxsize=50_000)

@@ -29,6 +29,9 @@ from operators.admin.sources import UNDER_WAY, scan, scanned_names
 from operators.errors import Lacks
 from operators.pages import base
 
+# Labels of alerts, of those whose kind is written otherwise.
+_LABELS = {Kind.WARMUP: "Warm-up"}
+
 
 @dataclass(frozen=True)
 class Remedy:
@@ -60,7 +63,7 @@ class Line(NamedTuple):
 
     @property
     def label(self) -> str:
-        return self.alert.kind.replace("_", " ").capitalize()
+        return _LABELS.get(self.alert.kind) or self.alert.kind.replace("_", " ").capitalize()
 
     @property
     def url(self) -> str:

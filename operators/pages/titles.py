@@ -7,6 +7,7 @@ from typing import NamedTuple, Self
 
 from checks.explain.reasons import words
 from checks.models import Move
+from checks.models.originkeys import ADMIN
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf
 from clusteragent.lib.words import duration, grouped, grouped_count, listed, natural
@@ -26,6 +27,8 @@ _ACTS = {
     "freeze": "Automatic balancing frozen",
     "thaw": "Automatic balancing no longer frozen",
 }
+# What people write in the admin, beside the names of other sources.
+_HAND_WRITTEN = "hand-written configs"
 # Acts that are about the whole cluster.
 _OF_ALL = {"freeze", "thaw"}
 
@@ -56,7 +59,8 @@ def _title(story: Story, turnover: "_Turnover") -> str:
             drained = listed(story.nodes(_EVENT.DRAINING)) or about
             return f"Drain of {drained}{f' by {last}' if last else ''}"
         case "sent":
-            return f"Changes of {listed(story.sources) or 'the sources'}{by}"
+            sources = [_HAND_WRITTEN if source == ADMIN else source for source in story.sources]
+            return f"Changes of {listed(sources) or 'the sources'}{by}"
         case _EVENT.CORDONED | _EVENT.UNCORDONED:
             return f"{nodes} {kind}{by}"
         case _ if kind == RULED:

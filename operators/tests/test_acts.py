@@ -627,7 +627,39 @@ def test_what_a_user_may_not_do_is_on_record_but_not_for_ever(world: World) -> N
     token = bearer(AuthToken.objects.create(user("otto", Role.VIEWER))[1])
     assert token.call("POST", "nodes/ash/cordon").status_code == 403
     last = Act.objects.latest("pk")
-    assert (last.person, last.how, last.object) == ("otto", "API", "POST /api/operator/v1/nodes/<name>/cordon/")
+    assert (last.person, last.how, last.object) == ("otto", "API", "cordon ash")
+    assert str(last) == "was refused: cordon ash"
+
+
+REFUSED = {
+    "cordon ash": ("POST", "nodes/ash/cordon", "nodes"),
+    "reassign {shop}": ("POST", "configs/{pk}/reassign", "configs"),
+    "POST /api/operator/v1/nodes/<name>/cordon/": ("POST", "nodes/oak/cordon", ""),
+    "POST /api/operator/v1/pins/": ("POST", "pins", ""),
+    "change source file": ("PUT", "sources/file", ""),
+    "change node ash": ("POST", "/admin/nodes/node/{node}/change/", "nodes"),
+    "see user vera": ("GET", "/admin/auth/user/{user}/change/", ""),
+    "see what deleting user vera does": ("GET", "/admin/auth/user/{user}/delete/", ""),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_refusal_names_what_it_was_about_if_there_is_such_a_row(world: World, what: str) -> None:
+    method, path, about = REFUSED[what]
+    vera = user("vera", Role.VIEWER)
+    ids = {"pk": config("shop").pk, "node": Node.objects.get(name="ash").pk, "user": vera.pk}
+    viewer = Client()
+    viewer.force_login(vera)
+    caller = bearer(AuthToken.objects.create(vera)[1])
+    if path.startswith("/"):
+        answer = getattr(viewer, method.lower())(path.format(**ids))
+    else:
+        answer = caller.call(method, path.format(**ids), {})
+    assert answer.status_code == 403
+    found = Act.objects.latest("pk")
+    assert (found.verb, found.object) == ("refuse", what.format(shop=config("shop")))
+    named = {"nodes": ["ash"], "configs": [ids["pk"]]}
+    assert found.about == ({about: named[about]} if about else {})
 
 
 @pytest.mark.parametrize("made_up", ["%00", "give-eve-more-rights", "%E2%80%AE"])

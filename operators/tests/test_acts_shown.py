@@ -1,5 +1,7 @@
 """Where acts are read: their list and pages in the admin, the pages of configs and nodes, and the operators' API."""
 
+import re
+
 import pytest
 from django.test import Client
 
@@ -49,6 +51,8 @@ def shown(client: Client, query: str = "") -> list[str]:
         ("?q=shop", ["pin http_check shop"]),
         ("?node=ash", ["drain ash"]),
         ("?config=x", []),
+        ("?how__exact=admin", ["pin http_check shop"]),
+        ("?how__exact=command", ["drain ash"]),
         ("?time_from=2000-01-01&time_to=2000-01-02", []),
     ],
 )
@@ -74,6 +78,13 @@ def test_the_pages_of_a_config_and_of_a_node_show_theirs() -> None:
     assert "drain ash" not in page
     assert "drain ash" in client.get(f"/admin/nodes/node/{node.pk}/change/").content.decode()
     assert shown(client, f"?config={config('shop').pk}") == ["pin http_check shop"]
+
+
+def test_the_entrance_by_a_browser_is_called_web() -> None:
+    client, act = seen_by(Role.ADMIN), Act.objects.get(person="olga")
+    assert "how: web" in [chip.text for chip in client.get(f"{ACTS}?how__exact=admin").context["cl"].chips]
+    for page in (ACTS, f"{ACTS}{act.pk}/change/", page_of("shop")):
+        assert re.search(r">\s*web\s*<", client.get(page).content.decode())
 
 
 def test_viewers_see_none() -> None:

@@ -1,5 +1,6 @@
 """The admin's first page, the alerts at the top of every page, and who may log in."""
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -66,6 +67,9 @@ def test_the_warm_up_is_said(client: Client) -> None:
     assert "It waits for the first node to report" in next(warnings(client))
     Hearing.objects.update(warm_until=ago(timedelta(minutes=-5)))
     assert "4 min left" in next(warnings(client))
+    # Beside its label, and without one on other pages: said once.
+    page = client.get("/admin/").content.decode()
+    assert re.search(r"<strong>Warm-up</strong> Nothing is placed before the warm-up is over\.", page)
 
 
 def test_troubled_sources_are_named_and_escaped(client: Client) -> None:

@@ -116,6 +116,23 @@ def test_what_is_wrong_stands_at_the_field_with_its_line(yaml: str, error: str) 
     assert not Config.objects.exists()
 
 
+def test_a_check_that_looks_misspelt_is_asked_about_once() -> None:
+    client = superuser()
+    asked = add(client, check="http_chek")
+    assert errors(asked) == {"check": ["No integration is called http_chek: is http_check meant?"]}
+    assert 'name="as_written" value="http_chek"' in asked.content.decode()
+    assert not Config.objects.exists()
+    assert errors(add(client, check="http_chekc", as_written="http_chek")).keys() == {"check"}
+    assert add(client, check="http_chek", as_written="http_chek").status_code == 302
+    assert config("shop").name == "http_chek"
+    # It is known from now on.
+    assert save(client, page_of("shop"), check="http_chek", yaml=YAML.replace("010", "011")).status_code == 302
+
+
+def test_a_check_of_ones_own_is_not_asked_about() -> None:
+    assert add(superuser(), check="our_own_check").status_code == 302
+
+
 @pytest.mark.parametrize("exists", [True, False])
 @pytest.mark.parametrize(
     "yaml",

@@ -232,3 +232,18 @@ def test_what_is_wrong_stands_before_the_facts_and_the_state_says_it() -> None:
     page = client.get(f"/admin/checks/source/{row.pk}/change/").content.decode()
     assert page.index(">Errors<") < page.index("Last scan") < page.index("</form>", page.index("Last scan"))
     assert re.search(r"State.{1,400}?>\s*1 error\s*<", page, re.DOTALL)
+
+
+@pytest.mark.usefixtures("warm")
+def test_what_is_written_in_the_admin_is_the_source_by_hand() -> None:
+    report("ash")
+    row = Source.objects.create(name="admin", warnings=[{"where": "shop", "line": 1, "warning": "odd"}])
+    dispatcher.schedule([sent("shop", source="admin")])
+    client = superuser()
+    for page in (SOURCES, f"{SOURCES}{row.pk}/change/", "/admin/groups/?by=source"):
+        assert re.search(r">\s*by hand\s*<", client.get(page).content.decode())
+    page = client.get("/admin/checks/config/?source=admin")
+    assert [chip.text for chip in page.context["cl"].chips] == ["source: by hand"]
+    assert "hand-written configs" in client.get("/admin/changes/").content.decode()
+    # Bounds and the bar above the configs go on naming it as origins do.
+    assert client.get("/admin/checks/config/?q=source:admin").context["cl"].result_list

@@ -47,7 +47,10 @@ def test_a_time_is_past_or_to_come() -> None:
     now = clock.now()
     told = {aged(now + timedelta(seconds=seconds), now) for seconds in (0, 0.5)}
     assert [TIME.findall(one)[0][2] for one in sorted(told)] == ["0 s ago"] * 2
-    assert ">in 2 h<" in aged(now + timedelta(hours=2, minutes=59), now)
+    assert ">in 2 h 59 min<" in aged(now + timedelta(hours=2, minutes=59), now)
+    assert ">in 2 h<" in aged(now + timedelta(hours=2, seconds=59), now)
+    assert ">in 59 min<" in aged(now + timedelta(minutes=59, seconds=59), now)
+    assert ">in 1 d<" in aged(now + timedelta(hours=47), now)
     assert ">3 d ago<" in aged(now - timedelta(days=3), now)
     assert dated(now, now).startswith(f"<span>{now:%Y-%m-%d %H:%M:%S}</span> <time")
     assert (aged(None, now), dated(None, now)) == ("", "")

@@ -1,5 +1,7 @@
 """What a bound covers is done in the admin as ever. All else is refused, and greyed with the reason."""
 
+import re
+
 import pytest
 from django.contrib.auth.models import Group, Permission
 
@@ -173,6 +175,8 @@ def test_what_a_bound_keeps_is_greyed_with_the_reason() -> None:
         f"Not yours to do: {config('shop')} is outside of team:payments and pay*, the bound of the role payments"
         in page
     )
+    # What is said on hover begins with the same words, not with the name of a check.
+    assert re.findall(r'disabled title="([^"]*)"', page)[0].startswith(f"Not yours to do: {config('shop')} is")
     assert "Move here…" not in page
     page = client.get(page_of("theirs")).content.decode()
     assert 'value="pause"' in page

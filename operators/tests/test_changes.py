@@ -427,7 +427,7 @@ def test_a_story_that_is_gone_undoes_nothing(client: Client) -> None:
 
 def test_what_can_not_be_undone_says_why_not(client: Client) -> None:
     dispatcher.reassign([config("one").pk], "ash", actor="eve")
-    assert "It has moved again since" in unfold(client, 1)
+    assert "it has moved again since" in unfold(client, 1)
     move = Move.objects.filter(reason="operator").earliest("id")
     answer = client.post(f"{CHANGES}undo/", {"move": [move.pk, "x", "9" * 30]}, follow=True).content.decode()
     assert "Nothing to undo: it has moved again since." in answer

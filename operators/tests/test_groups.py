@@ -46,7 +46,7 @@ def rows(client: Client, **query: str) -> list[Row]:
 def test_each_way_groups_all_configs(client: Client) -> None:
     assert rows(client) == [("http_check", 2, 1, 1, 0, 0, 0.5), ("postgres", 1, 0, 0, 0, 1, None)]
     assert rows(client, by="team") == [("payments", 2, 1, 1, 0, 0, 0.5), ("", 1, 0, 0, 0, 1, None)]
-    assert rows(client, by="source") == [("file", 3, 1, 1, 0, 1, 0.5), ("admin", 1, 0, 0, 0, 1, None)]
+    assert rows(client, by="source") == [("file", 3, 1, 1, 0, 1, 0.5), ("by hand", 1, 0, 0, 0, 1, None)]
     assert rows(client, by="nonsense") == rows(client)
 
 

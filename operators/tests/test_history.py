@@ -100,7 +100,7 @@ def test_a_configs_page_has_a_strip_of_its_runs(client: Client) -> None:
 def test_the_cluster_has_a_page(client: Client) -> None:
     found = shown(client, PAGE)
     titles = [chart.title for chart in found["charts"]]
-    assert titles == ["Load", "Failing and dangling configs", "Moves", "Nodes", "Configs"]
+    assert titles == ["Load", "Failing configs", "Dangling configs", "Moves", "Nodes", "Configs"]
     assert len(found["rows"]) == 2
     assert 'href="/admin/history/"' in client.get("/admin/").content.decode()
 

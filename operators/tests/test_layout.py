@@ -7,8 +7,9 @@ import pytest
 from django.contrib import admin
 from django.db.models import FloatField, Func, Value
 
-from checks.tests.cast import report
-from checks.tests.operators import superuser
+from checks import dispatcher
+from checks.tests.cast import report, sent
+from checks.tests.operators import act, config, superuser
 from operators.admin import base
 from operators.admin.base import list_url
 
@@ -26,6 +27,47 @@ def test_a_page_has_one_main_part_to_which_a_link_skips(page: str) -> None:
     text = superuser().get(f"/admin/{page}").content.decode()
     assert (text.count("<main"), text.count("</main>"), text.count('id="page-main"')) == (1, 1, 1)
     assert 'href="#page-main"' in text
+
+
+ADDING = {
+    "checks/config": "Watch > Configs > Add a config by hand",
+    "checks/pin": "Steer > Pins > Add pin",
+    "checks/rule": "Steer > Rules > Add rule",
+    "auth/user": "Access > Users > Add user",
+    "auth/group": "Access > Groups > Add group",
+    "knox/authtoken": "Access > Tokens > Add token",
+    "nodes/nodetoken": "Access > Node tokens > Add node token",
+}
+
+
+def heading(page: str) -> str:
+    """The words of a page's heading."""
+    [found] = re.findall(r"<h1[^>]*>(.*?)</h1>", page, re.DOTALL)
+    words = unescape(re.sub(r"<[^>]*>", " ", found)).replace("chevron_right", ">")
+    return " ".join(words.split())
+
+
+@pytest.mark.parametrize("name", ADDING)
+def test_the_heading_of_a_form_says_what_it_adds(name: str) -> None:
+    page = superuser().get(f"/admin/{name}/add/").content.decode()
+    assert heading(page) == ADDING[name]
+    assert "more user options" not in page
+
+
+@pytest.mark.usefixtures("warm")
+@pytest.mark.parametrize("action", ["reassign", "pin", "pause"])
+def test_the_heading_of_an_order_says_what_it_does_and_of_what(action: str) -> None:
+    report("ash")
+    dispatcher.schedule([sent("shop"), sent("door")])
+    client = superuser()
+    assert heading(act(client, action, ["shop"])) == f"Watch > Configs > {action.capitalize()} {config('shop')}"
+    assert heading(act(client, action, ["shop", "door"])) == f"Watch > Configs > {action.capitalize()} 2 configs"
+
+
+def test_the_heading_of_a_list_names_the_list_alone() -> None:
+    client = superuser()
+    assert heading(client.get("/admin/nodes/nodetoken/").content.decode()) == "Access > Node tokens"
+    assert heading(client.get("/admin/auth/user/?q=nobody").content.decode()) == "Access > Users"
 
 
 # Somebody who looks at these is a user and leaves an act; the groups are the roles; the cluster is always there.

@@ -1,5 +1,6 @@
 """Wrong passwords are counted, told and locked out, and nobody can lock everybody out."""
 
+import io
 import threading
 from collections.abc import Iterator
 from ipaddress import ip_network
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.contrib.auth.models import Group, User
+from django.core.management import call_command
 from django.test import Client
 
 from clusteragent.lib import conf
@@ -172,11 +174,18 @@ def test_a_name_is_told_in_one_short_line(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_unlock_lets_everybody_try_again() -> None:
-    from django.core.management import call_command
-
     fail(lockout.MOST_OF_PAIR)
-    call_command("unlock")
+    assert unlocked() == "All failed logins are forgotten.\n"
     assert gets_in(Client())
+    # Those who got in at once are no failures.
+    assert unlocked() == "No login had failed lately.\n"
+
+
+def unlocked() -> str:
+    """What the command says."""
+    said = io.StringIO()
+    call_command("unlock", stdout=said)
+    return said.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,9 @@ def test_a_lost_node_can_be_forgotten(client: Client) -> None:
     shown = page(client)
     assert [name for name, _ in shown.context["row_actions"]] == ["forget"]
     assert facts(client).keys() == {"State", "Configs"}
+    text = shown.content.decode()
+    assert "It has no config." in text
+    assert "There is nothing here yet" not in text
     ash = Node.objects.get(name="ash")
     assert client.get(f"/admin/nodes/node/{ash.pk}/loss/").status_code == 404
     answer = confirmed(client, "/admin/nodes/node/", action="forget", _selected_action=ash.pk)

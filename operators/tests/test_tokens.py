@@ -15,7 +15,7 @@ from django.utils import timezone
 from knox.models import AuthToken
 
 from acts.models import Act
-from checks.tests.operators import confirmed
+from checks.tests.operators import confirmed, operator
 from clusteragent.lib import conf, credentials
 from operators import documentation
 from operators.admin.base import example
@@ -69,7 +69,8 @@ def test_the_command_writes_json() -> None:
     [
         (("--user", "nobody"), "there is no user nobody"),
         (("--user", "olga", "--role", "author"), r"olga has not the role author: .*\(--user olga-author\)"),
-        (("--user", "olga", "--expires", "soon"), "allowed is a number of days"),
+        (("--user", "olga", "--expires", "soon"), "--expires soon: 90s, 30m, 2h, 3d"),
+        (("--user", "olga", "--expires", "0"), "--expires 0d: That is over already"),
         (("--user", "olga", "--role", "king"), "invalid choice"),
     ],
 )
@@ -79,6 +80,21 @@ def test_the_command_gives_nobody_more_than_they_have(options: tuple[str, ...], 
         made(*options)
     assert not AuthToken.objects.exists()
     assert User.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "lasts"),
+    [
+        ("2h", timedelta(hours=2)),
+        ("30m", timedelta(minutes=30)),
+        ("3 weeks", timedelta(weeks=3)),
+        ("45", timedelta(45)),
+    ],
+)
+def test_a_token_lasts_as_long_as_is_said(given: str, lasts: timedelta) -> None:
+    before = timezone.now()
+    made("--user", "ci", "--role", "viewer", "--expires", given)
+    assert timedelta(0) <= AuthToken.objects.get().expiry - before - lasts < timedelta(minutes=1)
 
 
 def test_a_token_is_kept_as_a_hash() -> None:
@@ -147,6 +163,47 @@ def test_the_admin_shows_a_new_token_once() -> None:
         shown = client.get(url)
         assert shown.status_code == 200
         assert token not in shown.content.decode()
+
+
+def test_a_token_and_its_user_are_made_in_one_form() -> None:
+    client = Client()
+    client.force_login(user("ada", Role.ADMIN))
+    page = client.post(f"{TOKENS}add/", {"new_user": "shop-deploys", "role": "author"})
+    assert "It acts as <strong>shop-deploys</strong>, with the role author." in page.content.decode()
+    token = page.content.decode().partition('aria-label="Token">')[2].partition("<")[0]
+    assert bearer(token).call("PUT", "sources/shop?dry_run=1", {"configs": []}).status_code == 200
+    made = User.objects.get(username="shop-deploys")
+    assert not made.has_usable_password()
+    assert {act.object for act in Act.objects.filter(verb="make", person="ada")} >= {"user shop-deploys"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({}, "Choose a user, or name a new one below."),
+        ({"new_user": "ada", "role": "author"}, "There is a user of this name: choose it above."),
+        ({"new_user": "shop deploys", "role": "author"}, "Enter a valid username"),
+        ({"new_user": "shop"}, "A new user has a role."),
+        ({"user": "ada", "role": "author"}, "A new user has a role."),
+        ({"user": "ada", "new_user": "shop", "role": "author"}, "Choose a user, or name a new one below."),
+        ({"new_user": "shop", "role": "king"}, "Select a valid choice"),
+    ],
+)
+def test_what_is_wrong_with_a_tokens_user_is_said_and_makes_nothing(fields: dict[str, str], error: str) -> None:
+    ada = user("ada", Role.ADMIN)
+    client = Client()
+    client.force_login(ada)
+    fields = {name: str(ada.pk) if (name, value) == ("user", "ada") else value for name, value in fields.items()}
+    assert error in client.post(f"{TOKENS}add/", fields).content.decode()
+    assert (User.objects.count(), AuthToken.objects.count()) == (1, 0)
+
+
+def test_who_may_make_tokens_alone_makes_no_user() -> None:
+    client = operator("add_authtoken", "view_authtoken")
+    assert "new_user" not in client.get(f"{TOKENS}add/").content.decode()
+    page = client.post(f"{TOKENS}add/", {"new_user": "shop", "role": "admin"})
+    assert "This field is required." in page.content.decode()
+    assert not User.objects.filter(username="shop").exists()
 
 
 def test_the_admin_revokes_a_token() -> None:

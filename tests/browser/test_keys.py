@@ -70,6 +70,20 @@ def test_a_question_mark_lists_the_keys_of_the_sidebar(page: Page) -> None:
     expect(keys).to_be_hidden()
 
 
+def test_one_escape_closes_the_palette_whatever_is_written_in_it(page: Page) -> None:
+    page.goto("/admin/nodes/node/")
+    expect(page.get_by_role("main")).to_be_visible()
+    page.keyboard.press("Control+k")
+    palette = page.get_by_role("dialog", name="Find")
+    box = palette.get_by_role("searchbox")
+    box.press_sequentially("ash")
+    expect(palette.get_by_role("link", name="ash").first).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(palette).to_be_hidden()
+    page.keyboard.press("Control+k")
+    expect(box).to_have_value("")
+
+
 def test_icons_are_not_read_aloud(page: Page) -> None:
     page.goto("/admin/checks/config/")
     expect(page.get_by_role("link", name="Now", exact=True)).to_be_visible()

@@ -25,6 +25,18 @@ def test_the_bar_offers_how_to_go_on_and_its_chips_take_filters_away(page: Page,
     expect(bar).to_have_value("tag:team:orders")
 
 
+def test_all_columns_are_in_sight_beside_the_sidebar(page: Page) -> None:
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto("/admin/checks/config/")
+    page.locator(".field-owner a").evaluate_all(
+        "links => links.forEach(link => link.textContent = 'clc-runner-6d4f9c7b5d-x7m9b')"
+    )
+    page.locator(".field-last_error").first.evaluate("cell => cell.textContent = 'connection refused '.repeat(5)")
+    last = page.locator("#result_list thead th").last
+    expect(last).to_have_text("Origins")
+    assert last.evaluate("head => head.getBoundingClientRect().right <= innerWidth")
+
+
 def test_tags_stay_in_a_line_beside_long_names(page: Page) -> None:
     page.goto("/admin/checks/config/")
     page.locator(".field-owner a").evaluate_all(

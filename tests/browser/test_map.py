@@ -26,7 +26,7 @@ def test_the_border_of_a_tile_tells_its_state(page: Page, scheme: str) -> None:
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.goto("/admin/map/")
     expect(page.locator("a.tile")).not_to_have_count(0)
-    for state in ("silent", "leaving"):
+    for state in ("silent", "leaving", "restarting", "draining"):
         assert page.evaluate(BORDERS, state) == [["dashed", True], ["dashed", True]]
     assert page.evaluate(BORDERS, "lost")[0] == ["dotted", True]
     assert page.evaluate("getComputedStyle(document.querySelector('a.tile')).textDecorationLine") == "none"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.browser.cluster import Cluster
 from tests.replicas import wait_for
@@ -63,3 +63,26 @@ def test_a_row_is_its_name_and_below_it_what_is_known(page: Page, cluster: Clust
     assert all(is_first for is_first, _ in rows)
     # Names and texts that are long take more lines: what the other tests leave in the lists is of any length.
     assert min(height for _, height in rows) <= most
+
+
+# For each row of moves: whether its config stands above the rest, and what of it begins or ends beyond the page.
+MOVES = """() => [...document.querySelectorAll('.pages-story[data-looked-at] tbody tr')].map((row) => {
+    const name = row.querySelector('th').getBoundingClientRect();
+    const cells = [...row.querySelectorAll('td')].filter((cell) => cell.innerText.trim());
+    const boxes = cells.map((cell) => [cell.innerText, cell.getBoundingClientRect()]);
+    return [boxes.every(([, box]) => box.top >= name.bottom - 1),
+        boxes.filter(([, box]) => box.left < 0 || box.right > innerWidth).map(([text]) => text),
+        cells.map((cell) => cell.dataset.label).filter(Boolean)];
+})"""
+
+
+def test_a_move_is_its_config_and_below_it_all_of_the_rest(page: Page, cluster: Cluster) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto("/admin/changes/?last=7d")
+    story = page.locator(".pages-story", has_text="moved once").last
+    story.evaluate("element => { element.dataset.lookedAt = '' }")
+    # The newest one is open already.
+    story.locator("details").evaluate("element => { element.open = true }")
+    expect(story.locator("tbody tr").first).to_be_visible()
+    rows = page.evaluate(MOVES)
+    assert all(is_first and not beyond and "To" in labels for is_first, beyond, labels in rows)

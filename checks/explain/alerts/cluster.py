@@ -32,7 +32,7 @@ def of_the_cluster(hearing: Any, differing: Sequence[str]) -> Iterator[Alert]:
         cause = "Too many nodes fell silent or said goodbye at once, which looks like an error: none expires."
         yield Alert(Kind.BRAKE, 1, cause, cluster, now, hearing.braked_since)
     if hearing.warmup:
-        yield Alert(Kind.WARMUP, 1, f"Warm-up: nothing is placed yet. {warmup(hearing)}", cluster, now)
+        yield Alert(Kind.WARMUP, 1, f"Nothing is placed before the warm-up is over. {warmup(hearing)}", cluster, now)
     for secret in differing:
         yield Alert(
             Kind.SECRET_DIFFERS, 1, f"On this replica {secret} is not the leader's.", cluster, now, subject=secret

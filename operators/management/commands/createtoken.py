@@ -1,18 +1,17 @@
 """manage.py createtoken: create a token for the operators' API."""
 
 import json
-import re
-from datetime import timedelta
+from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
 
+from checks.management import commandline
 from checks.management.commandline import ActingCommand
+from clusteragent.lib import deadlines
 from operators import bounds, tokens
 from operators.roles import Role
-
-DAYS = re.compile(r"([1-9][0-9]{0,3})d")
 
 
 class Command(ActingCommand):
@@ -26,7 +25,10 @@ class Command(ActingCommand):
             "--role", choices=Role.values, default="", help="create a missing user with this role, who can't log in"
         )
         parser.add_argument(
-            "--expires", default="90d", metavar="DAYS", help="a number of days (default: 90d), or never"
+            "--expires",
+            default="90d",
+            metavar="TIME",
+            help=f"{deadlines.HELP}; a number of days; or never (default: 90d)",
         )
         parser.add_argument("--for", dest="purpose", default="", metavar="WORDS", help="what it is for, shown with it")
         parser.add_argument(
@@ -40,27 +42,23 @@ class Command(ActingCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            lasting = _lasting(options["expires"])
+            expires = _expires(options["expires"])
             bound: dict[str, Any] = {name: _patterns(name, options[name]) for name in ("sources", "checks")}
             given = {name: options[name] for name in ("role", "purpose")}
-            row, token = tokens.make(options["user"], lasting=lasting, **given, **bound)
+            row, token = tokens.make(options["user"], expires=expires, **given, **bound)
         except ValidationError as error:
             raise CommandError(error.messages[0]) from error
         except (LookupError, ValueError) as error:
             raise CommandError(str(error)) from error
-        expires = row.expiry.isoformat(timespec="seconds") if row.expiry else None
+        until = row.expiry.isoformat(timespec="seconds") if row.expiry else None
         if options["json"]:
             roles = sorted(row.user.groups.values_list("name", flat=True))
-            document = {"user": row.user.username, "roles": roles, "expires": expires, "token": token} | bounds.told(
-                row
-            )
+            document = {"user": row.user.username, "roles": roles, "expires": until, "token": token} | bounds.told(row)
             self.stdout.write(json.dumps(document))
             return
         self.stdout.write(token)
         bounded = f", bound to {told}" if (told := bounds.in_words(row)) else ""
-        self.stderr.write(
-            f"Token of {row.user.username}, until {expires or 'revoked'}{bounded}. It is not shown again."
-        )
+        self.stderr.write(f"Token of {row.user.username}, until {until or 'revoked'}{bounded}. It is not shown again.")
 
 
 def _patterns(name: str, text: str | None) -> list[str]:
@@ -73,10 +71,8 @@ def _patterns(name: str, text: str | None) -> list[str]:
     raise ValueError(f"--{name} names nothing: leave it out for a token that is not bound")
 
 
-def _lasting(text: str) -> timedelta | None:
+def _expires(text: str) -> datetime | None:
+    """When the token ends; None for `never`. A number alone is of days."""
     if text == "never":
         return None
-    days = DAYS.fullmatch(text)
-    if days is None:
-        raise ValueError(f"--expires is {text!r}, allowed is a number of days, such as 90d, or never")
-    return timedelta(days=int(days[1]))
+    return commandline.parse_until({"expires": f"{text}d" if text.isdecimal() else text}, "expires")

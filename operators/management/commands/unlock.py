@@ -7,10 +7,10 @@ from operators.models import FailedLogins
 
 
 class Command(ActingCommand):
-    """Prints how many counts were deleted."""
+    """Prints whether any login had failed."""
 
     help = "Forget all failed logins, so that nobody is locked out."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        gone = FailedLogins.objects.unlock()
-        self.stdout.write(f"{gone} counters of failed logins forgotten")
+        failed = FailedLogins.objects.unlock()
+        self.stdout.write("All failed logins are forgotten." if failed else "No login had failed lately.")
