@@ -72,7 +72,7 @@ MOVES = """() => [...document.querySelectorAll('.pages-story[data-looked-at] tbo
     const boxes = cells.map((cell) => [cell.innerText, cell.getBoundingClientRect()]);
     return [boxes.every(([, box]) => box.top >= name.bottom - 1),
         boxes.filter(([, box]) => box.left < 0 || box.right > innerWidth).map(([text]) => text),
-        cells.map((cell) => cell.dataset.label).filter(Boolean)];
+        cells.map((cell) => cell.dataset.label).filter(Boolean), row.getBoundingClientRect().height];
 })"""
 
 
@@ -85,4 +85,5 @@ def test_a_move_is_its_config_and_below_it_all_of_the_rest(page: Page, cluster: 
     story.locator("details").evaluate("element => { element.open = true }")
     expect(story.locator("tbody tr").first).to_be_visible()
     rows = page.evaluate(MOVES)
-    assert all(is_first and not beyond and "To" in labels for is_first, beyond, labels in rows)
+    assert all(is_first and not beyond and "To" in labels for is_first, beyond, labels, _ in rows)
+    assert min(height for *_, height in rows) <= 90
