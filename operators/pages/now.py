@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -100,7 +101,7 @@ class Contents:
         needs = [told(alert) for alert in self.alerts]
         return {"state": str(self.word), "sentence": self.sentence, "headroom": room, "needs": needs}
 
-    @property
+    @cached_property
     def figures(self) -> str:
         """The summary after its word, with what is paused."""
         configs = sum(pool.configs for pool in self.pools)

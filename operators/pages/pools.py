@@ -73,7 +73,7 @@ class NodePool:
         """The number of configs on all its nodes."""
         return sum(member.configs for member in self.members)
 
-    @property
+    @cached_property
     def idle(self) -> int:
         """The number of its nodes that have no config, without those that are lost."""
         return sum(not member.configs for member in self.members if member.state != "lost")

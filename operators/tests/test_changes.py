@@ -64,6 +64,15 @@ def unfold(client: Client, number: int = 0) -> str:
     return text
 
 
+def test_a_story_has_the_times_of_its_moves_to_the_microsecond(client: Client) -> None:
+    first, *rest = (NIGHT + timedelta(microseconds=number * 333_333 + 1) for number in range(30))
+    moves = [Move(config_id=1, reason=Move.Reason.REBALANCED, time=time) for time in (first, *rest)]
+    Move.objects.bulk_create(moves)
+    (story,) = stories.read(NIGHT, NIGHT + timedelta(minutes=1), 100).stories
+    assert [step.time for step in story.steps] == [first, *rest]
+    assert (story.start, story.end) == (first, rest[-1])
+
+
 def test_what_has_one_cause_is_one_story(client: Client) -> None:
     assert told(client) == [
         "Reassigned by otto: 1 config moved once",

@@ -332,6 +332,20 @@ def test_what_is_wrong_is_asked_once(client: Client) -> None:
     assert sum('AS "now" FROM "nodes_hearing"' in query["sql"] for query in queries) == 1
 
 
+def test_troubles_of_all_kinds_are_counted_by_one_query(client: Client) -> None:
+    place(4, "ash")
+    for number, kind in enumerate(Trouble.Kind.values):
+        Trouble.objects.create(config=config(f"key-{number}"), kind=kind, since=ago(timedelta(hours=2)))
+    client.get(NOW)
+    with CaptureQueriesContext(connection) as queries:
+        found = client.get(NOW).context["now"].alerts
+    assert {alert.kind: alert.count for alert in found if alert.kind in Trouble.Kind.values} == dict.fromkeys(
+        Trouble.Kind.values, 1
+    )
+    counting = [query["sql"] for query in queries if "COUNT(" in query["sql"] and "MIN(" in query["sql"]]
+    assert sum('FROM "checks_trouble"' in statement for statement in counting) == 1
+
+
 def test_an_overloaded_node_has_links_and_a_plan_that_relieves_it(client: Client) -> None:
     place(1, "ash")
     dispatcher.schedule([sent("other")])

@@ -39,7 +39,7 @@ def test_each_says_why_a_config_is_where_it_is_or_why_it_has_no_node() -> None:
 
 def test_each_is_told_as_a_story() -> None:
     for number, reason in enumerate(Move.Reason):
-        step = LedgerLine(number, 1, "birch", "ash", reason, "olga", datetime.now(UTC))
+        step = LedgerLine(datetime.now(UTC), number, 1, "birch", "ash", reason, "olga")
         [story] = fold([step], [])
         assert story.cause == cause_of_move(step)
         [(_, title, _)] = titled([story])

@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 
 from checks.explain import headroom
 from checks.explain.alerts.cluster import of_names, of_the_cluster, warmup
-from checks.explain.alerts.configs import of_checks, of_configs, of_removals, of_slow_checks
+from checks.explain.alerts.configs import of_checks, of_configs, of_removals
 from checks.explain.alerts.kinds import WORDS, Alert, Kind, Target, Word, word
 from checks.explain.alerts.nodes import (
     of_flapping_nodes,
@@ -64,7 +64,6 @@ def current(differing: Sequence[str] = ()) -> list[Alert]:
         *of_checks(hearing.now),
         *of_removals(hearing.now),
         *of_lost_nodes(hearing.now),
-        *of_slow_checks(hearing.now),
         *of_nodes(hearing.now),
         *of_tokens(hearing.now),
         *of_runners_certificates(hearing.now),

@@ -77,23 +77,28 @@ def _why_dangling(hearing: Any, group: ConfigQuerySet) -> str:
 
 def of_checks(now: datetime) -> Iterator[Alert]:
     """Alerts from the stats that runners returned in the last round."""
-    for kind, cause in _TROUBLES.items():
-        troubles = Trouble.objects.current().filter(kind=kind)
-        if kind == Kind.NOT_RUNNING:
-            # An agent that has just restarted has no stats yet of checks that it will run.
-            troubles = troubles.filter(since__lt=ago(TWO_ROUNDS))
-        count, since = troubles.aggregate(count=Count("pk"), since=Min("since")).values()
-        trouble = str(kind)
-        if count:
-            text = cause.format(checks_of(troubles))
-            kind, many = _many(kind, troubles)
-            text = " ".join(filter(None, (many, text)))
-            if kind in (Kind.FAILING, Kind.MANY_FAILING):
-                # None of them may be left by now.
-                longest = list(troubles.order_by("since", "pk")[:1])
-                put_handles_back(longest)
-                text = " ".join(filter(None, (text, *(error_line(one.last_error) for one in longest))))
-            yield Alert(kind, count, text, Target.rows(Config, trouble=trouble), now, since)
+    # An agent that has just restarted has no stats yet of checks that it will run.
+    current = Trouble.objects.current().filter(~Q(kind=Kind.NOT_RUNNING) | Q(since__lt=ago(TWO_ROUNDS)))
+    kinds = current.order_by().values_list("kind").annotate(Count("pk"), Min("since"))
+    for trouble, count, since in kinds:
+        if trouble == Kind.SLOW_EVERYWHERE:
+            yield _slow_everywhere(count, since, now)
+        elif trouble in _TROUBLES:
+            yield _of_trouble(Kind(trouble), current.filter(kind=trouble), count, since, now)
+
+
+def _of_trouble(kind: Kind, troubles: QuerySet[Trouble], count: int, since: datetime, now: datetime) -> Alert:
+    """The alert about these troubles, which are of one kind."""
+    target = Target.rows(Config, trouble=str(kind))
+    text = _TROUBLES[kind].format(checks_of(troubles))
+    kind, many = _many(kind, troubles)
+    text = " ".join(filter(None, (many, text)))
+    if kind in (Kind.FAILING, Kind.MANY_FAILING):
+        # None of them may be left by now.
+        longest = list(troubles.order_by("since", "pk")[:1])
+        put_handles_back(longest)
+        text = " ".join(filter(None, (text, *(error_line(one.last_error) for one in longest))))
+    return Alert(kind, count, text, target, now, since)
 
 
 def _many(kind: Kind, troubles: QuerySet[Trouble]) -> tuple[Kind, str]:
@@ -115,12 +120,8 @@ def _many(kind: Kind, troubles: QuerySet[Trouble]) -> tuple[Kind, str]:
     return kind, ""
 
 
-def of_slow_checks(now: datetime) -> Iterator[Alert]:
+def _slow_everywhere(count: int, since: datetime, now: datetime) -> Alert:
     """Checks whose runs take nearly the interval, or longer, wherever they run: another node would not help."""
-    troubles = Trouble.objects.current().filter(kind=Trouble.Kind.SLOW_EVERYWHERE)
-    count, since = troubles.aggregate(count=Count("pk"), since=Min("since")).values()
-    if not count:
-        return
     found = Trouble.objects.everywhere()
     figures = "; ".join(
         f"{scrub(one.name)} takes {milliseconds(one.milliseconds)} of {one.interval:g} s, on {plain_count(one.nodes, 'node')}"
@@ -129,7 +130,7 @@ def of_slow_checks(now: datetime) -> Iterator[Alert]:
     )
     others = "; others" if len(found) > NAMED else ""
     cause = f"Slow wherever they run, so no node is to blame and nothing moves: {figures}{others}."
-    yield Alert(Kind.SLOW_EVERYWHERE, count, cause, Target.rows(Config, trouble=str(Kind.SLOW_EVERYWHERE)), now, since)
+    return Alert(Kind.SLOW_EVERYWHERE, count, cause, Target.rows(Config, trouble=str(Kind.SLOW_EVERYWHERE)), now, since)
 
 
 def of_removals(now: datetime) -> Iterator[Alert]:
