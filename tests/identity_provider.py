@@ -47,6 +47,19 @@ class IdentityProvider:
         """Know this program, at these addresses."""
         self._tell("expect", uris=redirect_uris, secret=self.client_secret)
 
+    def hold(self, *held: str) -> None:
+        """Take these secrets from this program, and no other."""
+        self._tell("hold", held=held)
+
+    def takes(self, secret: str) -> bool:
+        """Whether it takes this secret: it judges that before the code that comes with it."""
+        answer = httpx.post(
+            f"{self.issuer}/oauth/token",
+            data={"grant_type": "authorization_code", "code": "none"},
+            auth=(CLIENT_ID, secret),
+        )
+        return answer.json()["error"] != "invalid_client"
+
     def put(self, name: str, *groups: str) -> str:
         """Let a person, who is made if need be, be in these groups and no other. Returns the name."""
         self._tell("put", name=name, groups=groups)
@@ -92,10 +105,12 @@ def main(folder: str) -> None:
     os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"
     from canaille import create_app
     from canaille.backends import Backend
-    from canaille.oidc import provider
+    from canaille.oidc import models, provider
 
     # Its own are alike for one person within a second, and it can't store the second of them.
     provider.generate_access_token = lambda **_: secrets.token_hex()
+    # Its own clients have one secret; most providers let a client have two while it is rotated.
+    models.Client.check_client_secret = lambda self, secret: secret in self.client_secret.split()
 
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         port = reserved.getsockname()[1]
@@ -156,6 +171,11 @@ class _There:
         )
         self._backend.save(client)
         client.audience = [client]
+        self._backend.save(client)
+
+    def hold(self, held: list[str]) -> None:
+        client = self._backend.get(self._models.Client, client_id=CLIENT_ID)
+        client.client_secret = " ".join(held)
         self._backend.save(client)
 
     def put(self, name: str, groups: list[str]) -> None:

@@ -1,21 +1,17 @@
 """docs/howto/rotate-node-tokens.md, followed with simulated node agents that report all the while: no call is refused."""
 
-import asyncio
 import io
 import shlex
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from django.core.management import call_command
 
 from nodes.models import NodeToken
-from simulation.agents import RESTARTING, Observer, SimulatedNode
-from simulation.client import CallError, Server, Timing
 from tests.documentation.pages import PAGES, commands
 from tests.map import compact, register, store
+from tests.pools import Pool
 from tests.replicas import wait_for
 from tests.webserver import AGENT, WebServer, database_url, serving
 
@@ -26,66 +22,9 @@ NAMES = ("runner-1", "runner-2", "runner-3")
 NT = "nt-00000000"
 
 
-class Refusals(Observer):
-    """Notes each call that had no usable answer."""
-
-    def __init__(self) -> None:
-        self.found: list[str] = []
-
-    def called(self, node: SimulatedNode, route: str, seconds: float, error: CallError | None) -> None:
-        """Note the error."""
-        if error:
-            self.found.append(f"{node.name} {route}: {error}")
-
-
-class Pool:
-    """Runners that poll ten times a second, each with a token that it reads when it starts."""
-
-    def __init__(self, web: WebServer) -> None:
-        self._url = f"https://127.0.0.1:{web.port}"
-        self.refusals = Refusals()
-        self.nodes: dict[str, SimulatedNode] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-
-    def _do(self, work: object) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(60)  # type: ignore[arg-type]
-
-    def start(self, name: str, token: str) -> None:
-        """Start the node agent and wait until it reports."""
-        self._do(self._start(name, token))
-        node = self.nodes[name]
-        wait_for(f"{name} reports", lambda: node.counters.heartbeats > 1 and node.counters.fetches)
-
-    async def _start(self, name: str, token: str) -> None:
-        node = SimulatedNode(name, Server.at(self._url, token), Timing(poll=0.1), self.refusals)
-        self.nodes[name], self._tasks[name] = node, asyncio.create_task(node.run())
-
-    def restart(self, name: str, token: str) -> None:
-        """Say goodbye with the token that it has, stop, and start with this one."""
-        self._do(self.nodes[name].say_goodbye(RESTARTING))
-        self._do(self._stop(name))
-        self.start(name, token)
-
-    async def _stop(self, name: str) -> None:
-        self._tasks[name].cancel()
-        with suppress(asyncio.CancelledError):
-            await self._tasks[name]
-
-    def end(self) -> None:
-        """Stop all of them."""
-        for name in self._tasks:
-            self._do(self._stop(name))
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
 @pytest.fixture
 def pool(web: WebServer, warm: None) -> Iterator[Pool]:
-    pool = Pool(web)
+    pool = Pool(f"https://127.0.0.1:{web.port}")
     try:
         yield pool
     finally:
@@ -126,7 +65,7 @@ def test_a_rotation_as_the_page_has_it_refuses_no_call(pool: Pool) -> None:
     for name, node in pool.nodes.items():
         wait_for("it still reports", lambda node=node, name=name: node.counters.heartbeats > counted[name] + 25)  # type: ignore[misc]
         assert len(node.running) == 1
-    assert pool.refusals.found == []
+    assert pool.failures.found == []
 
 
 @pytest.mark.usefixtures("warm")

@@ -11,7 +11,7 @@ PAGES = {
     page.relative_to(ROOT).as_posix(): page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 }
 _BLOCK = re.compile(r"^( *)```(?:sh|console)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-_HEREDOC = re.compile(r"<< ?'(\w+)'")
+_HEREDOC = re.compile(r"<< ?'?(\w+)'?")
 # Pages whose commands are for another machine, and where they are run instead.
 ELSEWHERE_AS_A_WHOLE = {
     "docs/backup.md": "tests/faults/test_backups.py runs them",
@@ -24,6 +24,7 @@ ELSEWHERE_AS_A_WHOLE = {
 # Why a test of the documentation does not run what begins so.
 ELSEWHERE = {
     "kubectl ": "it needs a cluster: tests/kubernetes follows one, and tests/helm reads what the pages show",
+    "FIRST=$(kubectl ": "it needs a cluster: tests/helm/test_programs_of_pods.py lets the pool have what the Secret has",
     "helm ": "it needs a cluster: tests/kubernetes/test_chart.py installs the chart, upgrades it and goes back",
     "rm /tmp/yours": "it belongs to what kubectl wrote",
     "CLUSTERAGENT_KUBECONFIG=var/kubeconfig make run": "it needs what kubectl wrote",

@@ -18,10 +18,14 @@ _PR_SET_MDWE, _REFUSE_EXEC_GAIN = 65, 1
 
 
 class Unit:
-    """An instance of the template, as a process. root: a folder in place of `/`, in which its files are."""
+    """An instance of the template, as a process. root: a folder in place of `/`, in which its files are.
 
-    def __init__(self, role: str, root: Path) -> None:
+    is_own: as the user of the tests, where its programs are no files of others.
+    """
+
+    def __init__(self, role: str, root: Path, *, is_own: bool = False) -> None:
         self.role, self._root = role, root
+        self._is_other = not is_own and _has_other_users()
         self._options = _options(root / "units", role)
         self._specifiers = {"%i": role, "%S": str(root / "var/lib"), "%d": str(root / "run/credentials" / role)}
         self._process: subprocess.Popen[bytes] | None = None
@@ -88,7 +92,7 @@ class Unit:
     def _environment(self) -> dict[str, str]:
         lines = [line for text in self.all("Environment") for line in shlex.split(text)]
         for file in self.all("EnvironmentFile"):
-            lines += [line for line in Path(file).read_text().splitlines() if line and not line.startswith("#")]
+            lines += shlex.split(Path(file).read_text(), comments=True)
         given = dict(line.partition("=")[::2] for line in lines)
         return {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", **given}
 
@@ -99,9 +103,10 @@ class Unit:
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(int(self.option("StateDirectoryMode"), 8))
         for name, _, file in (text.partition(":") for text in self.all("LoadCredential")):
+            (credentials / name).unlink(missing_ok=True)
             shutil.copy(file, credentials / name)
             (credentials / name).chmod(0o400)
-        if _has_other_users():
+        if self._is_other:
             for path in (state, credentials, *credentials.iterdir()):
                 os.chown(path, USER, USER)
 
@@ -112,13 +117,14 @@ class Unit:
         python = [sys.executable, "-c", f"import ctypes, os, sys; {deny}; os.execv(sys.argv[1], sys.argv[1:])"]
         if os.geteuid():
             return python
-        user = ["--reuid", str(USER), "--regid", str(USER), "--clear-groups"] if _has_other_users() else []
+        user = ["--reuid", str(USER), "--regid", str(USER), "--clear-groups"] if self._is_other else []
         return ["setpriv", *user, "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--", *python]
 
 
 def _options(folder: Path, role: str) -> dict[str, list[str]]:
     """Read the template and what is dropped in for the role."""
-    files = [folder / "clusteragent@.service", *sorted((folder / f"clusteragent@{role}.service.d").glob("*.conf"))]
+    dropped = (one for name in ("", role) for one in sorted((folder / f"clusteragent@{name}.service.d").glob("*.conf")))
+    files = [folder / "clusteragent@.service", *dropped]
     options = defaultdict(list)
     for line in "\n".join(file.read_text() for file in files).splitlines():
         name, is_option, value = line.partition("=")

@@ -45,7 +45,7 @@ class Cluster:
     """A kube-apiserver, its etcd, and calls of them as an admin. RBAC is on."""
 
     def __init__(self, programs: Path, folder: Path) -> None:
-        self.folder, self._programs = folder, programs
+        self.folder, self.programs = folder, programs
         self._etcd_port, self._etcd_peer, self._port = free_port(), free_port(), free_port()
         self.url = f"https://127.0.0.1:{self._port}"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -126,7 +126,7 @@ class Cluster:
     def _spawn(self, name: str, words: Sequence[str]) -> None:
         # The kernel ends it with the thread that starts it, however that ends.
         assert threading.current_thread() is threading.main_thread()
-        command = ["setpriv", "--pdeathsig", "KILL", "--", str(self._programs / name), *words]
+        command = ["setpriv", "--pdeathsig", "KILL", "--", str(self.programs / name), *words]
         with (self.folder / f"{name}.log").open("ab") as output:
             self._processes[name] = subprocess.Popen(command, stdout=output, stderr=output, cwd=self.folder)
 
@@ -264,7 +264,7 @@ class Cluster:
     def kubectl(self, *words: str) -> str:
         """Run kubectl as the admin; return what it printed. Raises CalledProcessError, with `stderr`."""
         config = self.kubeconfig(self.folder / "admin.kubeconfig")
-        command = [str(self._programs / "kubectl"), f"--kubeconfig={config}", f"--cache-dir={self.folder / 'cache'}"]
+        command = [str(self.programs / "kubectl"), f"--kubeconfig={config}", f"--cache-dir={self.folder / 'cache'}"]
         done = subprocess.run(
             [*command, *words],
             check=True,
