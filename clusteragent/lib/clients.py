@@ -16,8 +16,9 @@ MOST_PROXIES = 20
 def address(meta: Mapping[str, Any]) -> Address | None:
     """Return the client's address: the socket's peer, or what proxies say it is that this port trusts.
 
-    Those are CLUSTERAGENT_AGENT_PROXIES on the port of node agents, and CLUSTERAGENT_TRUSTED_PROXIES elsewhere. Each proxy appends to X-Forwarded-For, so only what a trusted proxy added counts: the last address that is not a trusted
-    proxy's. meta: the WSGI environ of the request. None for a call that came without a socket.
+    Those are CLUSTERAGENT_AGENT_PROXIES on the port of node agents, and CLUSTERAGENT_TRUSTED_PROXIES elsewhere. Each proxy
+    appends to X-Forwarded-For, so only what a trusted proxy added counts: the last address that is not a trusted proxy's.
+    meta: the WSGI environ of the request. None for a call that came without a socket.
     """
     found, trusted = peer(meta), conf.AGENT_PROXIES if settings.PORT == "agents" else conf.TRUSTED_PROXIES
     forwarded = str(meta.get("HTTP_X_FORWARDED_FOR", "")).split(",")[-MOST_PROXIES:]

@@ -66,8 +66,9 @@ ADMIN_HOSTS = words("CLUSTERAGENT_ADMIN_HOSTS") or ("localhost", "127.0.0.1", "[
 ADMIN_URL = origin("CLUSTERAGENT_ADMIN_URL")
 #: Addresses of the proxies whose `X-Forwarded-For` says where a call of an operator comes from.
 TRUSTED_PROXIES = networks("CLUSTERAGENT_TRUSTED_PROXIES", ())
-#: The same for calls of node agents: proxies that end their TLS and write that header anew, not those that pass it through, of which
-#: the agent could write it itself. It counts for the networks of [node tokens](../security.md#node-tokens) and `CLUSTERAGENT_ONE_ADDRESS`.
+#: The same for calls of node agents: proxies that end their TLS and write that header anew. Behind one that passes TLS through an
+#: agent could write it itself. It counts for the networks of [node tokens](../security.md#node-tokens) and for
+#: `CLUSTERAGENT_ONE_ADDRESS`.
 AGENT_PROXIES = networks("CLUSTERAGENT_AGENT_PROXIES", ())
 #: An operator is logged out after this time.
 SESSION_AGE = duration("CLUSTERAGENT_SESSION_AGE", timedelta(hours=12), low=timedelta(minutes=1))
