@@ -4,13 +4,15 @@ import base64
 from collections.abc import Collection
 from contextlib import suppress
 from datetime import datetime, timedelta
+from threading import BoundedSemaphore
+from time import sleep
 from typing import Any
 
 import structlog
 from cryptography.fernet import Fernet, InvalidToken
 from django.contrib.auth.models import Group, User
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils.crypto import salted_hmac
 from knox.models import AuthToken
@@ -28,6 +30,10 @@ from operators.roles import Role, unknown_groups
 GRACE = timedelta(hours=1)
 RETRY = timedelta(seconds=30)
 NOTED_EACH = timedelta(minutes=1)
+# The asker gives up before. Others look so often, in seconds, whether it has an answer, in half of a web server's threads.
+LONGEST_ANSWER = timedelta(seconds=provider.ALL_WITHIN + 5)
+WAIT_EACH = 0.1
+_waiting = BoundedSemaphore(max(1, conf.WEB_THREADS // 2))
 # Who vouches for a person whom the provider does not: an authenticating proxy.
 PROXY = "the proxy"
 # How long a broken glass lets somebody in.
@@ -108,18 +114,44 @@ def _ask_again(identity: Identity, now: datetime) -> str:
     # One caller asks. A provider that takes a renewal only once ends all of the person's when two use it.
     is_due = identity.asked_at <= now - RETRY or identity.asked_at <= identity.confirmed_at
     if is_due and row.filter(asked_at=identity.asked_at).update(asked_at=Now()):
-        try:
-            _note(identity.user, provider.renew(identity.subject, renewal), asked_with=identity.renewal)
-        except Unreachable as error:
-            log.warning("provider_unreachable", issuer=identity.issuer, reason=str(error))
-        except Denied as error:
-            _lose(identity, f"the provider does not confirm it any more ({escape_controls(str(error))}): log in again")
+        if _is_answered(identity, renewal):
             return CHANGED
-        else:
-            return CHANGED
+        row.update(unanswered_at=Now())
+    elif (is_told := _wait_for_answer(identity)) is not False:
+        return CHANGED if is_told else "the provider is just asked whether it still has its groups: try again"
     if now - identity.confirmed_at >= conf.OIDC_CONFIRMED_EACH + GRACE:
         return "the provider can't be asked whether it still has its groups"
     return str(identity.refusal)
+
+
+def _is_answered(identity: Identity, renewal: str) -> bool:
+    """Ask the provider about a person and keep what it says. Returns whether it said anything."""
+    try:
+        _note(identity.user, provider.renew(identity.subject, renewal), asked_with=identity.renewal)
+    except Unreachable as error:
+        log.warning("provider_unreachable", issuer=identity.issuer, reason=str(error))
+        return False
+    except Denied as error:
+        _lose(identity, f"the provider does not confirm it any more ({escape_controls(str(error))}): log in again")
+    return True
+
+
+def _wait_for_answer(identity: Identity) -> bool | None:
+    """Return whether the provider said something of the person since, once nobody asks it any more.
+
+    None if too many wait already: whoever left must not act by the last word meanwhile.
+    """
+    lately = Q(asked_at__gt=F("confirmed_at")) & Q(asked_at__gt=Now() - LONGEST_ANSWER)
+    is_asked = Identity.objects.filter(lately, pk=identity.pk).exclude(unanswered_at__gte=F("asked_at"))
+    if is_asked.exists():
+        if not _waiting.acquire(blocking=False):
+            return None
+        try:
+            while is_asked.exists():
+                sleep(WAIT_EACH)
+        finally:
+            _waiting.release()
+    return not Identity.objects.filter(pk=identity.pk, confirmed_at=identity.confirmed_at).exists()
 
 
 def enter(person: Person, issuer: str = "") -> tuple[Any, str]:

@@ -119,6 +119,8 @@ class Identity(models.Model):
     # When it told this, and when it was asked last.
     confirmed_at = models.DateTimeField(db_default=Now())
     asked_at = models.DateTimeField(db_default=Now())
+    # When it was known last that it gave no answer.
+    unanswered_at = models.DateTimeField(null=True)
     # Why the person may not act, empty if it may.
     refusal = models.TextField(default="", blank=True)
 

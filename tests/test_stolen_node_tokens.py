@@ -58,7 +58,7 @@ def test_it_reads_and_reports_for_its_pool(web: WebServer, stolen: str) -> None:
 def test_where_a_name_has_one_address_its_thief_is_not_a_node_of_the_pool_that_reports(
     stolen: str, tmp_path: Path
 ) -> None:
-    options = {"CLUSTERAGENT_ONE_ADDRESS": "refuse", "CLUSTERAGENT_TRUSTED_PROXIES": "127.0.0.1/32"}
+    options = {"CLUSTERAGENT_ONE_ADDRESS": "refuse", "CLUSTERAGENT_AGENT_PROXIES": "127.0.0.1/32"}
     with serving(database_url(), tmp_path, **options) as web:
         ours, theirs = ({"X-Forwarded-For": f"192.0.2.{number}"} for number in (1, 2))
         status = f"{API}/status/runner-1", '{"last_change":7}'
@@ -182,7 +182,7 @@ def test_it_opens_nothing_elsewhere_whatever_its_headers_say(web: WebServer, war
 @pytest.fixture(scope="module")
 def behind_a_proxy(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
     folder: Path = tmp_path_factory.mktemp("web")
-    with serving(database_url(), folder, CLUSTERAGENT_TRUSTED_PROXIES="127.0.0.1/32") as server:
+    with serving(database_url(), folder, CLUSTERAGENT_AGENT_PROXIES="127.0.0.1/32") as server:
         yield server
 
 

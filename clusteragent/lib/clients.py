@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
+from django.conf import settings
+
 from clusteragent.lib import conf
 
 Address = IPv4Address | IPv6Address
@@ -12,14 +14,15 @@ MOST_PROXIES = 20
 
 
 def address(meta: Mapping[str, Any]) -> Address | None:
-    """Return the client's address: the socket's peer, or what the proxies of CLUSTERAGENT_TRUSTED_PROXIES say it is.
+    """Return the client's address: the socket's peer, or what proxies say it is that this port trusts.
 
-    Each proxy appends to X-Forwarded-For, so only what a trusted proxy added counts: the last address that is not a trusted
-    proxy's. meta: the WSGI environ of the request. None for a call that came without a socket.
+    Those are CLUSTERAGENT_AGENT_PROXIES on the port of node agents, and CLUSTERAGENT_TRUSTED_PROXIES elsewhere. Each proxy
+    appends to X-Forwarded-For, so only what a trusted proxy added counts: the last address that is not a trusted proxy's.
+    meta: the WSGI environ of the request. None for a call that came without a socket.
     """
-    found = peer(meta)
+    found, trusted = peer(meta), conf.AGENT_PROXIES if settings.PORT == "agents" else conf.TRUSTED_PROXIES
     forwarded = str(meta.get("HTTP_X_FORWARDED_FOR", "")).split(",")[-MOST_PROXIES:]
-    while found and forwarded and any(found in one for one in conf.TRUSTED_PROXIES):
+    while found and forwarded and any(found in one for one in trusted):
         named = _parsed(forwarded.pop().strip())
         if named is None:
             break

@@ -64,9 +64,12 @@ ADMIN_HOSTS = words("CLUSTERAGENT_ADMIN_HOSTS") or ("localhost", "127.0.0.1", "[
 #: The URL that operators' browsers show, where a proxy stands in between: `https://ca.example.com`. Whatever Host and scheme
 #: arrive, it is taken for them.
 ADMIN_URL = origin("CLUSTERAGENT_ADMIN_URL")
-#: Addresses of the proxies whose `X-Forwarded-For` says where a call of an operator, or of a node agent with a
-#: [node token](../security.md#node-tokens), comes from.
+#: Addresses of the proxies whose `X-Forwarded-For` says where a call of an operator comes from.
 TRUSTED_PROXIES = networks("CLUSTERAGENT_TRUSTED_PROXIES", ())
+#: The same for calls of node agents: proxies that end their TLS and write that header anew. Behind one that passes TLS through an
+#: agent could write it itself. It counts for the networks of [node tokens](../security.md#node-tokens) and for
+#: `CLUSTERAGENT_ONE_ADDRESS`.
+AGENT_PROXIES = networks("CLUSTERAGENT_AGENT_PROXIES", ())
 #: An operator is logged out after this time.
 SESSION_AGE = duration("CLUSTERAGENT_SESSION_AGE", timedelta(hours=12), low=timedelta(minutes=1))
 #: An operator is logged out after this time without a call.
@@ -169,7 +172,7 @@ NODE_EXPIRATION_TIMEOUT = duration(
 WARMUP_DURATION = duration("DD_CLUSTER_CHECKS_WARMUP_DURATION", timedelta(seconds=30))
 #: What happens when calls in a node's name come from a second address while the first one still reports. `off`: nothing is
 #: known of that but what agents say (`X-Real-Ip`). `tell`: the alert `contested`. `refuse`: that, and the second gets 403.
-#: Addresses are those of connections, or what `CLUSTERAGENT_TRUSTED_PROXIES` say: leave it off behind other proxies, and where
+#: Addresses are those of connections, or what `CLUSTERAGENT_AGENT_PROXIES` say: leave it off behind other proxies, and where
 #: addresses are translated.
 ONE_ADDRESS = choice("CLUSTERAGENT_ONE_ADDRESS", "off", {name: name for name in ("off", "tell", "refuse")})
 #: When more than this share of the nodes is silent at once, none expires for one and a half timeouts. 0: there is no brake.

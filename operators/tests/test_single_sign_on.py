@@ -6,10 +6,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from ipaddress import ip_network
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Event, Semaphore
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -18,6 +19,7 @@ import requests
 from authlib.integrations.base_client import OAuthError  # type: ignore[import-untyped]
 from django.contrib.auth.models import Group, User
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.db.models.functions import Now
 from django.test import Client
 from joserfc import jwt
@@ -27,6 +29,7 @@ from knox.models import AuthToken
 from acts.models import Act
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
+from nodes.models import NodeToken
 from operators import identities, provider, signon
 from operators.models import BrokenGlass, Identity
 from operators.roles import Role
@@ -179,6 +182,63 @@ def test_who_left_all_groups_loses_session_and_tokens(idp: IdentityProvider) -> 
     idp.put(person, "sre")
     overdue()
     assert script.call("GET", "nodes").status_code == 200, "back in the group, back in"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("groups", [(), ("sre",)])
+def test_calls_that_come_while_the_provider_is_asked_go_by_its_answer(
+    idp: IdentityProvider, monkeypatch: pytest.MonkeyPatch, groups: tuple[str, ...]
+) -> None:
+    person = idp.put("dora", "platform")
+    enter(idp, person)
+    _, token = AuthToken.objects.create(User.objects.get(username="dora"))
+    idp.put(person, *groups)
+    overdue()
+    asking, others, renew = Event(), Semaphore(0), provider.renew
+
+    def renew_late(*about: str) -> Any:
+        asking.set()
+        for _ in range(6):
+            assert others.acquire(timeout=30)
+        return renew(*about)
+
+    def wait(seconds: float) -> None:
+        others.release()
+        time.sleep(seconds)
+
+    def call(number: int) -> int:
+        try:
+            # As few wait as may, and make nothing.
+            answer = bearer(token).call("POST", "node-tokens", {"note": f"{number}", "pattern": "*"})
+            return int(answer.status_code)
+        finally:
+            connection.close()
+
+    monkeypatch.setattr(provider, "renew", renew_late)
+    monkeypatch.setattr(identities, "sleep", wait)
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(call, 0)
+        assert asking.wait(30)
+        rest = [pool.submit(call, number) for number in range(1, 8)]
+        statuses = {one.result() for one in [first, *rest]}
+    assert statuses == {403 if groups else 401}
+    assert not NodeToken.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_more_callers_than_may_wait_do_not_act_by_the_last_word(
+    idp: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser, _ = enter(idp, idp.put("emil", "sre"))
+    full = BoundedSemaphore(1)
+    full.acquire()
+    monkeypatch.setattr(identities, "_waiting", full)
+    overdue()
+    Identity.objects.update(asked_at=Now())
+    assert not is_in(browser)
+    # As soon as it is known that there is no answer, the last word holds.
+    Identity.objects.update(unanswered_at=Now())
+    assert is_in(browser)
 
 
 def test_whom_the_provider_forgot_is_out(idp: IdentityProvider) -> None:

@@ -12,7 +12,8 @@ import pytest
 from django.contrib.auth.models import User
 
 from clusteragent.front.bodies import MOST_OF_CLIENT
-from nodes.models import Heartbeat
+from nodes import tokens
+from nodes.models import Heartbeat, NodeToken
 from operators.lockout import MOST_OF_PAIR
 from tests.proxies import fronts
 from tests.replicas import wait_for
@@ -146,3 +147,29 @@ def test_a_nodes_address_is_the_one_that_it_names(kind: type[fronts.Front], tmp_
             assert front.proxies["AGENTS"].call("POST", path, '{"last_change": 0}', headers=headers).status == 200
         told = Heartbeat.objects.values_list("node__name", "client_ip")
         assert {name: address or "" for name, address in told} == named
+
+
+# Where the proxy passes the agents' TLS through, a header is the agent's own word, whatever is trusted for operators.
+@pytest.mark.parametrize(
+    ("kind", "trusted", "is_believed"),
+    [(fronts.HAProxy, "", False), (fronts.Nginx, "", False), (fronts.NginxReencrypting, PROXY, True)],
+)
+def test_a_header_of_a_node_agent_opens_no_network_and_no_name_of_others(
+    kind: type[fronts.Front], trusted: str, is_believed: bool, tmp_path: Path
+) -> None:
+    def of(network: str) -> str:
+        return f"Bearer {tokens.make(NodeToken(note=network, pattern='*', networks=network))}"
+
+    def status(address: str, network: str, name: str) -> int:
+        headers = {"Authorization": of(network), "X-Forwarded-For": "10.1.0.9"}
+        path = f"/api/v1/clusterchecks/status/{name}"
+        return Client(address, front.proxies["AGENTS"]).call("POST", path, '{"last_change": 0}', **headers).status
+
+    front = kind(tmp_path)
+    options = OPTIONS | {"CLUSTERAGENT_ONE_ADDRESS": "refuse", "CLUSTERAGENT_AGENT_PROXIES": trusted}
+    with front.before_replicas(1, **options):
+        assert status("127.0.0.2", "10.1.0.0/16", "ash") == 403
+        assert status("127.0.0.2", "127.0.0.0/8", "ash") == 200
+        assert status("127.0.0.2", "127.0.0.2/32", "birch") == (200 if is_believed else 403)
+        # Where all come from the proxy, all are one.
+        assert status("127.0.0.3", "127.0.0.0/8", "ash") == (403 if is_believed else 200)
