@@ -104,5 +104,5 @@ if PORT != "agents":
     from operators.settings import *  # noqa: F403
     from operators.settings import APPS
 
-    # Ours last: it unregisters some of what other apps register with the admin.
-    INSTALLED_APPS = [*APPS, *INSTALLED_APPS, "operators"]
+    # The last one unregisters some of what others register with the admin. Of commands with one name, that of the first counts.
+    INSTALLED_APPS = ["clusteragent", *APPS, *(app for app in INSTALLED_APPS if app != "clusteragent"), "operators"]

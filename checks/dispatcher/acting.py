@@ -95,7 +95,7 @@ def record(decision: Decision, plan: Plan | None) -> None:
     held = ", pinned there" if decision.order.get("hold") else ""
     record_act(
         decision.verb or Act.Verb.REBALANCE,
-        _named(decision.placements) + (f" to {to}{held}" if to else ""),
+        _named(_meant(decision)) + (f" to {to}{held}" if to else ""),
         before=_before(decision, ids),
         after=_after(decision),
         plan=plan.pk if plan else None,
@@ -142,6 +142,12 @@ def shown(config_ids: Collection[int]) -> str:
     return _words(len(config_ids), [called(*row) for row in rows])
 
 
+def _meant(decision: Decision) -> list[Placement]:
+    """What was asked for: of an isolation without the configs that make room for it."""
+    alone = decision.order.get("alone")
+    return [one for one in decision.placements if alone is None or one.config in alone]
+
+
 def _named(placements: Collection[Placement]) -> str:
     return _words(len(placements), [called(one.title, one.name, one.digest) for one in list(placements)[:3]])
 
@@ -159,8 +165,10 @@ def _before(decision: Decision, config_ids: Collection[int]) -> list[dict[str, A
 
 
 def _after(decision: Decision) -> Any:
-    """What a decision orders; of an undo, where the configs are then."""
+    """What a decision orders; of an undo, where the configs are then; of an isolation, how many others move."""
     said = {name: value for name, value in decision.order.items() if name not in _UNTOLD}
+    if "alone" in decision.order:
+        said["others_moved"] = len({one.config for one in decision.moves} - {*decision.order["alone"]})
     return said or (_nodes(decision, "to_node") if decision.verb in _GIVING else None) or None
 
 

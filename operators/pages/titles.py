@@ -85,6 +85,9 @@ def _facts(story: Story, turnover: "_Turnover") -> str:
     which = "more move" if moved else "earlier move"
     more = f"{'and ' if moved else ''}{grouped_count(story.more, which)}" if story.more else ""
     found = [*filter(None, (_replaced(story, turnover), moved, more, gap, waiting))]
+    if found and story.cause.kind == _MOVE.ISOLATED:
+        # What moved is what made room.
+        found = [*_said(story), *found]
     return ", ".join(found or _said(story))
 
 

@@ -440,7 +440,6 @@ API: dict[str, Callable[[World], object] | str] = {
 }
 READS = "It changes nothing."
 SERVES = "It is a process; what it does by itself is in the ledger and in events."
-DJANGOS = "It is Django's, for whoever has the database's password."
 COMMANDS: dict[str, Callable[[World], object] | str] = {
     "adopt": adopt,
     "importstate": import_,
@@ -465,7 +464,7 @@ COMMANDS: dict[str, Callable[[World], object] | str] = {
     "nodetoken": lambda w: w.run("nodetoken", "add", "--note", "runners", "--nodes", "runner-*"),
     "unlock": lambda w: w.run("unlock"),
     "breakglass": lambda w: w.run("breakglass"),
-    "createsuperuser": DJANGOS,
+    "createsuperuser": lambda w: w.run("createsuperuser", "--no-input", "--username", "boss", "--email", ""),
     "migrate": "It changes the schema, and makes the first operator when there is none.",
     "learnintegrations": "It writes a file of words for warnings.",
 } | dict.fromkeys(("check", "completion", "status", "doctor", "clusterchecks", "why", "whatif", "leader"), READS) | (
@@ -709,6 +708,15 @@ def test_a_reassignment_that_also_pins_says_so(world: World) -> None:
     dispatched = planned(world.client, "reassign", ["shop"], node="birch", hold="pinned")
     found = acted(world, lambda w: apply(w.client, dispatched))
     assert found.object == f"{config('shop')} to birch, pinned there"
+
+
+def test_an_isolation_names_what_is_isolated_and_counts_what_makes_room(world: World) -> None:
+    here = [key for key, node in owners().items() if node == owners()["shop"]]
+    assert len(here) > 1
+    found = acted(world, isolate_by_admin)
+    assert found.object == str(config("shop"))
+    assert found.after == {"reason": "isolated", "others_moved": len(here) - 1}
+    assert f"{config('shop')}, " in world.client.get("/admin/changes/").content.decode()
 
 
 def test_a_reassignment_and_its_undo_say_where_configs_were_and_are(world: World) -> None:
