@@ -153,7 +153,7 @@ def _chart(drawing: Drawing, points: Iterable[Any], times: Sequence[datetime], s
     known = {point.time: point for point in points}
     datasets: list[dict[str, Any]] = []
     said = []
-    series = _series(drawing, span)
+    series, unit = _series(drawing, span), "minute" if span is Span.HOUR else "hour"
     for (name, field), colour in zip(series.items(), COLOURS, strict=False):
         values = [getattr(known[time], field) if time in known else None for time in times]
         drawn = [None if value is None else round(value * drawing.factor, 4) for value in values]
@@ -165,7 +165,9 @@ def _chart(drawing: Drawing, points: Iterable[Any], times: Sequence[datetime], s
         if told := [value for value in values if value is not None]:
             lead = f"{name}: " if len(series) > 1 else ""
             last, low, high = map(drawing.shown, (told[-1], min(told), max(told)))
-            said.append(lead + (f"{last} last, {low} to {high}" if low != high else f"{last} all the time"))
+            # Each is the most or the mean of its minute or hour.
+            kept = f"the one noted {unit}" if len(told) == 1 else f"each noted {unit}"
+            said.append(lead + (f"{last} last, {low} to {high}" if low != high else f"{last} in {kept}"))
     data = {"labels": [_label(time, span) for time in times], "datasets": datasets}
     words = "; ".join(said) or "not known"
     return Chart(drawing.title, drawing.kind, words, json.dumps(data), json.dumps(_options(len(datasets) > 1, drawing)))

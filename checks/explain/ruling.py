@@ -75,7 +75,9 @@ def effect_of(kind: type[AnyRule], *, saved: AnyRule | None = None, deleted: Col
 def _has_room(snapshot: Snapshot) -> bool:
     """Whether some node would take one more config, of whichever check."""
     return any(
-        snapshot.node_refusal(node) is None and (node.limit is None or snapshot.held[node.id] < node.limit)
+        snapshot.node_refusal(node) is None
+        and node.id not in snapshot.reserved
+        and (node.limit is None or snapshot.held[node.id] < node.limit)
         for node in snapshot.nodes
     )
 

@@ -705,6 +705,10 @@ def test_an_overload_says_how_much_room_the_others_have() -> None:
     assert overloads()[0].cause.endswith("Others have room for 4 of the 8 workers that are too many: add nodes.")
     Runner.objects.filter(node__name="birch").update(workers=8)
     assert overloads()[0].cause.endswith("Others have room for what is too much.")
+    dispatcher.schedule([sent("alone")])
+    Assignment.objects.filter(config__origins__key="alone").update(node=Node.objects.get(name="birch"))
+    Isolation.objects.create(config=Config.objects.get(origins__key="alone"), source="file", key="alone")
+    assert overloads()[0].cause.endswith("No other node has room: add nodes.")
 
 
 def test_of_a_slow_node_it_says_that_it_has_but_a_share_of_its_workers() -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from django.db.models import F
 
 from checks.dispatcher import costs
+from checks.dispatcher.inventory import read_reserved
 from checks.explain.alerts.kinds import NAMED, Alert, Kind, Target, some
 from checks.models import Assignment, Config, Cost
 from checks.models.orders import Pin
@@ -74,9 +75,9 @@ def _pins(stuck: Sequence[str]) -> str:
 
 
 def _room(full: Sequence[Runner], needed: Mapping[int, float], able: Mapping[int, float]) -> str:
-    """Whether other nodes have room for what is too much."""
+    """Whether other nodes have room for what is too much. One that an isolated config keeps for itself has none."""
     excess = sum(needed[row.pk] - able[row.pk] for row in full)
-    takers = Node.objects.accepting().values_list("pk", flat=True)
+    takers = Node.objects.accepting().exclude(pk__in=read_reserved()).values_list("pk", flat=True)
     room = sum(max(able[node] - needed.get(node, 0.0), 0.0) for node in takers if node in able)
     if room <= 0:
         return "No other node has room: add nodes."
