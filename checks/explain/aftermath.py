@@ -10,6 +10,7 @@ from checks.dispatcher.misplaced import Judge, relocate_misplaced
 from checks.dispatcher.transaction import light_entries
 from checks.explain.loss import homeless_reasons
 from checks.models import Assignment, Config, Cost
+from checks.wire.scrub import scrub
 
 # How many configs that would run nowhere are asked why: each asks all nodes.
 ASKED_WHY = 20
@@ -22,6 +23,14 @@ class Moving(NamedTuple):
     check: str
     source: str
     to: str
+
+
+def titles_of(rows: Sequence[Moving]) -> list[str]:
+    """Return how people call the config of each of these; its check, if it is gone."""
+    found = Config.objects.filter(pk__in=[row.config for row in rows]).order_by("pk")
+    known = list(found.values_list("pk", "title", "name", "digest"))
+    names = dict(zip([pk for pk, *_ in known], Config.objects.told_apart(known), strict=True))
+    return [names.get(row.config) or scrub(row.check) for row in rows]
 
 
 class Aftermath(NamedTuple):

@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 
 from checks import dispatcher
 from checks.dispatcher import committing, transaction
-from checks.models import Config, Handover, Plan
+from checks.models import Assignment, Config, Handover, Plan
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.tests.cast import dangling, hand_over, ledger, owners, report, sent
 from checks.tests.operators import config
@@ -225,3 +225,13 @@ def test_no_command_lets_a_name_control_the_terminal(capsys: pytest.CaptureFixtu
     dispatcher.schedule([sent("odd", name="http\x1b[2J")])
     assert said(capsys, "pause", "--check", "http\x1b[2J").startswith("http\\x1b[2J ")
     assert said(capsys, "why", check_id("odd")).startswith("http\\x1b[2J ")
+
+
+def test_a_dry_run_of_what_has_no_plan_names_configs_as_people_call_them(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two configs of one check can't be told apart by it."""
+    Assignment.objects.all().delete()
+    Config.objects.update(dangling_since=Now())
+    names = {str(one) for one in Config.objects.all()}
+    lines = said(capsys, "redispatch", "--dry-run").splitlines()
+    assert {line.partition(": nobody → ")[0] for line in lines if "→" in line} == names
+    assert {move["title"] for move in told(capsys, "redispatch", "--dry-run")["moves"]} == names

@@ -16,7 +16,7 @@ from acts.models import Act
 from acts.recording import record
 from checks.dispatcher import REFUSALS
 from checks.dispatcher.acting import record_refusal
-from checks.explain.aftermath import Moving
+from checks.explain.aftermath import Moving, titles_of
 from checks.explain.forecasts import Forecast
 from checks.models import Config
 from checks.wire.scrub import scrub
@@ -163,15 +163,8 @@ class ShownDeletions(_DjangoModelAdmin):
 def moving_table(title: str, rows: Sequence[Moving]) -> Table:
     """A table of configs that would move: the first MOST_LISTED."""
     first = sorted(rows, key=lambda row: natural(row.check))[:MOST_LISTED]
-    configs = Config.objects.filter(pk__in=[row.config for row in first])
-    known = list(configs.order_by("pk").values_list("pk", "title", "name", "digest"))
-    names = dict(zip([pk for pk, *_ in known], Config.objects.told_apart(known), strict=True))
     shown = [
-        (
-            link(Config(pk=row.config), names.get(row.config) or scrub(row.check)),
-            row.source or "nobody",
-            row.to or "nobody",
-        )
-        for row in first
+        (link(Config(pk=row.config), title), row.source or "nobody", row.to or "nobody")
+        for row, title in zip(first, titles_of(first), strict=True)
     ]
     return Table(first_of(title, len(shown), len(rows)), ("config", "from", "to"), shown)

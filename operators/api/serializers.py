@@ -1,6 +1,7 @@
 """What the operators' API takes and answers."""
 
 import math
+from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
@@ -13,6 +14,7 @@ from acts.models import Act
 from checks import plans
 from checks.dispatcher import CHUNK
 from checks.explain import drains
+from checks.explain.aftermath import Moving, titles_of
 from checks.explain.alerts import Word
 from checks.explain.drains import Drain, Stuck
 from checks.explain.forecasts import Forecast
@@ -669,8 +671,14 @@ class MovingSerializer(serializers.Serializer[Any]):
 
     config = serializers.IntegerField()
     check = Scrubbed()
+    title = serializers.CharField(help_text="How people call the config.")
     from_node = serializers.CharField(source="source")
     to_node = serializers.CharField(source="to")
+
+
+def _told(rows: Sequence[Moving]) -> Any:
+    titled = [row._asdict() | {"title": title} for row, title in zip(rows, titles_of(rows), strict=True)]
+    return MovingSerializer(titled, many=True).data
 
 
 class ForecastSerializer(serializers.Serializer[Any]):
@@ -684,7 +692,7 @@ class ForecastSerializer(serializers.Serializer[Any]):
 
     @extend_schema_field(MovingSerializer(many=True))
     def get_moves(self, forecast: Forecast) -> Any:
-        return MovingSerializer(forecast.moves[: self.MOST_LISTED], many=True).data
+        return _told(forecast.moves[: self.MOST_LISTED])
 
 
 class ForecastWish(serializers.Serializer[Any]):
@@ -728,11 +736,11 @@ class EffectSerializer(serializers.Serializer[Any]):
 
     @extend_schema_field(MovingSerializer(many=True))
     def get_moves(self, effect: Effect) -> Any:
-        return MovingSerializer(effect.after.moves[: self.MOST_LISTED], many=True).data
+        return _told(effect.after.moves[: self.MOST_LISTED])
 
     @extend_schema_field(MovingSerializer(many=True))
     def get_dangling(self, effect: Effect) -> Any:
-        return MovingSerializer(effect.after.lost[: self.MOST_LISTED], many=True).data
+        return _told(effect.after.lost[: self.MOST_LISTED])
 
 
 class PlanWish(Strict):
