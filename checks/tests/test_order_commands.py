@@ -234,4 +234,3 @@ def test_a_dry_run_of_what_has_no_plan_names_configs_as_people_call_them(capsys:
     names = {str(one) for one in Config.objects.all()}
     lines = said(capsys, "redispatch", "--dry-run").splitlines()
     assert {line.partition(": nobody → ")[0] for line in lines if "→" in line} == names
-    assert {move["title"] for move in told(capsys, "redispatch", "--dry-run")["moves"]} == names
