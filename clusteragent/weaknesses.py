@@ -3,8 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from django.contrib.auth.models import Group
+from django.db.models import Q
 from knox.models import AuthToken
+from psycopg.conninfo import conninfo_to_dict
 
+from checks.models.bounds import STEERING, WRITING
 from clusteragent.lib import certificates, conf, credentials
 from nodes.models import NodeToken, Runner
 
@@ -21,6 +25,32 @@ class Weakness(NamedTuple):
 
 def _one_token_for_all() -> bool:
     return conf.SHARED_TOKEN_OPENS and not NodeToken.objects.valid().exists()
+
+
+def _steers_unbound() -> bool:
+    """Whether an operators' token may steer or write all there is: neither it nor its user's role is bound."""
+    changing = {name.partition(".")[2] for name in STEERING | WRITING}
+    wide = Group.objects.filter(bound=None, permissions__codename__in=changing)
+    return bool(AuthToken.objects.filter(Q(user__groups__in=wide) | Q(user__is_superuser=True), bound=None).exists())
+
+
+def _sends_anywhere() -> bool:
+    """Whether runners are looked for in whole private ranges, as by default."""
+    return {*conf.PRIVATE} <= {*map(str, conf.RUNNER_NETWORKS)} and Runner.objects.exists()
+
+
+def _trusts_anybody() -> bool:
+    return any(one.prefixlen == 0 for one in (*conf.TRUSTED_PROXIES, *conf.AGENT_PROXIES, *conf.LOGIN_PROXIES))
+
+
+def _database_unverified() -> bool:
+    """Whether the database is on another machine, and may be anybody's that answers there."""
+    if not conf.DATABASE_URL:
+        return False
+    asked = conninfo_to_dict(conf.DATABASE_URL)
+    host = str(asked.get("host") or asked.get("hostaddr") or "")
+    is_here = not host or host.startswith("/") or host in ("localhost", "127.0.0.1", "::1")
+    return not is_here and str(asked.get("sslmode", "")) not in ("verify-ca", "verify-full")
 
 
 def _made_here() -> bool:
@@ -40,9 +70,23 @@ WEAKNESSES: Sequence[Weakness] = (
         "Where addresses are the agents' own, set CLUSTERAGENT_ONE_ADDRESS=refuse.",
     ),
     Weakness(
-        "runners' token", lambda: conf.SHARED_TOKEN_OPENS and not conf.RUNNER_TOKENS and Runner.objects.exists(),
-        "Whoever is taken for a runner is sent the token that opens all names.",
-        "Set CLUSTERAGENT_RUNNER_TOKENS to the node tokens of runners.", needs_database=True,
+        "token of all names", lambda: NodeToken.objects.valid().filter(pattern="*").exists(),
+        "A node token of the pattern * opens the configs of all node agents, as the shared one does.",
+        "Make one for each pool, with a pattern of its names, and revoke it.", needs_database=True,
+    ),
+    Weakness(
+        "endless node tokens", lambda: NodeToken.objects.valid().filter(expires_at=None).exists(),
+        "There are node tokens that never end.", "Make them with --until: docs/howto/rotate-node-tokens.md.",
+        needs_database=True,
+    ),
+    Weakness(
+        "runners' token", lambda: conf.SHARED_TOKEN_OPENS and Runner.objects.exists(),
+        "Whoever is taken for a runner, and refuses other tokens, is sent the one that opens all names.",
+        "Set CLUSTERAGENT_RUNNER_TOKENS to the node tokens of runners, then CLUSTERAGENT_SHARED_TOKEN=off.", needs_database=True,
+    ),
+    Weakness(
+        "runners' networks", _sends_anywhere, "Tokens are sent to runners in all private ranges.",
+        "Set CLUSTERAGENT_RUNNER_NETWORKS to the runners' own.", needs_database=True,
     ),
     Weakness(
         "runners' certificates", lambda: not conf.RUNNER_CERTIFICATES_PINNED and Runner.objects.exists(),
@@ -55,7 +99,12 @@ WEAKNESSES: Sequence[Weakness] = (
         "docs/howto/certificates.md says how.",
     ),
     Weakness(
-        "environment", lambda: not conf.AD_ALLOWED_ENV_VARS,
+        "authority's key", lambda: (conf.VAR / certificates.AUTHORITY_KEY).exists(),
+        f"Whoever reads {certificates.AUTHORITY_KEY} here can sign certificates that agents trust.",
+        "Keep it elsewhere: docs/howto/certificates.md.",
+    ),
+    Weakness(
+        "environment", lambda: not (conf.AD_ALLOWED_ENV_VARS or conf.AD_DISABLE_ENV_VAR_RESOLUTION),
         "Config files may read all variables of the leader's environment but this program's own secrets.",
         "Name those that they need in DD_AD_ALLOWED_ENV_VARS.",
     ),
@@ -63,6 +112,15 @@ WEAKNESSES: Sequence[Weakness] = (
         "first password", lambda: (conf.VAR / credentials.ADMIN_PASSWORD).exists(),
         "The password that the first operator was made with lies in a file.",
         f"Change it in the admin, then remove {credentials.ADMIN_PASSWORD}.",
+    ),
+    Weakness(
+        "passwords", lambda: not (conf.OIDC_ISSUER or conf.LOGIN_PROXIES),
+        "A password alone opens the admin: there is no second factor.",
+        "Let people log in by a provider that asks for one: docs/howto/single-sign-on.md.",
+    ),
+    Weakness(
+        "unbound tokens", _steers_unbound, "There are operators' tokens that may change all checks, or all sources.",
+        "Bind each to what it is for: createtoken --sources, --checks.", needs_database=True,
     ),
     Weakness(
         "endless tokens", lambda: AuthToken.objects.filter(expiry=None).exists(), "There are operators' tokens that never end.",
@@ -74,12 +132,30 @@ WEAKNESSES: Sequence[Weakness] = (
         "Give Prometheus a viewer's token, and set CLUSTERAGENT_METRICS_PUBLIC=false.",
     ),
     Weakness(
+        "check IDs in metrics", lambda: conf.METRICS_CONFIGS_INFO,
+        "A viewer's token reads check IDs from /metrics, which pages and API hide: a secret may be guessed by them.",
+        "Set CLUSTERAGENT_METRICS_CONFIGS_INFO=false where nobody counts configs by them.",
+    ),
+    Weakness(
+        "trusted ranges", _trusts_anybody, "Whoever calls is a trusted proxy.",
+        "Name the proxies' own addresses in CLUSTERAGENT_TRUSTED_PROXIES, CLUSTERAGENT_AGENT_PROXIES and"
+        " CLUSTERAGENT_LOGIN_PROXIES.",
+    ),
+    Weakness(
+        "webhook in clear", lambda: conf.WEBHOOK.startswith("http://"), "Who reads the wire reads what is sent to the webhook.",
+        "Set CLUSTERAGENT_WEBHOOK to an https:// URL.",
+    ),
+    Weakness(
         "access log", lambda: not conf.ACCESS_LOG, "Which address called the agents' port is not on record.",
         "Set CLUSTERAGENT_ACCESS_LOG=true where a line for each call is worth it.",
     ),
     Weakness(
         "embedded database", lambda: not conf.DATABASE_URL, "The embedded PostgreSQL is of this machine alone, and for a trial.",
         "Set DATABASE_URL.",
+    ),
+    Weakness(
+        "database's name", _database_unverified, "Whoever answers at the database's address is taken for it.",
+        "Add sslmode=verify-full to DATABASE_URL.",
     ),
 )  # fmt: skip
 

@@ -264,12 +264,12 @@ SLOW_NOTICE = number("CLUSTERAGENT_SLOW_NOTICE", 2.0, high=1000)
 SLOW_RELIEF = number("CLUSTERAGENT_SLOW_RELIEF", 3.0, high=1000)
 
 # Runners. They are called at the addresses that they report, and receive our token.
-_PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 #: Runners are asked for their stats at addresses in these ranges alone, because the call carries the node agents' token or
 #: one of `CLUSTERAGENT_RUNNER_TOKENS`.
 #: Default: `10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 fc00::/7`; with simulated node agents loopback, too.
 RUNNER_NETWORKS = networks(
-    "CLUSTERAGENT_RUNNER_NETWORKS", (*_PRIVATE, "127.0.0.0/8", "::1/128") if DEMO_NODES else _PRIVATE
+    "CLUSTERAGENT_RUNNER_NETWORKS", (*PRIVATE, "127.0.0.0/8", "::1/128") if DEMO_NODES else PRIVATE
 )
 #: Which certificates of runners are accepted. `any`: each. `pinned`: that which a runner shows first since it started; one that
 #: later shows another gets no call and no token until [that is accepted](../howto/runners.md#pin-their-certificates). All

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from checks.tests.cast import report
 from clusteragent import doctor, weaknesses
 from clusteragent.doctor import Finding, Level
 from clusteragent.lib import certificates, clock, conf, credentials
+from nodes import tokens
 from nodes.heartbeats import note_heartbeat
-from nodes.models import Node, Runner
+from nodes.models import Node, NodeToken, Runner
 from tests.test_requirements import ROOT
 from tests.webserver import free_port
 
@@ -306,24 +308,36 @@ def test_a_shared_token_that_is_off_without_node_tokens_fails(monkeypatch: pytes
 @pytest.mark.django_db
 def test_weak_defaults_are_named_and_no_longer_once_they_are_off(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     user = User.objects.create_user("otto")
+    user.groups.add(Group.objects.get(name="operator"))
     AuthToken.objects.create(user, expiry=None)
+    tokens.make(NodeToken(note="all", pattern="*"))
     report("ash")
     Runner.objects.create(node=Node.objects.get())
     credentials.make_admin_password(folder)
+    (folder / certificates.AUTHORITY_KEY).write_text("")
+    monkeypatch.setattr(conf, "WEBHOOK", "http://127.0.0.1/alerts")
+    monkeypatch.setattr(conf, "AGENT_PROXIES", (ip_network("0.0.0.0/0"),))
     monkeypatch.setattr(conf, "METRICS_PUBLIC", True)
     monkeypatch.setattr(conf, "DATABASE_URL", "")
     named = {one.name for one in weaknesses.found(with_database=True)}
-    assert named == {one.name for one in weaknesses.WEAKNESSES}
+    # The first holds without node tokens, the last of a database elsewhere.
+    assert named == {one.name for one in weaknesses.WEAKNESSES} - {"shared token", "database's name"}
+    monkeypatch.setattr(conf, "DATABASE_URL", "postgresql://x@db.example.com/x?sslmode=require")
+    assert "database's name" in {one.name for one in weaknesses.found(with_database=False)}
+    monkeypatch.setattr(conf, "DATABASE_URL", "")
     of_database = {one.name for one in weaknesses.WEAKNESSES if one.needs_database}
     assert {one.name for one in weaknesses.found(with_database=False)} == named - of_database
     assert doctor.worst(list(doctor.weak_defaults(with_database=True))) == 0
 
     AuthToken.objects.all().delete()
+    NodeToken.objects.all().delete()
     (folder / credentials.ADMIN_PASSWORD).unlink()
+    (folder / certificates.AUTHORITY_KEY).unlink()
     for option, value in {
         "SHARED_TOKEN_OPENS": False, "ONE_ADDRESS": "refuse", "METRICS_PUBLIC": False, "ACCESS_LOG": True,
-        "RUNNER_CERTIFICATES_PINNED": True,
-        "AD_ALLOWED_ENV_VARS": frozenset({"home"}), "DATABASE_URL": "postgresql://x/x",
+        "RUNNER_CERTIFICATES_PINNED": True, "RUNNER_NETWORKS": (ip_network("10.1.0.0/16"),), "WEBHOOK": "",
+        "AGENT_PROXIES": (), "OIDC_ISSUER": "https://id.example.com", "METRICS_CONFIGS_INFO": False,
+        "AD_ALLOWED_ENV_VARS": frozenset({"home"}), "DATABASE_URL": "postgresql://x/x?sslmode=verify-full",
         "CERTIFICATE": folder / "own.pem", "CERTIFICATE_KEY": folder / "own.pem",
     }.items():  # fmt: skip
         monkeypatch.setattr(conf, option, value)
