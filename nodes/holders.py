@@ -1,4 +1,5 @@
 """Which address holds a node's name: the first that reports in it, until it is silent for the expiration timeout or says goodbye.
+Where a second one is told of and not refused, it is the last that reports.
 
 Addresses are those of connections, or what trusted proxies say of them. A process remembers who holds the names that it hears, so
 only the first call of an address asks the database.
@@ -14,8 +15,9 @@ from rest_framework.exceptions import PermissionDenied
 from clusteragent.lib import clients, conf, database
 from clusteragent.lib.database.batching import Batcher
 from nodes.models import Heartbeat, NodeEvent
-from nodes.models.heartbeats import Claim
+from nodes.models.heartbeats import Claim, Held
 
+_NOBODY = Held(None, None)
 # The most names that a process remembers.
 _MOST = 100_000
 
@@ -52,13 +54,14 @@ class Holders:
         if conf.ONE_ADDRESS == "off":
             return None
         held, now = self._held.get(name), time.monotonic()
-        # Nobody else can hold it while its node is not silent.
+        # Nobody else can hold it while its node is not silent; where nobody is refused, for half of that time.
         if (
             held
             and held.told == _told(request)
             and now - held.heard_at < conf.NODE_EXPIRATION_TIMEOUT.total_seconds() / 2
         ):
-            self._note_heard(request, name, is_report)
+            if conf.ONE_ADDRESS == "refuse":
+                self._note_heard(request, name, is_report)
             return None
         address = clients.address(request.META)
         return Claim(name, str(address), is_report) if address else None
@@ -87,16 +90,21 @@ def _told(request: HttpRequest) -> tuple[str, str]:
 def settle(claims: Sequence[Claim]) -> list[str | None]:
     """Give names that nobody holds to who reports in them, and say who holds each; None while nobody does, or that is not known.
 
-    Of several claims of a name the first report counts. Notes rivals.
+    Of several claims of a name the first report counts. Notes rivals. Where nobody is refused, a name goes to who reports in it
+    last, so that a node that moved has no rival: one is who comes back.
     """
     in_turn = sorted(claims, key=lambda claim: not claim.is_report)
     wanted = {claim.name: claim for claim in reversed(in_turn)}
-    holders = Heartbeat.objects.hold(list(wanted.values()))
+    is_told_alone = conf.ONE_ADDRESS == "tell"
+    held = Heartbeat.objects.hold(list(wanted.values()), takes_over=is_told_alone)
     for claim in claims:
-        holder = holders.get(claim.name)
-        if holder and holder != claim.address:
-            NodeEvent.objects.note_addresses(claim.name, {claim.address, holder})
-    return [holders.get(claim.name) for claim in claims]
+        address, rival = held.get(claim.name, _NOBODY)
+        # Of two that report at once.
+        if claim.is_report or not is_told_alone:
+            rival = rival or address
+        if rival and rival != claim.address:
+            NodeEvent.objects.note_addresses(claim.name, {claim.address, rival})
+    return [held.get(claim.name, _NOBODY).address for claim in claims]
 
 
 HOLDERS = Holders()

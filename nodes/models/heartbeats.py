@@ -49,6 +49,16 @@ class Claim(NamedTuple):
     is_report: bool
 
 
+class Held(NamedTuple):
+    """Who holds a name after a claim: an address; None while nobody does, or while its row is locked.
+
+    rival: the address that held it until now, of a claim from where it was taken over a moment ago: both are heard.
+    """
+
+    address: str | None
+    rival: str | None
+
+
 class Death(NamedTuple):
     """Why a node is dead, as `deaths` says it, and when it was last heard."""
 
@@ -174,36 +184,40 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
     _HOLD = """
         WITH told AS (
             SELECT h.node_id, t.name, t.address, t.is_report, h.peer,
-                h.peer IS NULL OR h.seen_at < statement_timestamp() - %s OR n.leaving OR n.kept_until IS NOT NULL AS is_free
-            FROM unnest(%s::text[], %s::inet[], %s::bool[]) AS t (name, address, is_report)
+                h.peer IS NULL OR h.seen_at < statement_timestamp() - %(timeout)s
+                    OR n.leaving OR n.kept_until IS NOT NULL AS is_free,
+                t.is_report AND t.address = h.former_peer AND h.peer_since > statement_timestamp() - %(timeout)s AS is_back
+            FROM unnest(%(names)s::text[], %(addresses)s::inet[], %(reports)s::bool[]) AS t (name, address, is_report)
             JOIN nodes_node AS n ON n.name = t.name
             JOIN nodes_heartbeat AS h ON h.node_id = n.id
         ), locked AS (
-            SELECT h.node_id, told.address FROM nodes_heartbeat AS h JOIN told ON told.node_id = h.node_id
-            WHERE told.is_report AND told.is_free AND told.peer IS DISTINCT FROM told.address
+            SELECT h.node_id, told.address, told.is_free FROM nodes_heartbeat AS h JOIN told ON told.node_id = h.node_id
+            WHERE told.is_report AND (told.is_free OR %(takes_over)s) AND told.peer IS DISTINCT FROM told.address
                 AND h.peer IS NOT DISTINCT FROM told.peer
             FOR NO KEY UPDATE OF h SKIP LOCKED
         ), taken AS (
-            UPDATE nodes_heartbeat AS h SET peer = locked.address FROM locked WHERE h.node_id = locked.node_id
+            UPDATE nodes_heartbeat AS h SET peer = locked.address, peer_since = statement_timestamp(),
+                former_peer = CASE WHEN locked.is_free THEN NULL ELSE h.peer END
+            FROM locked WHERE h.node_id = locked.node_id
             RETURNING h.node_id
         )
         SELECT told.name, CASE
             WHEN taken.node_id IS NOT NULL THEN host(told.address)
-            WHEN NOT told.is_free OR told.peer = told.address THEN host(told.peer) END
+            WHEN NOT (told.is_free OR %(takes_over)s) OR told.peer = told.address THEN host(told.peer) END,
+            CASE WHEN told.is_back AND told.peer <> told.address THEN host(told.peer) END
         FROM told LEFT JOIN taken ON taken.node_id = told.node_id
     """
 
-    def hold(self, claims: Sequence[Claim]) -> dict[str, str | None]:
+    def hold(self, claims: Sequence[Claim], *, takes_over: bool = False) -> dict[str, Held]:
         """Give names to who reports in them where nobody holds them or the holder is silent or has said goodbye.
 
-        claims: one of each name. Returns {name: address that holds it now}, None where nobody holds it or its row is locked,
-        without names that are not known.
+        claims: one of each name. takes_over: also from a holder that is heard. Names that are not known are left out.
         """
+        names, addresses, reports = (array(column) for column in zip(*claims, strict=True))
+        values: dict[str, Any] = {"timeout": conf.NODE_EXPIRATION_TIMEOUT, "takes_over": takes_over}
         with connection.cursor() as cursor:
-            columns = (array(column) for column in zip(*claims, strict=True))
-            values: list[Any] = [conf.NODE_EXPIRATION_TIMEOUT, *columns]
-            cursor.execute(self._HOLD, values)
-            return dict(cursor.fetchall())
+            cursor.execute(self._HOLD, values | {"names": names, "addresses": addresses, "reports": reports})
+            return {name: Held(*held) for name, *held in cursor.fetchall()}
 
     def last_reports(self) -> list[tuple[int, Report]]:
         """What known nodes report while nothing changes, as (node id, report); empty during the warm-up."""
@@ -333,6 +347,9 @@ class Heartbeat(models.Model):
     former_ip = models.GenericIPAddressField(null=True)
     # Where the calls come from that hold its name, since it registered; not what the node says.
     peer = models.GenericIPAddressField(null=True)
+    # Since when, and from whom it was taken over while that was heard.
+    peer_since = models.DateTimeField(null=True)
+    former_peer = models.GenericIPAddressField(null=True)
 
     objects = HeartbeatQuerySet.as_manager()
 

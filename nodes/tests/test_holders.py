@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from ipaddress import ip_network
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from django.test import Client, RequestFactory
 from rest_framework.exceptions import PermissionDenied
 
 from clusteragent.lib import conf
-from nodes import views
+from clusteragent.lib.clock import ago
+from nodes import holders, views
 from nodes.goodbyes import note_goodbye
 from nodes.heartbeats import note_heartbeat
 from nodes.holders import Holders, settle
@@ -147,10 +149,42 @@ def test_names_that_are_not_known_are_held_by_nobody() -> None:
     assert notes() == []
 
 
-def test_where_it_is_only_told_nobody_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_it_is_only_told_nobody_is_refused_and_who_comes_back_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conf, "ONE_ADDRESS", "tell")
+    call(Holders(), HERE)
+    for _ in range(2):
+        call(Holders(), THERE)
+        assert notes() == [], "a node that moved calls from its new address alone"
+    call(Holders(), HERE, method="GET")
+    assert notes() == [], "a late call that is no report tells nothing"
+    call(Holders(), HERE)
+    assert notes() == [f"{HERE} and {THERE}"]
+
+
+def test_two_that_are_told_of_at_once_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conf, "ONE_ADDRESS", "tell")
+    assert settle([Claim("ash", HERE, True), Claim("ash", THERE, True)]) == [HERE, HERE]
+    assert notes() == [f"{HERE} and {THERE}"]
+
+
+def test_who_moved_and_comes_back_later_is_not_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conf, "ONE_ADDRESS", "tell")
     call(Holders(), HERE)
     call(Holders(), THERE)
+    Heartbeat.objects.update(peer_since=ago(conf.NODE_EXPIRATION_TIMEOUT))
+    call(Holders(), HERE)
+    assert notes() == []
+
+
+def test_processes_that_hear_one_each_ask_again_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each hears its own only, and would never know of the other."""
+    monkeypatch.setattr(conf, "ONE_ADDRESS", "tell")
+    one, other = Holders(), Holders()
+    clock = iter(range(0, 600, 5))
+    monkeypatch.setattr(holders, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    for _ in range(10):
+        call(one, HERE)
+        call(other, THERE)
     assert notes() == [f"{HERE} and {THERE}"]
 
 
