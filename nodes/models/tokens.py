@@ -6,7 +6,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Collection, Mapping
-from datetime import timedelta
+from datetime import UTC, timedelta
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, NamedTuple
@@ -186,7 +186,7 @@ class NodeToken(models.Model):
     def told(self) -> dict[str, Any]:
         """What is known of it, as JSON data, without the hash."""
         names = ("key", "note", "pattern", "kubernetes_pattern", "networks")
-        ends = self.expires_at.isoformat(timespec="seconds") if self.expires_at else None
+        ends = self.expires_at.astimezone(UTC).isoformat(timespec="seconds") if self.expires_at else None
         return {name: getattr(self, name) for name in names} | {"expires": ends}
 
 
