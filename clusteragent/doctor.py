@@ -71,6 +71,7 @@ def examine() -> Iterator[Finding]:
         is_usable = all(finding.level != Level.FAIL for finding in current)
     if is_usable:
         yield from shared_token()
+        yield from ending_tokens()
         yield from groups()
         yield from runners()
     yield from kubernetes()
@@ -248,6 +249,13 @@ def shared_token() -> Iterator[Finding]:
         yield Finding("node tokens", Level.WARN, SharedTokenUse.objects.sentence(), remedy)
     else:
         yield Finding("node tokens", Level.OK, "Node tokens alone open the agents' port.")
+
+
+def ending_tokens() -> Iterator[Finding]:
+    """Name the node tokens that agents use and that end soon."""
+    for row in NodeToken.objects.ending(clock.now()):
+        text = f"{row.key}… is in use and ends soon ({row.described()}): its agents get 403 then."
+        yield Finding("node tokens", Level.WARN, text, "Give them another before: docs/howto/rotate-node-tokens.md.")
 
 
 def groups() -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """Making and revoking node tokens, on record."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -37,12 +38,12 @@ def _store(row: NodeToken) -> None:
 
 
 @transaction.atomic
-def declare(given: Sequence[str], **fields: str) -> str:
+def declare(given: Sequence[str], *, expires_at: datetime | None = None, **fields: str) -> str:
     """Let the tokens with this note be the given ones, which people made, and say what was done. Raises ValidationError.
 
     Those that are missing, or open something else, are stored; others with the note are revoked.
     """
-    wanted = {token[:KEY]: NodeToken(author=person(), **fields) for token in given}
+    wanted = {token[:KEY]: NodeToken(author=person(), expires_at=expires_at, **fields) for token in given}
     if len(wanted) < len(set(given)):
         raise ValidationError(f"Two of the tokens begin alike, by {KEY} characters: draw another.")
     for token in given:

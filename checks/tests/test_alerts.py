@@ -596,6 +596,8 @@ def test_every_link_leads_to_a_page(admin_client, monkeypatch, tmp_path) -> None
     )  # fmt: skip
     monkeypatch.setattr(conf, "RUNNER_CERTIFICATES_PINNED", True)
     make(NodeToken(note="elms", pattern="elm"))
+    lasts = {"time": Now() - timedelta(days=87), "expires_at": Now() + timedelta(days=3)}
+    NodeToken.objects.update(**lasts, last_used_at=Now())
     report("АSH", "elm", "fir")  # noqa: RUF001 - a Cyrillic letter
     note_heartbeat("cedar", last_change=-1, node_type=NodeType.RUNNER)
     Node.objects.cordon()

@@ -14,11 +14,16 @@ FARTHEST = timedelta(days=36525)
 HELP = "90s, 30m, 2h, 3d, 1w, or a time in UTC: 2026-12-24 08:00"
 
 
+def is_span(text: str) -> bool:
+    """Whether the text is a span, which means another time whenever it is read."""
+    return bool(re.match(SPAN, text.strip()))
+
+
 def parse(text: str) -> datetime:
     """Return the time that the text means, by the database's clock. Raises ValueError with a message for people, also for a
     time that is over or more than 100 years away."""
     text = text.strip()
-    if re.match(SPAN, text):
+    if is_span(text):
         unit = text.lstrip("0123456789 ")
         return in_future(clock.now() + timedelta(**{_UNITS[unit[0]]: int(text.removesuffix(unit))}))
     try:

@@ -6,7 +6,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Collection, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, NamedTuple
@@ -33,6 +33,8 @@ MOST_TOKENS = 1000
 USED_AGAIN = timedelta(minutes=1)
 # Who showed the shared token in this time uses it still. Agents report each ten seconds.
 LATELY = timedelta(minutes=5)
+# A token that is used should be replaced this long before it ends, or in the last part of its time, if that is less.
+SOON, PART = timedelta(days=7), 6
 # Names that are kept of those for which the shared token was shown, and for how long.
 MOST_USES, USES_KEPT = 100_000, timedelta(days=1)
 
@@ -96,6 +98,11 @@ class NodeTokenQuerySet(models.QuerySet["NodeToken"]):
     def valid(self) -> NodeTokenQuerySet:
         """Tokens that have not ended, by the database's clock."""
         return self.filter(Q(expires_at=None) | Q(expires_at__gt=Now()))
+
+    def ending(self, now: datetime) -> list[NodeToken]:
+        """Tokens that end within a week (or a sixth of their time, if that is less) and are in use, the first to end first."""
+        found = self.filter(expires_at__gt=now, expires_at__lt=now + SOON, last_used_at__gte=now - LATELY)
+        return [row for row in found.order_by("expires_at", "pk") if row.ends_soon(now)]
 
     def pools(self) -> dict[bytes, Pool]:
         """What each token opens: {its digest: pool}."""
@@ -163,6 +170,10 @@ class NodeToken(models.Model):
     def __str__(self) -> str:
         return f"{self.key}… of {self.note}"
 
+    def ends_soon(self, now: datetime) -> bool:
+        """Whether agents should have another one: of a token for a day that is news in its last hours alone."""
+        return self.expires_at is not None and self.expires_at - now < min(SOON, (self.expires_at - self.time) / PART)
+
     def described(self) -> str:
         """Whose it is and what it opens, for people."""
         parts = [f"nodes {self.pattern}"]
@@ -186,7 +197,7 @@ class NodeToken(models.Model):
     def told(self) -> dict[str, Any]:
         """What is known of it, as JSON data, without the hash."""
         names = ("key", "note", "pattern", "kubernetes_pattern", "networks")
-        ends = self.expires_at.isoformat(timespec="seconds") if self.expires_at else None
+        ends = self.expires_at.astimezone(UTC).isoformat(timespec="seconds") if self.expires_at else None
         return {name: getattr(self, name) for name in names} | {"expires": ends}
 
 

@@ -2,7 +2,7 @@
 
 import io
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -86,7 +86,11 @@ def test_a_token_is_revoked_by_how_it_begins_on_record() -> None:
         (("set", "--token-file", "x"), "^set needs --note and --nodes$"),
         (("set", *POOL, "--token-file", "/nowhere"), "^--token-file /nowhere: No such file or directory$"),
         (("set", *POOL, "--token-file", "/dev/null"), "^--token-file /dev/null: it has no token"),
-        (("set", *POOL, "--token-file", "x", "--until", "90d"), "^set takes no --until$"),
+        (("set", *POOL, "--token-file", __file__, "--until", "90d"), "^--until 90d: set takes a time, as 2027"),
+        (
+            ("set", *POOL, "--token-file", __file__, "--until", "2001-01-01"),
+            "^--until 2001-01-01: That is over already",
+        ),
         (("add", *POOL, "--token-file", "x"), "^add takes no --token-file$"),
     ],
 )
@@ -129,6 +133,17 @@ def test_a_token_that_opens_something_else_now_is_stored_anew(tmp_path: Path) ->
     set_to(tmp_path / "tokens", FIRST)
     set_to(tmp_path / "tokens", FIRST, "--networks", "10.1.0.0/16")
     assert NodeToken.objects.get().networks == "10.1.0.0/16"
+
+
+def test_declared_tokens_end_when_the_file_says_and_that_stays_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    set_to(file, FIRST, "--until", "2099-12-24 08:00")
+    row = NodeToken.objects.get()
+    assert row.expires_at == datetime(2099, 12, 24, 8, tzinfo=UTC)
+    assert set_to(file, FIRST, "--until", "2099-12-24T10:00+02:00") == "0 node tokens stored. 0 node tokens revoked."
+    assert NodeToken.objects.get().pk == row.pk
+    assert set_to(file, FIRST) == "1 node token stored. 1 node token revoked."
+    assert NodeToken.objects.get().expires_at is None
 
 
 def test_what_is_no_token_or_another_pools_is_refused_and_not_quoted(tmp_path: Path) -> None:

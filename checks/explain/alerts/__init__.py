@@ -22,7 +22,7 @@ from checks.explain.alerts.nodes import (
 )
 from checks.explain.alerts.orders import of_orders, pins_astray
 from checks.explain.alerts.overload import held_by_pins, of_overload
-from checks.explain.alerts.tokens import of_runners_certificates, of_the_certificate, of_tokens
+from checks.explain.alerts.tokens import of_ending_tokens, of_runners_certificates, of_the_certificate, of_tokens
 from nodes.models import Hearing
 
 __all__ = [
@@ -66,6 +66,7 @@ def current(differing: Sequence[str] = ()) -> list[Alert]:
         *of_lost_nodes(hearing.now),
         *of_nodes(hearing.now),
         *of_tokens(hearing.now),
+        *of_ending_tokens(hearing.now),
         *of_runners_certificates(hearing.now),
         *of_the_certificate(hearing.now),
         *of_slow_nodes(hearing.now),

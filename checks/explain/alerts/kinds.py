@@ -54,6 +54,7 @@ class Kind(enum.StrEnum):
     RUNNER_CERTIFICATE = enum.auto()
     TOKEN_REFUSED = enum.auto()
     SHARED_TOKEN = enum.auto()
+    TOKEN_ENDS = enum.auto()
     CERTIFICATE = enum.auto()
     ADOPTED = enum.auto()
     NO_HEADROOM = enum.auto()

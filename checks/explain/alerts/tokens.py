@@ -10,7 +10,7 @@ from checks.explain.alerts.kinds import NAMED, Alert, Kind, Target, named, some
 from checks.models import ClusterStore
 from clusteragent.lib import certificates, conf
 from clusteragent.lib.files import CredentialsError
-from clusteragent.lib.words import duration
+from clusteragent.lib.words import duration, listed
 from nodes.models import Node, NodeEvent, NodeToken, Runner, SharedTokenUse
 
 
@@ -33,6 +33,24 @@ def of_tokens(now: datetime) -> Iterator[Alert]:
             f"There are node tokens, and a thief of the shared one can be any node. {SharedTokenUse.objects.sentence()}"
         )
         yield Alert(Kind.SHARED_TOKEN, max(still, 1), cause, Target.rows(Node), now, since)
+
+
+def of_ending_tokens(now: datetime) -> Iterator[Alert]:
+    """Node tokens that are in use and end soon: their whole pools are refused then."""
+    if not (found := NodeToken.objects.ending(now)):
+        return
+    first, count = found[0], len(found)
+    assert first.expires_at is not None
+    whose = listed([row.note for row in found], NAMED)
+    which = (
+        f"The node token of {whose} is in use and ends"
+        if count == 1
+        else f"Node tokens of {whose} are in use and end, the first"
+    )
+    cause = (
+        f"{which} in {duration(first.expires_at - now)}: agents that show it get 403 then. Give them another before."
+    )
+    yield Alert(Kind.TOKEN_ENDS, count, cause, Target.rows(Node), now)
 
 
 def of_runners_certificates(now: datetime) -> Iterator[Alert]:

@@ -1,6 +1,7 @@
 """manage.py nodetoken: make, list and revoke the tokens of node agents."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from django.core.management.base import CommandError, CommandParser
 from acts.recording import person
 from checks.management import commandline
 from checks.management.commandline import ActingCommand
-from clusteragent.lib import conf
+from clusteragent.lib import conf, deadlines
 from clusteragent.lib.words import escape_controls, utc
 from nodes import tokens
 from nodes.models import NodeToken, SharedTokenUse
@@ -53,7 +54,9 @@ class Command(ActingCommand):
         parser.add_argument(
             "--token-file", type=Path, metavar="FILE", help="set: the tokens of this note, with blanks between"
         )
-        commandline.add(parser, "--until", help="add: when it ends, as 90d or 2027-12-24 08:00; by default never")
+        commandline.add(
+            parser, "--until", help="add, set: when it ends, as 2027-12-24 08:00; add: or 90d; by default never"
+        )
         commandline.add(parser, "--json")
         super().add_arguments(parser)
 
@@ -61,7 +64,7 @@ class Command(ActingCommand):
         action = options["action"]
         if action != "revoke" and options["token"]:
             raise CommandError(f"{action} takes no TOKEN")
-        taken = {"add": set(_FIELDS), "set": {*_FIELDS, "token_file"} - {"until"}}.get(action, set())
+        taken = {"add": set(_FIELDS), "set": {*_FIELDS, "token_file"}}.get(action, set())
         for name in (*_FIELDS, "token_file"):
             if name not in taken and options[name] is not None:
                 raise CommandError(f"{action} takes no --{name.replace('_', '-')}")
@@ -89,7 +92,7 @@ class Command(ActingCommand):
         if not given:
             raise CommandError(f"--token-file {file}: it has no token; `revoke` takes the last one away")
         try:
-            said = tokens.declare(given, **fields)
+            said = tokens.declare(given, expires_at=_end(options), **fields)
         except ValidationError as error:
             raise CommandError(_described(error)) from error
         commandline.answer(self, options, {"tokens": [token[:KEY] for token in given], "done": said}, [said])
@@ -125,6 +128,15 @@ def _fields(options: dict[str, Any], *also: str) -> dict[str, str]:
         # A variable of a script that is empty would make a token that opens everywhere.
         raise CommandError("--networks names none: leave it out for a token that may be shown from everywhere")
     return {field: options[name] or "" for name, field in _FIELDS.items() if name != "until"}
+
+
+def _end(options: dict[str, Any]) -> datetime | None:
+    """When declared tokens end. Raises CommandError for a span: called again, it would put the end off."""
+    if deadlines.is_span(text := options["until"] or ""):
+        raise CommandError(
+            f"--until {text}: set takes a time, as 2027-12-24 08:00, which stays when it is called again"
+        )
+    return commandline.parse_until(options)
 
 
 def _used(row: NodeToken) -> str:
