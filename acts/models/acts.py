@@ -33,13 +33,13 @@ class ActQuerySet(models.QuerySet["Act"]):
         return self.filter(about__contains={"nodes": [name]})
 
     def ordering(self) -> ActQuerySet:
-        """The acts that say what holds from then on: rules, orders and freezes. Each may move configs in later passes, too."""
+        """The acts that say what holds from then on: rules, orders, freezes, accepted removals. What follows may come later."""
         stored = Q()
         for kind in STORED:
             stored |= Q(object__startswith=f"{kind} ")
         verbs = Act.Verb
         changes = Q(verb__in=(verbs.MAKE, verbs.CHANGE, verbs.DELETE))
-        return self.filter(changes & stored | Q(verb__in=ORDERS))
+        return self.filter(changes & stored | Q(verb__in=(*ORDERS, verbs.ACCEPT)))
 
     def prune(self, most: float = bulk.MOST) -> int:
         """Delete at most `most` acts that are past their retention, in batches. Returns how many."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from django.db.models import (
     BooleanField,
+    Case,
     Count,
     DateTimeField,
     ExpressionWrapper,
@@ -19,6 +20,7 @@ from django.db.models import (
     Q,
     QuerySet,
     Value,
+    When,
 )
 from django.db.models.fields.json import KT
 
@@ -29,6 +31,7 @@ from checks.models import Move, Origin
 from checks.models.handovers import Promise
 from clusteragent.lib import conf
 from nodes.models import NodeEvent
+from operators.pages.happenings import Cause, Deed, Event, LedgerLine, Older
 from operators.pages.pools import pool_of
 from operators.pages.ranges import between
 
@@ -48,72 +51,13 @@ _NODES_COME_AND_GO = {
 }  # fmt: skip
 
 
-class LedgerLine(NamedTuple):
-    """A line of the ledger. promise: of its hand-over; handed_at: when that was done. rule: which the former node breaks.
-
-    is_chosen: whether a node was chosen for it alone, and not with others to even out loads.
-    """
-
-    time: datetime
-    id: int
-    config: int
-    source: str
-    to: str
-    reason: str
-    actor: str
-    promise: str = ""
-    handed_at: datetime | None = None
-    rule: str | None = None
-    is_chosen: bool = False
-
-
-class Older(NamedTuple):
-    """Moves of one minute, counted and not read, that are alike in reason, actor, former node and rule. id: the first one's."""
-
-    source: str
-    reason: str
-    actor: str
-    id: int
-    number: int
-    time: datetime
-    last: datetime
-    rule: str | None = None
-    is_chosen: bool = False
-
-
-class Deed(NamedTuple):
-    """An act that says what holds from then on. object: what it was done to, in words."""
-
-    id: int
-    person: str
-    verb: str
-    object: str
-    time: datetime
-
-
-class Event(NamedTuple):
-    """A node event. heard_at: of an expiry, when the node was last heard, if that was noted."""
-
-    id: int
-    node: str
-    kind: str
-    cause: str
-    time: datetime
-    heard_at: datetime | None = None
-
-
-class Cause(NamedTuple):
-    """Why something happened. about: the pool, the node or the person."""
-
-    kind: str
-    about: str
-
-
 # Where somebody, or the balancing, gives configs to other nodes. What nodes do that come and go is not to be undone.
 _UNDOABLE = {_MOVE.REBALANCED, _MOVE.OPERATOR, _MOVE.UNDONE}
 
 # What people say of rules, and of orders that wait. The moves that follow are the leader's.
 RULED = "ruled"
+# Removals that a source held back and somebody accepted. The leader removes them later.
+ACCEPTED = "accepted"
 # Of moves by a rule that nobody changed just now. about: its name.
 BY_RULE = "by rule"
 _BY_RULES = {RULED, BY_RULE, _MOVE.INELIGIBLE}
@@ -156,6 +100,11 @@ class Story:
         return between(self.start, self.end + timedelta(seconds=1))
 
     @property
+    def held(self) -> Counter[str]:
+        """How many removals of each source were accepted."""
+        return sum((Counter(deed.held or {}) for deed in self.deeds), Counter())
+
+    @property
     def moves_to_undo(self) -> list[int]:
         """The ids of its moves from node to node, where that is what the story is about."""
         if self.cause.kind not in _UNDOABLE:
@@ -193,7 +142,8 @@ def read(since: datetime, until: datetime, most: int, sizes: Mapping[str, int] |
     steps = [_line(*row) for row in timed.values_list("seconds", *columns, *_OF_WHY)[:most]]
     happened = [Event(*row) for row in events.values_list(*fields)[:MOST_EVENTS]]
     acts = Act.objects.ordering().filter(time__gte=since, time__lt=until).order_by("-id")
-    deeds = [Deed(*row) for row in acts.values_list("id", "person", "verb", "object", "time")[:MOST_EVENTS]]
+    held = Case(When(verb=Act.Verb.ACCEPT, then="after"))
+    deeds = [Deed(*row) for row in acts.values_list("id", "person", "verb", "object", "time", held)[:MOST_EVENTS]]
     older = _older(told.filter(id__lt=steps[-1].id)) if len(steps) == most else []
     found = fold(reversed(steps), reversed(happened), sizes, older, reversed(deeds))
     sent = [story for story in found if story.cause.kind == "sent"]
@@ -337,6 +287,8 @@ class _Folding:
         cause = cause_of_move(step)
         if cause.kind == "drain":
             return self._drained.get(cause.about, cause)
+        if accepted := self._accepted(step):
+            return accepted
         # What somebody said of rules and pins moves configs in the passes that follow.
         kind = RULED if _follows_rules(step) else step.reason if step.reason == _MOVE.PINNED and not step.actor else ""
         story = self._acted.get(kind)
@@ -344,6 +296,14 @@ class _Folding:
             # Rules that forbid nothing take no config away.
             story = self._acted.get(f"rule {step.rule}")
         return story.cause if story and step.time - story.end <= QUIET else cause
+
+    def _accepted(self, step: LedgerLine | Older) -> Cause | None:
+        """The cause of what is gone since this person accepted that, up to as many as were accepted."""
+        cause = Cause(ACCEPTED, step.actor.removesuffix(BY_COMMAND))
+        story = self._open.get(cause) if step.reason == _MOVE.UNSCHEDULED else None
+        if story is None or step.time - story.end > QUIET or len(story.steps) + story.more >= story.held.total():
+            return None
+        return cause
 
     def _story(self, cause: Cause, time: datetime) -> Story:
         story = self._open.get(cause)
@@ -378,6 +338,8 @@ def _follows_rules(step: LedgerLine | Older) -> bool:
 
 def cause_of_act(deed: Deed) -> Cause:
     """The cause of an act that says what holds from then on."""
+    if deed.verb == Act.Verb.ACCEPT:
+        return Cause(ACCEPTED, deed.person)
     # Moves by what a person orders have these reasons.
     reason = {"pin": _MOVE.PINNED, "pause": _MOVE.PAUSED, "resume": _MOVE.RESUMED, "isolate": _MOVE.ISOLATED}
     return Cause(reason.get(deed.verb, deed.verb) if deed.verb in ORDERS else RULED, deed.person)

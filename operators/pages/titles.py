@@ -12,7 +12,8 @@ from checks.wire.scrub import scrub
 from clusteragent.lib import conf
 from clusteragent.lib.words import duration, grouped, grouped_count, listed, natural
 from nodes.models import NodeEvent
-from operators.pages.stories import BY_RULE, RULED, Event, Story
+from operators.pages.happenings import Event
+from operators.pages.stories import ACCEPTED, BY_RULE, RULED, Story
 
 _MOVE, _EVENT = Move.Reason, NodeEvent.Kind
 # What says where a node is after it.
@@ -29,6 +30,8 @@ _ACTS = {
 }
 # What people write in the admin, beside the names of other sources.
 _HAND_WRITTEN = "hand-written configs"
+# What sources sent, and removals of theirs that somebody accepted.
+_OF_SOURCES = ("sent", ACCEPTED)
 # Acts that are about the whole cluster.
 _OF_ALL = {"freeze", "thaw"}
 
@@ -58,9 +61,8 @@ def _title(story: Story, turnover: "_Turnover") -> str:
             last = max(orders, key=lambda event: event.time).cause if orders else ""
             drained = listed(story.nodes(_EVENT.DRAINING)) or about
             return f"Drain of {drained}{f' by {last}' if last else ''}"
-        case "sent":
-            sources = [_HAND_WRITTEN if source == ADMIN else source for source in story.sources]
-            return f"Changes of {listed(sources) or 'the sources'}{by}"
+        case _ if kind in _OF_SOURCES:
+            return _sent(story) + by
         case _EVENT.CORDONED | _EVENT.UNCORDONED:
             return f"{nodes} {kind}{by}"
         case _ if kind == RULED:
@@ -72,6 +74,14 @@ def _title(story: Story, turnover: "_Turnover") -> str:
         case _:
             about_nodes = kind.startswith("node ")
             return f"{nodes}: {kind.removeprefix('node ')}" if about_nodes else f"{words(kind).title}{by}"
+
+
+def _sent(story: Story) -> str:
+    """Of which sources this is, and whether it is what somebody accepted."""
+    is_accepted = story.cause.kind == ACCEPTED
+    names = sorted(story.held) if is_accepted else story.sources
+    sources = listed([_HAND_WRITTEN if name == ADMIN else name for name in names]) or "the sources"
+    return f"Removals of {sources} accepted" if is_accepted else f"Changes of {sources}"
 
 
 def _facts(story: Story, turnover: "_Turnover") -> str:
@@ -100,6 +110,8 @@ def _ruled(story: Story) -> str:
 
 def _said(story: Story) -> list[str]:
     """What a story that moved nothing is about."""
+    if story.cause.kind == ACCEPTED:
+        return [f"{grouped_count(story.held.total(), 'config')} to be removed"]
     if story.cause.kind == RULED:
         return ["nothing moved"]
     return [listed(list(dict.fromkeys(deed.object for deed in story.deeds)))] if story.cause.kind not in _OF_ALL else []
@@ -207,7 +219,7 @@ def _replaced(story: Story, nodes: _Turnover) -> str:
 
 
 def _moved(story: Story) -> str:
-    if story.cause.kind == "sent":
+    if story.cause.kind in _OF_SOURCES:
         counts = Counter(step.reason for step in story.steps)
         found = ((counts[reason], words(reason).outcome) for reason in Move.Reason)
         return ", ".join(f"{grouped_count(number, 'config')} {word}" for number, word in found if number and word)

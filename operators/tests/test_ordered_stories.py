@@ -1,6 +1,7 @@
 """Rules, orders and freezes of people are stories, with their author and what they moved, in Changes and on the first page."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from django.test import Client
@@ -11,8 +12,12 @@ from checks import dispatcher
 from checks.explain.why import explain
 from checks.models import Config, Move, freezes
 from checks.models.orders import Rule
+from checks.models.sources import Source
+from checks.sources import accept_removals_of, files, sync
+from checks.sources.files import FileSource
 from checks.tests.cast import dangling, report, sent
 from checks.tests.operators import config
+from clusteragent.lib import conf
 from nodes.models import Node, NodeRule
 from operators import rules
 from operators.pages import now
@@ -158,3 +163,44 @@ def test_a_removed_config_that_was_paused_is_counted() -> None:
     by("otto", lambda: dispatcher.pause([config("one").pk], actor="otto"))
     dispatcher.unschedule([("file", "one"), ("file", "two")])
     assert "2 configs gone" in told()[0]
+
+
+def write(folder: Path, number: int) -> list[Path]:
+    """Write as many files of one config each."""
+    written = [folder / f"c{one}.yaml" for one in range(number)]
+    for file in written:
+        file.write_text(f"cluster_check: true\ninstances: [{{url: {file.stem}}}]\n")
+    return written
+
+
+@pytest.fixture
+def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
+    """Twelve of twenty files are gone, and held back."""
+    monkeypatch.setattr(conf, "CONFD", (tmp_path,))
+    monkeypatch.setattr(files, "SETTLED_AFTER", 0)
+    # No file has them, so that they would be held, too.
+    dispatcher.unschedule([("file", "one"), ("file", "two")])
+    written = write(tmp_path, 20)
+    sync(sources=[FileSource()])
+    for file in written[:12]:
+        file.unlink()
+    sync(sources=[FileSource()])
+    return Source.objects.get(name="file")
+
+
+def test_accepted_removals_are_a_story_of_their_own(held: Source) -> None:
+    dispatcher.schedule([sent("three", source="api:shop")], actor="otto")
+    by("otto", lambda: accept_removals_of(held, actor="otto"))
+    assert told()[0] == "Removals of file accepted by otto: 12 configs to be removed"
+    sync(sources=[FileSource()])
+    dispatcher.unschedule([("api:shop", "three")], actor="otto")
+    assert told()[:2] == [
+        "Changes of the sources by otto: 1 config new, 1 config gone",
+        "Removals of file accepted by otto: 12 configs gone",
+    ]
+
+
+def test_removals_that_a_command_accepted_are_told_of_who_ran_it(held: Source) -> None:
+    with entered(Act.How.COMMAND, "", lambda: "root"):
+        sync(sources=[FileSource()], accept_removals=True, actor="root (command line)")
+    assert told()[0] == "Removals of file accepted by root: 12 configs gone"
