@@ -119,6 +119,9 @@ class TestCommands:
         )
         row = Freeze.objects.get()
         assert (row.author, row.note, row.until) == ("olga (command line)", "release", None)
+        before = list(Freeze.objects.values())
+        assert "It takes the place of this freeze" in self.said(capsys, "freeze", "--dry-run")
+        assert list(Freeze.objects.values()) == before
         assert self.said(capsys, "thaw") == "The freeze is over.\n"
         with pytest.raises(CommandError, match="balancing is not frozen"):
             call_command("thaw")

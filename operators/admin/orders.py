@@ -262,7 +262,12 @@ class IsolationAdmin(OrderAdmin):
         " leave its node is shown first. The quarantine isolates what seems to kill node after node."
     )
     fields = ("configs", "note")
-    list_display = ("about", "get_reason_display", "origin", "author", "shown_note", "when")
+    list_display = ("about", "cause", "origin", "author", "shown_note", "when")
+
+    @display(description="reason", ordering="reason")
+    def cause(self, order: Isolation) -> str:
+        """Who isolated it."""
+        return str(order.get_reason_display())
 
     def take(self, ids: Collection[int]) -> object:
         return dispatcher.release(ids)

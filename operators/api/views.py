@@ -135,7 +135,7 @@ class NodeViewSet(DetailViewSet):
 
     own_options = {
         "accept_certificate": ("dry_run",),
-        "cordon": ("accept_no_node",),
+        "cordon": ("dry_run", "accept_no_node"),
         "drain": ("dry_run", "accept_no_node"),
         "uncordon": ("dry_run",),
     }
@@ -155,13 +155,17 @@ class NodeViewSet(DetailViewSet):
         nodes: Any = super().get_queryset()
         return nodes.with_state().annotate(configs=number_of(Assignment.objects.all(), "node"))
 
-    @extend_schema(request=None, parameters=[serializers.NoNodeOptions])
+    @extend_schema(request=None, parameters=[serializers.DrainOptions])
     @action(detail=True, methods=["post"], permission_classes=[requires("nodes.change_node")])
     def cordon(self, request: Request, name: str) -> Response:
-        """Cordon the node: it gets nothing new, and keeps what it has. 409 if no node would take work then."""
+        """Cordon the node: it gets nothing new, and keeps what it has. 409 if no node would take work then.
+
+        A dry run answers what would follow.
+        """
+        name = self.get_object().name
         self._require_others()
-        self._cordon(schedulable=False)
-        return self.retrieve(request)
+        told = self.forecast_or_act("name", lambda: forecasts.cordon([name]), lambda: self._cordon(schedulable=False))
+        return told or self.retrieve(request)
 
     @extend_schema(request=None, parameters=[serializers.ForecastWish])
     @action(detail=True, methods=["post"], permission_classes=[requires("nodes.change_node")])
@@ -554,7 +558,15 @@ class FreezeViewSet(mixins.CreateModelMixin, mixins.DestroyModelMixin, DetailVie
     serializer_class = serializers.FreezeSerializer
     filterset_class = filters.FreezeFilter
     ordering = "-id"
-    own_options = {"destroy": ("dry_run",)}
+    own_options = {"create": ("dry_run",), "destroy": ("dry_run",)}
+
+    @extend_schema(parameters=[serializers.ForecastWish])
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Start a freeze. It replaces the one that is in force. A dry run answers what it stops."""
+        body = self.get_serializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        told = self.forecast_or_act("detail", forecasts.freeze, lambda: self.perform_create(body))
+        return told or Response(body.data, status=status.HTTP_201_CREATED)
 
     @extend_schema(parameters=[serializers.ForecastWish])
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:

@@ -82,7 +82,8 @@ def test_a_dry_run_of_a_drain_needs_no_such_word_and_other_calls_take_none(opera
     operator.call("POST", "nodes/birch/cordon")
     assert operator.call("POST", "nodes/ash/drain?dry_run=1", {}).status_code == 200
     assert operator.call("POST", "nodes/birch/uncordon?accept_no_node=1").status_code == 400
-    assert operator.call("POST", "nodes/ash/cordon?dry_run=1").status_code == 400
+    assert operator.call("POST", "nodes/ash/cordon?dry_run=1").status_code == 200
+    assert operator.call("POST", "nodes/ash/cordon").status_code == 409
 
 
 def test_a_dry_run_sets_no_deadline(operator: Caller) -> None:

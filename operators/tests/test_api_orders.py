@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from checks import dispatcher
 from checks.models import ClusterStore, Config, Move, Plan, freezes
+from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.tests.cast import dangling, owners, report, sent
 from clusteragent.lib import clock
@@ -283,7 +284,7 @@ def test_only_operators_freeze_and_all_roles_see_it(operator: Caller) -> None:
         ("node-rules", {"pattern": "a", "label": {"b": "c"}}, {"label": ["Unknown name. Did you mean labels?"]}),
         ("freezes", {"untill": FAR}, {"untill": ["Unknown name. Did you mean until?"]}),
         ("plans", {"bugdet": 1}, {"bugdet": ["Unknown name. Did you mean budget?"]}),
-        ("nodes/ash/cordon?dry_run=1", None, {"dry_run": ["Unknown name. Known are accept_no_node."]}),
+        ("nodes/ash/cordon?dryrun=1", None, {"dryrun": ["Unknown name. Did you mean dry_run?"]}),
     ],
 )
 def test_what_nothing_reads_is_refused_and_nothing_is_done(
@@ -337,6 +338,18 @@ def test_a_dry_run_tells_the_plan_and_the_same_call_without_it_does_that(operato
     ]
 
 
+def test_a_dry_run_of_a_freeze_and_of_a_cordon_changes_nothing(operator: Caller) -> None:
+    frozen = operator.call("POST", "freezes?dry_run=1", {"note": "release"})
+    assert (frozen.status_code, frozen.json()["what"]) == (200, "Freeze balancing")
+    assert not Freeze.objects.exists()
+    wrong = operator.call("POST", "freezes?dry_run=1", {"until": "2020-01-01T00:00:00Z"})
+    assert wrong.status_code == 400
+    closed = operator.call("POST", "nodes/ash/cordon?dry_run=1")
+    assert (closed.status_code, closed.json()["what"]) == (200, "Cordon ash")
+    assert Node.objects.get(name="ash").schedulable
+    assert operator.call("POST", "nodes/oak/cordon?dry_run=1").status_code == 404
+
+
 def test_a_dry_run_of_the_end_of_a_pause_ends_nothing(operator: Caller) -> None:
     (row,) = made(operator.call("POST", "pauses", {"configs": ids("shop")}))
     told = operator.call("DELETE", f"pauses/{row['id']}?dry_run=1")
@@ -347,9 +360,6 @@ def test_a_dry_run_of_the_end_of_a_pause_ends_nothing(operator: Caller) -> None:
     (pin,) = made(operator.call("POST", "pins", {"configs": ids("mail"), "aim": "birch"}))
     told = operator.call("DELETE", f"pins/{pin['id']}?dry_run=1")
     assert (told.status_code, told.json()["what"]) == (200, f"Unpin {Config.objects.get(pk=pin['config'])}")
-    refused = operator.call("POST", "nodes/ash/cordon?dry_run=1")
-    assert (refused.status_code, refused.json()) == (400, {"dry_run": ["Unknown name. Known are accept_no_node."]})
-    assert Node.objects.get(name="ash").schedulable
     assert Pin.objects.exists()
 
 
