@@ -166,8 +166,7 @@ def _chart(drawing: Drawing, points: Iterable[Any], times: Sequence[datetime], s
             lead = f"{name}: " if len(series) > 1 else ""
             last, low, high = map(drawing.shown, (told[-1], min(told), max(told)))
             # Each is the most or the mean of its minute or hour.
-            kept = f"the one noted {unit}" if len(told) == 1 else f"each noted {unit}"
-            said.append(lead + (f"{last} last, {low} to {high}" if low != high else f"{last} in {kept}"))
+            said.append(lead + (f"{last} last, {low} to {high}" if low != high else f"{last} each {unit}"))
     data = {"labels": [_label(time, span) for time in times], "datasets": datasets}
     words = "; ".join(said) or "not known"
     return Chart(drawing.title, drawing.kind, words, json.dumps(data), json.dumps(_options(len(datasets) > 1, drawing)))
