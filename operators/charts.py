@@ -130,7 +130,7 @@ def _context(
         ])
         for point in reversed(points)
     ]  # fmt: skip
-    unit = "minute" if span is Span.HOUR else "hour"
+    unit = _unit(span)
     return {
         "spans": [(name, text, name is span) for name, text in SPANS.items()],
         "charts": [_chart(drawing, points, times, span) for drawing in drawings] if points else [],
@@ -140,6 +140,11 @@ def _context(
         "missing": grouped_count(len(times) - len(points), unit) if points and len(points) < len(times) else "",
         "number": len(times),
     }  # fmt: skip
+
+
+def _unit(span: Span) -> str:
+    """What a point of a span is of."""
+    return "minute" if span is Span.HOUR else "hour"
 
 
 def _series(drawing: Drawing, span: Span) -> Mapping[str, str]:
@@ -153,7 +158,7 @@ def _chart(drawing: Drawing, points: Iterable[Any], times: Sequence[datetime], s
     known = {point.time: point for point in points}
     datasets: list[dict[str, Any]] = []
     said = []
-    series, unit = _series(drawing, span), "minute" if span is Span.HOUR else "hour"
+    series = _series(drawing, span)
     for (name, field), colour in zip(series.items(), COLOURS, strict=False):
         values = [getattr(known[time], field) if time in known else None for time in times]
         drawn = [None if value is None else round(value * drawing.factor, 4) for value in values]
@@ -166,8 +171,7 @@ def _chart(drawing: Drawing, points: Iterable[Any], times: Sequence[datetime], s
             lead = f"{name}: " if len(series) > 1 else ""
             last, low, high = map(drawing.shown, (told[-1], min(told), max(told)))
             # Each is the most or the mean of its minute or hour.
-            kept = f"the one noted {unit}" if len(told) == 1 else f"each noted {unit}"
-            said.append(lead + (f"{last} last, {low} to {high}" if low != high else f"{last} in {kept}"))
+            said.append(lead + (f"{last} last, {low} to {high}" if low != high else f"{last} each {_unit(span)}"))
     data = {"labels": [_label(time, span) for time in times], "datasets": datasets}
     words = "; ".join(said) or "not known"
     return Chart(drawing.title, drawing.kind, words, json.dumps(data), json.dumps(_options(len(datasets) > 1, drawing)))

@@ -18,6 +18,8 @@ from xdist.scheduler import LoadScopeScheduling
 PATIENCE = 60
 # Folders of which one worker runs all tests: they share a cluster of ours, an API server, an image, or an installation.
 FOLDERS = [Path(__file__).parent / name for name in ("browser", "faults", "image", "installed", "kubernetes")]
+# Files that take longer than others of their length: this one runs the commands of all pages.
+LONGEST = {"test_running.py"}
 _workers: list[Any] = []
 
 
@@ -86,9 +88,11 @@ def _texts(scope: Path) -> list[str]:
     return [file.read_text() for file in (scope.glob("test_*.py") if scope.is_dir() else [scope])]
 
 
-def _order(scope: Path) -> tuple[int, str]:
+def _order(scope: Path) -> tuple[bool, int, str]:
     """The other files stay in their order, which is random."""
-    return (-sum(map(len, _texts(scope))), str(scope)) if _starts_processes(scope) else (0, "")
+    if not _starts_processes(scope):
+        return True, 0, ""
+    return False, -sum(map(len, _texts(scope))) * (1000 if scope.name in LONGEST else 1), str(scope)
 
 
 def _starts_processes(scope: Path) -> bool:

@@ -25,12 +25,12 @@ class Moving(NamedTuple):
     to: str
 
 
-def titles_of(rows: Sequence[Moving]) -> list[str]:
-    """Return how people call the config of each of these; its check, if it is gone."""
+def titled(rows: Sequence[Moving]) -> list[tuple[Moving, str]]:
+    """Return these, each with what people call its config; by its check, if it is gone."""
     found = Config.objects.filter(pk__in=[row.config for row in rows]).order_by("pk")
     known = list(found.values_list("pk", "title", "name", "digest"))
     names = dict(zip([pk for pk, *_ in known], Config.objects.told_apart(known), strict=True))
-    return [names.get(row.config) or scrub(row.check) for row in rows]
+    return [(row, names.get(row.config) or scrub(row.check)) for row in rows]
 
 
 class Aftermath(NamedTuple):

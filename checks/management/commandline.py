@@ -16,7 +16,7 @@ from acts.models.acts import BY_COMMAND, COMMAND_LINE
 from acts.recording import entered, person
 from checks import plans
 from checks.dispatcher import REFUSALS, Decision, described
-from checks.explain.aftermath import titles_of
+from checks.explain.aftermath import titled
 from checks.explain.forecasts import Forecast
 from checks.models import Config, Plan
 from checks.models.titles import called
@@ -152,17 +152,10 @@ def show_forecast(command: BaseCommand, options: dict[str, Any], forecast: Calla
         told = forecast()
     except REFUSALS as error:
         raise CommandError(described(error)) from error
-    titles = titles_of(told.moves)
-    moves = [
-        one._asdict() | {"check": scrub(one.check), "title": title}
-        for one, title in zip(told.moves, titles, strict=True)
-    ]
+    moves = [one._asdict() | {"check": scrub(one.check), "title": title} for one, title in titled(told.moves)]
     sentences = [scrub(one) for one in told.sentences]
     document = {"what": scrub(told.what), "sentences": sentences, "moves": moves, "dry_run": True}
-    rows = [
-        f"{title}: {one.source or 'nobody'} → {one.to or 'nobody'}"
-        for one, title in zip(told.moves, titles, strict=True)
-    ]
+    rows = [f"{one['title']}: {one['source'] or 'nobody'} → {one['to'] or 'nobody'}" for one in moves]
     answer(command, options, document, [*rows, *sentences])
 
 

@@ -16,7 +16,7 @@ from acts.models import Act
 from acts.recording import record
 from checks.dispatcher import REFUSALS
 from checks.dispatcher.acting import record_refusal
-from checks.explain.aftermath import Moving, titles_of
+from checks.explain.aftermath import Moving, titled
 from checks.explain.forecasts import Forecast
 from checks.models import Config
 from checks.wire.scrub import scrub
@@ -164,7 +164,6 @@ def moving_table(title: str, rows: Sequence[Moving]) -> Table:
     """A table of configs that would move: the first MOST_LISTED."""
     first = sorted(rows, key=lambda row: natural(row.check))[:MOST_LISTED]
     shown = [
-        (link(Config(pk=row.config), title), row.source or "nobody", row.to or "nobody")
-        for row, title in zip(first, titles_of(first), strict=True)
+        (link(Config(pk=row.config), title), row.source or "nobody", row.to or "nobody") for row, title in titled(first)
     ]
     return Table(first_of(title, len(shown), len(rows)), ("config", "from", "to"), shown)

@@ -14,7 +14,7 @@ from acts.models import Act
 from checks import plans
 from checks.dispatcher import CHUNK
 from checks.explain import drains
-from checks.explain.aftermath import Moving, titles_of
+from checks.explain.aftermath import Moving, titled
 from checks.explain.alerts import Word
 from checks.explain.drains import Drain, Stuck
 from checks.explain.forecasts import Forecast
@@ -677,8 +677,8 @@ class MovingSerializer(serializers.Serializer[Any]):
 
 
 def _told(rows: Sequence[Moving]) -> Any:
-    titled = [row._asdict() | {"title": title} for row, title in zip(rows, titles_of(rows), strict=True)]
-    return MovingSerializer(titled, many=True).data
+    told = [row._asdict() | {"title": title} for row, title in titled(rows)]
+    return MovingSerializer(told, many=True).data
 
 
 class ForecastSerializer(serializers.Serializer[Any]):

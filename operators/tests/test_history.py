@@ -82,7 +82,7 @@ def test_a_nodes_page_draws_what_its_table_says(client: Client) -> None:
     assert load["labels"][-1] == f"{clock.now() - MINUTE:%H:%M}"
     [drawn] = load["datasets"]
     assert drawn["data"][-3:] == [25.0, 25.0, None]
-    assert plain(found["charts"][0].said) == "25 % in each noted minute"
+    assert plain(found["charts"][0].said) == "25 % each minute"
     assert found["headers"] == ["load", "configs", "failing", "came", "went"]
     assert [[plain(value) for value in values] for _, values in found["rows"]] == [["25 %", "1", "0", "0", "0"]] * 2
     assert found["missing"] == "58 minutes"
