@@ -127,7 +127,7 @@ class PlanAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Plan]:
         """The plans with the number of their moves. The moves themselves may be many and are read later."""
         number = Func(F("moves"), function="jsonb_array_length", output_field=IntegerField())
-        return Plan.objects.annotate(number=number, now=Now()).defer("moves", "nodes")
+        return Plan.objects.annotate(number=number, first_move=F("moves__0"), now=Now()).defer("moves", "nodes")
 
     @display(description="plan")
     def shown(self, plan: Any) -> str:
@@ -184,9 +184,9 @@ class PlanAdmin(ReadOnlyAdmin):
     def tables(self, request: HttpRequest, plan: Plan) -> list[Table]:
         loads = sorted(plan.nodes.items(), key=lambda node: -abs(node[1]["after"] - node[1]["before"]))
         nodes = [(name, percent(load["before"]), percent(load["after"])) for name, load in loads[:MOST_NODES]]
-        left = plan.order.get("also", ()) if plan.order.get("verb") == "resume" else ()
-        shown = Config.objects.told_apart([(pk, title, name, digest) for pk, digest, _, name, title in left])
-        dangling = [(link(Config(pk=pk), name),) for (pk, *_), name in zip(left, shown, strict=True)]
+        left = plan.staying() if plan.order.get("verb") == "resume" else []
+        shown = Config.objects.told_apart([(one["config"], one["title"], one["name"], one["digest"]) for one in left])
+        dangling = [(link(Config(pk=one["config"]), name),) for one, name in zip(left, shown, strict=True)]
         moves = _in_order(plan)[:MOST_MOVES]
         configs = Config.objects.told_apart(
             [(move["config"], move.get("title", ""), move["name"], move["digest"]) for move in moves]

@@ -171,7 +171,7 @@ def test_pin_unpin_isolate_and_release_in_one_go() -> None:
     assert listed(client, "?order=pinned") == {"shop", "mail"}
     assert "2 configs unpinned." in act_confirmed(client, "unpin", ["shop", "mail"])
     assert owners() == {"shop": "birch", "mail": "birch", "db": "ash"}
-    assert "Isolate 1 config" in apply(client, isolation(client, "shop"))
+    assert "Isolate http_check shop" in apply(client, isolation(client, "shop"))
     assert listed(client, "?order=isolated") == {"shop"}
     assert listed(client, "?order=none") == {"mail", "db"}
     assert "1 config released." in act_confirmed(client, "release", ["shop"])
@@ -195,7 +195,11 @@ def test_an_isolation_shows_first_who_would_leave() -> None:
     client = superuser()
     plan = isolation(client, "shop")
     page = client.get(f"{PLANS}{plan.pk}/change/").content.decode()
-    for text in ("Isolate 1 config", "2 configs move.", "Until it is released, nothing else is placed on its node."):
+    for text in (
+        "Isolate http_check shop",
+        "2 configs move.",
+        "Until it is released, nothing else is placed on its node.",
+    ):
         assert text in page
     assert not Isolation.objects.exists()
     assert set(owners().values()) == {"ash"}
@@ -235,7 +239,7 @@ def test_a_rebalance_is_planned_looked_at_and_applied() -> None:
     client = superuser()
     assert "Rebalance…" in client.get(PLANS).content.decode()
     page = post(client, f"{PLANS}rebalance/", make="yes", unlimited="on")
-    assert "Rebalance 1 config" in page
+    assert "Rebalance http_check " in page
     assert counts() == {"ash": 3}
     apply(client, Plan.objects.get())
     assert counts() == {"ash": 2, "birch": 1}
