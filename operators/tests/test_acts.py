@@ -454,6 +454,7 @@ COMMANDS: dict[str, Callable[[World], object] | str] = {
     "resume": lambda w: (w.order("pause"), w.run("resume", str(config("shop")))),
     "isolate": lambda w: w.run("isolate", check_id()),
     "release": lambda w: (w.order("isolate"), w.run("release", check_id())),
+    "plan": lambda w: w.run("plan", "apply", str(plan_of().pk)),
     "drain": lambda w: w.run("drain", "ash"),
     "acceptcertificate": lambda w: (offered(), w.run("acceptcertificate", "ash")),
     "freeze": lambda w: w.run("freeze"),
