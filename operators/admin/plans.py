@@ -49,7 +49,7 @@ from operators.admin.base import (
 )
 from operators.admin.greying import Greyed
 from operators.admin.orderforms import NoteField, UntilField
-from operators.admin.questions import Question
+from operators.admin.questions import Question, is_typed, word_of, word_of_configs
 from operators.errors import Lacks
 
 MOST_MOVES = 200
@@ -209,7 +209,7 @@ class PlanAdmin(ReadOnlyAdmin):
         if not plans.may_apply(request.user, plan):
             raise PermissionDenied
         word = _word(plan)
-        if plan.applied_at is None and word and request.POST.get("typed", "").strip() != word:
+        if plan.applied_at is None and word and not is_typed(request, word):
             problem = f"Nothing was done: type {word} to confirm it"
             record(Act.Verb.REFUSE, f"plan {plan.pk}: {plan}", reason=problem, plan=plan.pk)
             messages.error(request, f"{problem}.")
@@ -457,9 +457,16 @@ def worse(peak: Sequence[float], nowhere: int) -> list[str]:
 
 
 def _word(plan: Plan) -> str:
-    """What must be typed to apply a plan by which configs that run would run nowhere, or no node would take work; else empty."""
-    lost = sum(move["to"] is None for move in plan.moves) if plan.order.get("verb") not in ("pause", "resume") else 0
-    return str(lost or (len(plan.order["nodes"]) if _closing(plan.order) else "") or "")
+    """What must be typed to apply a plan by which configs that should run would not, or no node would take work; else empty.
+
+    Of a drain it is its node, of others the config, or its check.
+    """
+    if plan.order.get("verb") == "drain":
+        left = any(move["to"] is None for move in plan.moves) or _closing(plan.order)
+        return word_of(plan.order["nodes"], "node") if left else ""
+    return word_of_configs(
+        [(called(move.get("title", ""), move["name"], move["digest"]), move["name"]) for move in _left(plan)]
+    )
 
 
 def _closing(order: dict[str, Any]) -> Sequence[str]:
@@ -472,6 +479,11 @@ def nowhere(plan: Plan) -> int:
     verb = plan.order.get("verb")
     lost = 0 if verb == "pause" else sum(move["to"] is None for move in plan.moves)
     return lost + (len(plan.order.get("also", ())) if verb == "resume" else 0)
+    return len(_left(plan))
+
+
+def _left(plan: Plan) -> list[dict[str, Any]]:
+    """The configs that should run and would have no node by this plan."""
 
 
 def load_change(values: Sequence[float]) -> str:

@@ -414,17 +414,36 @@ def test_what_a_plan_paused_is_resumed_from_its_page() -> None:
     assert owners().keys() == {"shop", "db"}
 
 
-def test_a_plan_that_leaves_configs_nowhere_is_applied_only_by_typing_how_many() -> None:
+def test_a_plan_that_leaves_configs_nowhere_is_applied_only_by_typing_their_check() -> None:
     client = superuser()
     plan = planned(client, "pin", ["shop", "mail"], kind="label", aim="rack=nowhere", waits="on")
     page = client.get(row_url(plan)).content.decode()
     assert "2 configs would run nowhere." in page
-    assert "Type <strong>2</strong>" in page
-    assert "Nothing was done: type 2 to confirm it." in apply(client, plan)
+    assert "Type <strong>http_check</strong>" in page
+    assert "Nothing was done: type http_check to confirm it." in apply(client, plan)
     assert Act.objects.latest("pk").verb == Act.Verb.REFUSE
     assert not dangling()
-    assert "It was applied" in apply(client, plan, typed="2")
+    assert "It was applied" in apply(client, plan, typed="http_check")
     assert dangling() == {"shop", "mail"}
+
+
+def test_one_config_that_would_run_nowhere_is_confirmed_by_its_title() -> None:
+    client = superuser()
+    plan = planned(client, "pin", ["shop"], kind="label", aim="rack=nowhere", waits="on")
+    assert "type http_check shop to confirm it" in apply(client, plan, typed="1")
+    assert "It was applied" in apply(client, plan, typed=" http_check  shop")
+
+
+def test_resuming_what_would_dangle_is_confirmed_by_its_name() -> None:
+    client = superuser()
+    apply(client, planned(client, "pause", ["shop"]))
+    Rule.objects.create(name="none", check_pattern="*", required={"rack": "nowhere"})
+    plan = shown(client, "/admin/checks/config/", action="resume", _selected_action=[config("shop").pk])
+    assert "Type <strong>http_check shop</strong>" in client.get(row_url(plan)).content.decode()
+    assert "type http_check shop to confirm it" in apply(client, plan)
+    assert not dangling()
+    apply(client, plan, typed="http_check shop")
+    assert dangling() == {"shop"}
 
 
 def test_what_a_plan_pinned_is_unpinned_on_its_page() -> None:
@@ -477,7 +496,7 @@ def test_draining_all_nodes_says_that_none_would_take_work() -> None:
     plan = shown(client, "/admin/nodes/node/", **nodes)
     page = client.get(row_url(plan)).content.decode()
     assert "No node would take work then" in page
-    number = str(Node.objects.count())
+    number = f"{Node.objects.count()} nodes"
     assert f"type {number} to confirm it" in apply(client, plan)
     assert not Node.objects.filter(draining=True).exists()
     assert "begun" in apply(client, plan, typed=number)
