@@ -34,6 +34,7 @@ from checks.wire.scrub import scrub
 from clusteragent.lib.words import grouped_count, listed, natural, percent, plain_count, utc
 from nodes.models import Node, Slowness, UnknownNode
 from operators import bounds
+from operators.admin import sameness
 from operators.admin.base import (
     ReadOnlyAdmin,
     Table,
@@ -173,7 +174,9 @@ class PlanAdmin(ReadOnlyAdmin):
             "kept_back": Greyed.of((words, why) for _, words, why in ways),
             "undo_url": reverse("admin:checks_plan_undo", args=[plan.pk]),
             "form": DrainForm() if plan.order.get("verb") == "drain" else None,
-            "elsewhere": elsewhere(request, plan, example(request, "operators:plan-detail", plan.pk)),
+            "elsewhere": elsewhere(
+                request, plan, example(request, "operators:plan-detail", plan.pk), *sameness.of_plan(request, plan)
+            ),
             "apply_url": reverse("admin:checks_plan_apply", args=[plan.pk]),
         }
 
@@ -476,14 +479,14 @@ def _closing(order: dict[str, Any]) -> Sequence[str]:
 
 def nowhere(plan: Plan) -> int:
     """How many configs should run and would have no node by this plan."""
-    verb = plan.order.get("verb")
-    lost = 0 if verb == "pause" else sum(move["to"] is None for move in plan.moves)
-    return lost + (len(plan.order.get("also", ())) if verb == "resume" else 0)
     return len(_left(plan))
 
 
 def _left(plan: Plan) -> list[dict[str, Any]]:
     """The configs that should run and would have no node by this plan."""
+    verb = plan.order.get("verb")
+    moves = [] if verb == "pause" else [move for move in plan.moves if move["to"] is None]
+    return [*moves, *(plan.staying() if verb == "resume" else ())]
 
 
 def load_change(values: Sequence[float]) -> str:
