@@ -120,6 +120,7 @@ def test_the_command_and_the_call_that_apply_a_plan_do(client: Client) -> None:
     path, body = call_of(elsewhere(client, second)["call that applies it"])
     assert bearer(token).call("POST", path, body).status_code == 200
     assert Pause.objects.count() == 2
+    assert ">Call of the API<" in page(client, first).content.decode()
     assert "command that applies it" not in elsewhere(client, first)
 
 
