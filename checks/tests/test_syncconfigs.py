@@ -128,7 +128,7 @@ def test_syncconfigs_waits_for_files_that_are_being_written(folder: Path, monkey
 
 
 def test_syncconfigs_says_when_another_sync_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    def busy(accept_removals: bool, actor: str) -> sources.Report:
+    def busy(accept_removals: bool, actor: str, patience: float) -> sources.Report:
         raise sources.SyncUnderWay
 
     monkeypatch.setattr(syncconfigs.sources, "sync_settled", busy)

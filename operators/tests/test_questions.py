@@ -281,11 +281,15 @@ def test_dispatching_says_that_the_warm_up_ends_or_is_not_over(client: Client) -
     assert not Hearing.objects.get().warmup
 
 
-def test_what_would_run_nowhere_is_red_and_its_number_must_be_typed(client: Client) -> None:
+def test_what_would_run_nowhere_is_red_and_its_check_must_be_typed(client: Client) -> None:
     moves = [Moving(config(key).pk, "http_check", "ash", "") for key in ("shop", "mail")]
     said = ["Others may come.", "2 configs would run nowhere."]
     question = Question.of(lambda: Forecast("Release", said, moves), "Release", [1])
-    assert (question.worse, question.word, question.sentences) == (["2 configs would run nowhere."], "2", said[:1])
+    assert (question.worse, question.word, question.sentences) == (
+        ["2 configs would run nowhere."],
+        "http_check",
+        said[:1],
+    )
     # One more than was seen is another question.
     more = Question.of(lambda: Forecast("Release", said, [*moves, moves[0]]), "Release", [1])
     assert more.agreed(question.seen) is None
