@@ -502,7 +502,7 @@ class HandingOver(Dispatching):
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize(("machine", "steps", "times"), [(Dispatching, 7, 3), (HandingOver, 10, 1)])
+@pytest.mark.parametrize(("machine", "steps", "times"), [(Dispatching, 7, 2), (HandingOver, 10, 1)])
 def test_the_dispatcher_does_what_the_model_says(monkeypatch, caplog, machine, steps, times):
     caplog.set_level(logging.CRITICAL)  # a failure shows the steps that lead to it, not what all examples logged
     monkeypatch.setattr(transaction, "CHUNK", CHUNK)
