@@ -169,7 +169,7 @@ def _with_text(query: str, exact: bool) -> Iterable[Group]:
     origins = origins.order_by("shown", "source")
     named = _named([(one.config_id, str(one)) for one in origins[: MOST + 1]], words[0])
     yield _group("Configs by file or name", named, seen)
-    texts = _with_all(Config.objects.filter(displayable()), "text", words)
+    texts = Config.objects.with_texts(words)
     ids = list(texts.values_list("pk", flat=True)[:MOST_AHEAD])
     others = [pk for pk in ids if pk not in seen][: MOST + 1]
     shown = Config.objects.filter(pk__in=others).only("name", "title", "digest", "text")
