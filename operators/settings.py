@@ -166,8 +166,8 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "ENUM_NAME_OVERRIDES": {
-        "ConfigStateEnum": "operators.api.serializers.CONFIG_STATES",
-        "NodeStateEnum": "operators.api.serializers.NODE_STATES",
+        "ConfigStateEnum": "operators.api.configs.CONFIG_STATES",
+        "NodeStateEnum": "operators.api.fields.NODE_STATES",
         "MoveReasonEnum": "checks.models.Move.Reason",
         "IsolationReasonEnum": "checks.models.orders.Isolation.Reason",
         "PromiseEnum": "checks.models.handovers.Promise",

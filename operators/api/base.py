@@ -27,12 +27,12 @@ from checks.explain.forecasts import Forecast
 from checks.sources import SyncUnderWay
 from checks.wire.scrub import scrub
 from operators import errors
-from operators.api import serializers
 from operators.api.authentication import OperatorToken
 from operators.api.fields import refuse_unknown
 from operators.api.filters import StrictFilterBackend
 from operators.api.parsers import BoundedJSONParser, TooLarge
 from operators.api.permissions import HasPermissions
+from operators.api.previews import DryRun, ForecastSerializer, ForecastWish, PlanPageSerializer
 
 log = structlog.get_logger()
 
@@ -119,7 +119,7 @@ class OperatorViewSet(GenericViewSet[Any]):
 
         Raises ValidationError for this field when the decision is refused, and Conflict when something changed meanwhile.
         """
-        options = serializers.DryRun(data=self.request.query_params)
+        options = DryRun(data=self.request.query_params)
         options.is_valid(raise_exception=True)
         actor = self.request.user.get_username()
         try:
@@ -145,11 +145,11 @@ class OperatorViewSet(GenericViewSet[Any]):
 
         Raises ValidationError for this field when it is refused.
         """
-        options = serializers.ForecastWish(data=self.request.query_params)
+        options = ForecastWish(data=self.request.query_params)
         options.is_valid(raise_exception=True)
         try:
             if options.validated_data["dry_run"]:
-                return Response(serializers.ForecastSerializer(forecast()).data)
+                return Response(ForecastSerializer(forecast()).data)
             act()
         except dispatcher.Outside:
             raise
@@ -161,7 +161,7 @@ class OperatorViewSet(GenericViewSet[Any]):
         """The JSON of a plan. A plan that was not stored has no time."""
         if plan.pk is None:
             plan.time = None
-        return serializers.PlanPageSerializer(plan, context=self.get_serializer_context()).data
+        return PlanPageSerializer(plan, context=self.get_serializer_context()).data
 
 
 class ListViewSet(mixins.ListModelMixin, OperatorViewSet):

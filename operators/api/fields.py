@@ -15,6 +15,8 @@ from clusteragent.lib.spelling import nearest
 from nodes.models import NodeType
 from operators.roles import sees_digests
 
+NODE_STATES = ("alive", "silent", "lost")
+
 # An error names this many unknown keys at most, and this many characters of each.
 _MOST_KEYS = 20
 _LONGEST_KEY = 100

@@ -16,7 +16,7 @@ from checks.models.configs import displayable
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id_in
 from nodes.models import Node, NodeEvent, NodeType
-from operators.api.serializers import NODE_STATES
+from operators.api.fields import NODE_STATES
 from operators.queries import CONFIG_STATES, CONFIG_WORDS, NODE_WORDS, Word, matching, of_node
 from operators.roles import sees_digests
 from operators.terms import BadQuery

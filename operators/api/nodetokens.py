@@ -19,7 +19,7 @@ from nodes.models.tokens import KEY
 from operators.api.base import Conflict, DetailViewSet
 from operators.api.fields import Strict, Until
 from operators.api.filters import AuthorFilter
-from operators.api.serializers import ForecastWish
+from operators.api.previews import ForecastWish
 
 
 class NodeTokenSerializer(Strict, serializers.ModelSerializer[NodeToken]):

@@ -13,31 +13,41 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 
-from operators.api import views
 from operators.api.authentication import OperatorToken
 from operators.api.base import error_response
+from operators.api.configs import ConfigViewSet
+from operators.api.domains import DomainViewSet
+from operators.api.freezes import FreezeViewSet
+from operators.api.history import HistoryViewSet
+from operators.api.nodes import NodeViewSet
 from operators.api.nodetokens import NodeTokenViewSet
+from operators.api.orders import IsolationViewSet, PauseViewSet, PinViewSet
 from operators.api.permissions import requires
+from operators.api.plans import PlanViewSet
+from operators.api.records import ActViewSet, EventViewSet, MoveViewSet
+from operators.api.rules import NodeRuleViewSet, RuleViewSet
+from operators.api.sources import SourceViewSet
+from operators.api.status import StatusViewSet
 
 router = SimpleRouter()
 router.trailing_slash = "/?"
-router.register("status", views.StatusViewSet, "status")
-router.register("history", views.HistoryViewSet, "history")
-router.register("configs", views.ConfigViewSet)
-router.register("nodes", views.NodeViewSet)
-router.register("domains", views.DomainViewSet, "domain")
-router.register("pins", views.PinViewSet)
-router.register("pauses", views.PauseViewSet)
-router.register("isolations", views.IsolationViewSet)
-router.register("rules", views.RuleViewSet)
-router.register("node-rules", views.NodeRuleViewSet)
+router.register("status", StatusViewSet, "status")
+router.register("history", HistoryViewSet, "history")
+router.register("configs", ConfigViewSet)
+router.register("nodes", NodeViewSet)
+router.register("domains", DomainViewSet, "domain")
+router.register("pins", PinViewSet)
+router.register("pauses", PauseViewSet)
+router.register("isolations", IsolationViewSet)
+router.register("rules", RuleViewSet)
+router.register("node-rules", NodeRuleViewSet)
 router.register("node-tokens", NodeTokenViewSet)
-router.register("plans", views.PlanViewSet)
-router.register("freezes", views.FreezeViewSet)
-router.register("moves", views.MoveViewSet)
-router.register("events", views.EventViewSet)
-router.register("acts", views.ActViewSet)
-router.register("sources", views.SourceViewSet)
+router.register("plans", PlanViewSet)
+router.register("freezes", FreezeViewSet)
+router.register("moves", MoveViewSet)
+router.register("events", EventViewSet)
+router.register("acts", ActViewSet)
+router.register("sources", SourceViewSet)
 
 
 class Schema(SpectacularAPIView):

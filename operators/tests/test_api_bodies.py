@@ -15,8 +15,8 @@ from checks.models import Config
 from checks.sources import sets
 from checks.tests.cast import sent
 from clusteragent.lib import conf
-from operators.api import desired, parsers, views
-from operators.api.views import SourceViewSet
+from operators.api import desired, parsers, sources
+from operators.api.sources import SourceViewSet
 from operators.errors import FAILED
 from operators.roles import Role
 from operators.tests.cast import API, Caller, having, user
@@ -252,14 +252,14 @@ def test_what_fails_before_the_api_is_told_in_json_below_it(monkeypatch: pytest.
 
 
 def test_small_sets_need_no_turn(author: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    for _ in range(views.LARGE_SETS):
-        assert views._large_sets.acquire(blocking=False)
+    for _ in range(sources.LARGE_SETS):
+        assert sources._large_sets.acquire(blocking=False)
     try:
         refused(put(author, json.dumps({"configs": [config("a", "x" * 600_000), config("b", "x" * 600_000)]})), 503)
         assert put(author, json.dumps({"configs": [config("a", "x")]})).status_code == 200
     finally:
-        for _ in range(views.LARGE_SETS):
-            views._large_sets.release()
+        for _ in range(sources.LARGE_SETS):
+            sources._large_sets.release()
 
 
 @pytest.mark.parametrize("ids", ["[99999999999999999999]", "[-1]", '["x"]', "[1e400]", "[true]", "{}", "[[]]"])

@@ -1,0 +1,172 @@
+"""Sources that pipelines own, in the operators' API."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import BoundedSemaphore
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
+from rest_framework import serializers
+from rest_framework.exceptions import AuthenticationFailed, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from checks.models import Origin, Source
+from checks.sources import sets
+from checks.wire.lint import Notice
+from clusteragent.lib.database.numbers import number_of
+from operators.api import desired
+from operators.api.authentication import OperatorToken
+from operators.api.base import Busy, Conflict, DetailViewSet, OperatorViewSet
+from operators.api.configs import NoticeSerializer
+from operators.api.fields import Scrubbed
+from operators.api.permissions import requires
+
+# How many sets of more than a megabyte are read at the same time: each takes up to 0.3 GB and half a minute.
+LARGE_SETS = 2
+_large_sets = BoundedSemaphore(LARGE_SETS)
+_SOURCE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+
+
+class SourceSerializer(serializers.ModelSerializer[Source]):
+    """A source that a pipeline owns."""
+
+    name = serializers.SerializerMethodField()
+    configs = serializers.IntegerField(read_only=True, help_text="How many configs it sends.")
+
+    class Meta:
+        model = Source
+        fields: tuple[str, ...] = ("name", "configs", "read_at")
+        read_only_fields = fields
+
+    def get_name(self, source: Source) -> str:
+        return source.name.removeprefix(sets.PREFIX)
+
+
+class SourcePageSerializer(SourceSerializer):
+    """A source with its revision and its warnings."""
+
+    revision = serializers.SerializerMethodField(help_text="Identifies the current set. Send it with the next set.")
+
+    warnings = serializers.SerializerMethodField(help_text="What the configs' authors probably did not mean.")
+
+    class Meta(SourceSerializer.Meta):
+        fields = (*SourceSerializer.Meta.fields, "revision", "warnings")
+        read_only_fields = fields
+
+    def get_revision(self, source: Source) -> str:
+        return sets.revision_of(source.name)
+
+    @extend_schema_field(NoticeSerializer(many=True))
+    def get_warnings(self, source: Source) -> Any:
+        return NoticeSerializer([Notice(**one) for one in source.warnings], many=True).data
+
+
+class DifferenceSerializer(serializers.Serializer[sets.Difference]):
+    """What a set changed, or with dry_run would change, by the names of configs. revision: the source's revision afterwards."""
+
+    dry_run = serializers.SerializerMethodField()
+    revision = serializers.CharField()
+    added = serializers.ListField(child=Scrubbed())
+    changed = serializers.ListField(child=Scrubbed())
+    removed = serializers.ListField(child=Scrubbed())
+    unchanged = serializers.ListField(child=Scrubbed())
+    removals_held = serializers.BooleanField(
+        help_text="Only with dry_run: whether the call would need accept_removals=1."
+    )
+    warnings = NoticeSerializer(many=True, help_text="What the configs' authors probably did not mean.")
+
+    def get_dry_run(self, difference: sets.Difference) -> bool:
+        return bool(self.context["dry_run"])
+
+
+class SourceViewSet(DetailViewSet):
+    """Sources that pipelines own, each by the name after `api:`. `configs?source=api:…` lists the configs of one."""
+
+    queryset = Source.objects.filter(name__startswith=sets.PREFIX)
+    serializer_class = SourceSerializer
+    detail_serializer_class = SourcePageSerializer
+    ordering = lookup_field = "name"
+    lookup_value_regex = "[^/\x00]+"
+    # Enough for MOST_CONFIGS configs of 1.5 kB each.
+    most_bytes = 32 * 1024 * 1024
+    write_options = ("dry_run", "accept_removals")
+
+    @classmethod
+    def may_send_much(cls, request: HttpRequest) -> bool:
+        """Whether the call's token belongs to a user who may write configs. It is checked before a large body is read."""
+        try:
+            found = OperatorToken().authenticate(Request(request))
+        except AuthenticationFailed:
+            return False
+        return found is not None and found[0].has_perms(sets.WRITES)
+
+    def get_queryset(self) -> QuerySet[Source]:
+        return super().get_queryset().annotate(configs=number_of(Origin.objects.all(), "source", of="name"))
+
+    def get_permissions(self) -> Sequence[Any]:
+        if self.action == "update":
+            return [requires(*sets.WRITES)()]
+        return super().get_permissions()
+
+    def get_object(self) -> Source:
+        return get_object_or_404(self.get_queryset(), name=sets.PREFIX + self.kwargs["name"])
+
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        response = super().retrieve(request, *args, **kwargs)
+        response["ETag"] = f'"{response.data["revision"]}"'
+        return response
+
+    @extend_schema(
+        request=desired.DesiredSet,
+        responses=DifferenceSerializer,
+        parameters=[
+            desired.PutOptions,
+            OpenApiParameter("If-Match", str, "header", description="Instead of revision."),
+        ],
+    )
+    def update(self, request: Request, name: str) -> Response:
+        """Replace the whole set of the source. Either all of it is stored or nothing. A new name creates a new source."""
+        if not _SOURCE_NAME.fullmatch(name):
+            raise ValidationError({"name": ["1 to 200 letters, digits, underscores, dots and hyphens."]})
+        options = desired.PutOptions(data=request.query_params)
+        options.is_valid(raise_exception=True)
+        source, accept = sets.PREFIX + name, options.validated_data["accept_removals"]
+        sets.require(source)
+        with _place_for_large_set(request):
+            body = desired.DesiredSet(data=request.data, context={"source": source})
+            body.is_valid(raise_exception=True)
+            configs = body.validated_data["configs"]
+            # A proxy that compresses bodies turns the tag into a weak one.
+            tag = request.headers.get("If-Match", "").removeprefix("W/").strip('"')
+            revision = body.validated_data.get("revision") or tag
+            try:
+                if options.validated_data["dry_run"]:
+                    difference = sets.compare(source, configs, revision=revision, accept_removals=accept)
+                else:
+                    actor = request.user.get_username()
+                    difference = sets.replace(source, configs, actor=actor, revision=revision, accept_removals=accept)
+            except sets.Outdated as error:
+                raise Conflict({"revision": [str(error)]}) from None
+            except sets.RemovalsHeld as error:
+                raise Conflict({"configs": [f"{error} Send it with ?accept_removals=1 if that is meant."]}) from None
+        answer = DifferenceSerializer(difference, context=options.validated_data)
+        return Response(answer.data, headers={"ETag": f'"{difference.revision}"'})
+
+
+@contextmanager
+def _place_for_large_set(request: Request) -> Iterator[None]:
+    """Hold a place among the LARGE_SETS that may be read at the same time. Raises Busy if none is free. Small sets need none."""
+    if int(request.META.get("CONTENT_LENGTH") or 0) <= OperatorViewSet.most_bytes:
+        yield
+    elif _large_sets.acquire(blocking=False):
+        try:
+            yield
+        finally:
+            _large_sets.release()
+    else:
+        raise Busy(f"{LARGE_SETS} other large sets are being read. Try again.")
