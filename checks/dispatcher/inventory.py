@@ -4,7 +4,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache, reduce
 from itertools import chain
 from operator import or_
@@ -19,6 +18,7 @@ from checks.models.costs import Means
 from checks.models.orders import Isolation, Rule
 from checks.models.titles import called
 from clusteragent.lib import conf
+from clusteragent.lib.patterns import fits
 from nodes.models import Node, NodeType
 from nodes.models.nodes import domain
 from nodes.models.runners import capacity
@@ -141,7 +141,7 @@ class Inventory:
         found: dict[int, Counter[int]] = {rule: Counter() for rule in patterns}
         for name, node, number in self._of_checks(set(chain.from_iterable(patterns.values()))):
             for rule, some in patterns.items():
-                if any(fnmatchcase(name, pattern) for pattern in some):
+                if any(fits(name, pattern) for pattern in some):
                     found[rule][node] += number
         return found
 
@@ -166,4 +166,4 @@ class Inventory:
 
 # PostgreSQL filters by the prefix of a pattern, Python by the whole pattern.
 def _prefix(pattern: str) -> str:
-    return re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+    return re.split(r"[*?]", pattern, maxsplit=1)[0]

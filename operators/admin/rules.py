@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 from django.contrib import admin, messages
@@ -13,6 +12,7 @@ from checks.explain import ruling
 from checks.models import Config
 from checks.models.orders import Rule
 from checks.wire.scrub import scrub
+from clusteragent.lib.patterns import fits
 from clusteragent.lib.words import grouped_count, listed
 from nodes.models import NodeRule
 from operators import rules
@@ -133,7 +133,7 @@ def _of_none(rule: Any) -> list[str]:
     if not isinstance(rule, Rule):
         return []
     names = Config.objects.order_by().values_list("name", flat=True).distinct()
-    if any(fnmatchcase(name, rule.check_pattern) for name in names):
+    if any(fits(name, rule.check_pattern) for name in names):
         return []
     return [f"No config is of the checks {rule.check_pattern} now."]
 

@@ -255,6 +255,9 @@ def test_a_tag_counts_where_each_instance_has_it() -> None:
         (["team:payments"], "team", "", False),
         ([], "x", "team:x", False),
         (["*"], "x", "", True),
+        (["team:[a-z]hop"], "x", "team:shop", False),
+        (["team:[a-z]hop"], "x", "team:[a-z]hop", True),
+        (["pay[a-z]heck"], "paycheck", "", False),
     ],
 )
 def test_words_are_names_of_checks_or_tags(words: list[str], name: str, tags: str, covered: bool) -> None:
