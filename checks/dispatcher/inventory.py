@@ -10,7 +10,7 @@ from operator import or_
 from types import MappingProxyType
 from typing import NamedTuple
 
-from django.db.models import BooleanField, Count, ExpressionWrapper, Q, TextField, Value
+from django.db.models import BooleanField, Count, Exists, ExpressionWrapper, OuterRef, Q, TextField, Value
 from django.db.models.functions import Cast, Concat
 
 from checks.models import Assignment, Cost
@@ -87,9 +87,12 @@ def _labels(text: str) -> Mapping[str, str]:
 def read_reserved(*, without: Collection[int] = ()) -> dict[int, Reserved]:
     """Read the config that each node is reserved for, {node's id: config}: of several the one that was isolated first.
 
-    without: the ids of configs that count as not isolated.
+    without: the ids of configs that count as not isolated. Others leave no node for what somebody bound has isolated, so beside
+    others it keeps none for itself, either.
     """
-    rows = Isolation.objects.filter(config__assignment__isnull=False).exclude(config__in=without).order_by("-pk")
+    others = Assignment.objects.filter(node=OuterRef("config__assignment__node")).exclude(config=OuterRef("config"))
+    rows = Isolation.objects.filter(config__assignment__isnull=False).exclude(Q(bounded=True) & Exists(others))
+    rows = rows.exclude(config__in=without).order_by("-pk")
     columns = "config__assignment__node", "config_id", "config__title", "config__name", "config__digest", "reason"
     return {
         node: Reserved(config, called(title, name, digest), why)
