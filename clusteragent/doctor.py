@@ -281,10 +281,16 @@ def weak_defaults(*, with_database: bool) -> Iterator[Finding]:
 def runners() -> Iterator[Finding]:
     """Ask the nodes that report for the stats of their checks, from this machine, as the leader does."""
     alive = Heartbeat.objects.filter(node__in=Node.objects.alive(), client_ip__isnull=False).order_by("node_id")
-    if unused := len(conf.RUNNER_TOKENS) - len(for_runners()):
+    sent = for_runners()
+    if unused := len(conf.RUNNER_TOKENS) - len(sent.given):
         verb = "is no node token" if unused == 1 else "are no node tokens"
-        text = f"Of CLUSTERAGENT_RUNNER_TOKENS {unused} {verb} that open anything, so nobody is sent them."
-        yield Finding("runners", Level.WARN, text, "`clusteragent nodetoken list` has those that hold.")
+        nor = (
+            " Nor is the shared token: whose they were is not known."
+            if sent.unknown and conf.SHARED_TOKEN_OPENS
+            else ""
+        )
+        text = f"Of CLUSTERAGENT_RUNNER_TOKENS {unused} {verb} that open anything, so nobody is sent them.{nor}"
+        yield Finding("runners", Level.WARN, text, "Take them out; `clusteragent nodetoken list` has those that hold.")
     columns = ("node_id", *statsclient.TARGET)
     rows = {pk: statsclient.target_of(*of) for pk, *of in alive.values_list(*columns)[:MOST_RUNNERS]}
     if not rows:
