@@ -131,6 +131,15 @@ def trusted_by(certificate: Path) -> Path | None:
     return certificate.with_name(AUTHORITY) if _is_ours(first, certificate.parent) else None
 
 
+def signed_itself_here(certificate: x509.Certificate) -> bool:
+    """Whether an earlier version made this certificate. What openssl makes says of itself that it is an authority."""
+    try:
+        limits = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except x509.ExtensionNotFound:
+        return False
+    return certificate.subject == certificate.issuer == _named("cluster agent") and not limits.ca
+
+
 def is_ours(folder: Path) -> bool:
     """Whether the folder's certificate was signed by the folder's authority, so that it is renewed here."""
     try:
