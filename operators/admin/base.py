@@ -494,6 +494,10 @@ class ReadOnlyAdmin(DeclaredAdmin, WithoutTransaction):
         """The names of the list's actions that the row's page offers. For deleting it has a button of its own."""
         return [name for name in self.actions or () if name != "delete_selected"]
 
+    def form_reasons(self, request: HttpRequest, obj: Any) -> list[tuple[str, str]]:
+        """The buttons of the row's form, if it has one, and why the user may not use each; empty where it may."""
+        return []
+
     def tables(self, request: HttpRequest, obj: Any) -> list[Table]:
         """The tables below the row's fields."""
         return []
@@ -507,12 +511,17 @@ class ReadOnlyAdmin(DeclaredAdmin, WithoutTransaction):
     ) -> HttpResponse:
         if obj is not None:
             actions = self.get_actions(request)
-            reasons = {name: self.why_not(request, name, obj) for name in self.row_actions(request, obj)}
+            reasons = self.reasons(request, self.row_actions(request, obj), obj)
             offered = [(name, actions[name][2]) for name, why in reasons.items() if name in actions and not why]
             own = {
                 "tables": self.tables(request, obj),
                 "row_actions": offered,
-                "greyed": Greyed.of((words_of(getattr(self, name)), why) for name, why in reasons.items()),
+                "greyed": Greyed.of(
+                    [
+                        *((words_of(getattr(self, name)), why) for name, why in reasons.items()),
+                        *self.form_reasons(request, obj),
+                    ]
+                ),
                 "list_url": list_url(self.model),
             }
             context |= self.page_context(request, obj) | own

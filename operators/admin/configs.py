@@ -339,6 +339,9 @@ class ConfigAdmin(SteeringAdmin):
             and not self.why_not(request, "reassign", config)
         )
 
+    def form_reasons(self, request: HttpRequest, obj: Any) -> list[tuple[str, str]]:
+        return self.reasons_of_form(request, obj, ["change"]) if by_hand(obj) else []
+
     def page_context(self, request: HttpRequest, config: Config) -> dict[str, Any]:
         exact = sees_digests(request.user)
         tags = tags_in(config.display_text)

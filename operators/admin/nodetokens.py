@@ -12,10 +12,10 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf
+from clusteragent.lib.patterns import fits
 from clusteragent.lib.words import listed, plain_count, utc
 from nodes import tokens
 from nodes.models import Node, NodeToken, SharedTokenUse
-from nodes.models.tokens import fits
 from operators import documentation
 from operators.admin.base import TABLE_ROWS, DeclaredAdmin, Table, link
 from operators.admin.orderforms import UntilField

@@ -51,6 +51,7 @@ from operators.admin.greying import Greyed
 from operators.admin.orderforms import NoteField, UntilField
 from operators.admin.questions import Question
 from operators.errors import Lacks
+from operators.roles import comes_with, with_permission
 
 MOST_MOVES = 200
 MOST_NODES = 100
@@ -151,7 +152,7 @@ class PlanAdmin(ReadOnlyAdmin):
 
     def page_context(self, request: HttpRequest, plan: Plan) -> dict[str, Any]:
         kept = [] if plan.applied_at else Greyed.of([("Apply", _kept(request.user, plan))])
-        may_apply = plan.applied_at is None and not kept and plans.may_apply(request.user, plan)
+        may_apply = plan.applied_at is None and not kept
         stale = scrub(plans.why_stale(plan)) if may_apply else ""
         ways = [(way, _undoing(plan, way), _kept_back(plan, way)) for way in plans.ways_back(request.user, plan)]
         return {
@@ -278,10 +279,12 @@ class PlanAdmin(ReadOnlyAdmin):
 
 
 def _kept(user: Any, plan: Plan) -> str:
-    """Why a bound keeps the user from applying a plan; empty if none does."""
+    """Why the user may not apply a plan: by a bound, or since no role gives it; empty if it may."""
     if why := bounds.refusal(user, NEEDED[plan.order.get("verb", "")]):
         return why
-    return plans.why_outside(plan) if plans.may_apply(user, plan) else ""
+    if lacked := [one for one in plans.needed(plan) if not user.has_perm(one)]:
+        return f"this {comes_with(with_permission(lacked[0]))}"
+    return plans.why_outside(plan)
 
 
 def _kept_back(plan: Plan, way: str) -> str:

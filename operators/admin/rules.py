@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 from django.contrib import admin, messages
@@ -13,10 +12,12 @@ from checks.explain import ruling
 from checks.models import Config
 from checks.models.orders import Rule
 from checks.wire.scrub import scrub
+from clusteragent.lib.patterns import fits
 from clusteragent.lib.words import grouped_count, listed
 from nodes.models import NodeRule
 from operators import rules
 from operators.admin.base import NotedAdmin, WithoutTransaction, list_url, time_column
+from operators.admin.greying import Greyed
 from operators.admin.plans import load_change, worse
 from operators.admin.questions import Question, ShownDeletions, moving_table
 
@@ -46,6 +47,7 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
         "together_with", "handover", "author", "when",
     )  # fmt: skip
     when = time_column("time")
+    change_form_outer_before_template = "admin/greyed.html"
     search_fields: tuple[str, ...] = ("name", "check_pattern")
     fields: tuple[str, ...] = (
         "name",
@@ -69,6 +71,13 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
         if self.typed_field in form.base_fields:
             form.base_fields[self.typed_field].required = True
         return form
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any
+    ) -> HttpResponse:
+        if obj is not None:
+            context |= {"greyed": Greyed.of(self.reasons_of_form(request, obj))}
+        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
 
     def get_changeform_initial_data(self, request: HttpRequest) -> Any:
         return {self.typed_field: ""} | super().get_changeform_initial_data(request)
@@ -133,7 +142,7 @@ def _of_none(rule: Any) -> list[str]:
     if not isinstance(rule, Rule):
         return []
     names = Config.objects.order_by().values_list("name", flat=True).distinct()
-    if any(fnmatchcase(name, rule.check_pattern) for name in names):
+    if any(fits(name, rule.check_pattern) for name in names):
         return []
     return [f"No config is of the checks {rule.check_pattern} now."]
 

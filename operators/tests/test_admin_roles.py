@@ -1,17 +1,21 @@
 """The admin's pages and actions against the roles: the groups that the API asks for, too."""
 
+import re
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
 from django.test import Client
+from django.urls import reverse
 
 from acts.models import Act
-from checks import dispatcher
+from checks import dispatcher, plans
+from checks.dispatcher import deciding
 from checks.models import Config, Origin, Plan
+from checks.models.orders import Pin, Rule
 from checks.tests.cast import owners, report, sent
 from checks.tests.operators import superuser
-from nodes.models import Node
+from nodes.models import Node, NodeRule
 from operators.admin.questions import seen_of
 from operators.roles import Role
 from operators.tests.cast import user
@@ -105,6 +109,41 @@ def test_each_role_does_just_what_is_its(role: Role) -> None:
     assert client.post(f"/admin/checks/config/{pk}/change/", form).status_code == (302 if role == W else 403)
     act(client, "/admin/checks/config/", "unschedule", pk, seen=seen_of([pk]))
     assert Origin.objects.filter(key="hand").exists() is (role != W)
+
+
+def buttons_of(client: Client, row: Any) -> dict[str, list[str]]:
+    """The greyed buttons of a row's page, by the reason."""
+    page = client.get(reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk]))
+    assert page.status_code == 200
+    found: dict[str, list[str]] = {}
+    for why, words in re.findall(r'disabled title="Not yours to do: ([^"]*)"[^>]*>([^<]*)<', page.content.decode()):
+        found.setdefault(why, []).append(words)
+    return found
+
+
+def test_what_the_role_does_not_give_is_greyed_on_a_rows_page_with_who_may_do_it() -> None:
+    pin = Pin.objects.create(config=hand(), source="admin", key="hand", aim="ash")
+    rule = Rule.objects.create(name="few", max_per_node=5)
+    plan = plans.store(deciding.pause([hand().pk]), author="eve")
+    rows = Node.objects.get(name="ash"), hand(), pin, rule, NodeRule.objects.create(pattern="a*"), plan
+    by_operators, by_authors = "this comes with the role operator", "this comes with the role author"
+    vera = staff(V)
+    buttons = {row: buttons_of(vera, row) for row in rows}
+    words = [sorted(found.get(by_operators, [])) for found in buttons.values()]
+    assert words == [
+        ["Cordon: give it nothing new…", "Drain: cordon it, and let what it has move away…"],
+        ["Isolate: leave it alone on its node…", "Pause…", "Pin…", "Reassign to a node…", "Unpin…"],
+        ["Delete", "Save"], ["Delete", "Save"], ["Delete", "Save"], ["Apply"],
+    ]  # fmt: skip
+    assert {row: set(found) - {by_operators} for row, found in buttons.items() if set(found) - {by_operators}} == {
+        hand(): {by_authors}
+    }
+    oona = Client()
+    oona.force_login(user("oona", O, W))
+    assert [buttons_of(oona, row) for row in rows] == [{}] * len(rows)
+    # One sentence for all buttons of a reason.
+    page = vera.get(reverse("admin:nodes_node_change", args=[rows[0].pk])).content.decode()
+    assert page.count(f"Not yours to do: {by_operators}.") == 1
 
 
 def told(client: Client, url: str, **fields: Any) -> set[str]:
