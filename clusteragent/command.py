@@ -63,6 +63,7 @@ GROUPS = {
         "resume": "end pauses",
         "isolate": "leave a check alone on its node",
         "release": "end an isolation or a quarantine",
+        "plan": "list, show and apply plans",
         "drain": "move all configs away from nodes, bit by bit",
         "acceptcertificate": "accept the certificates that runners show now",
         "freeze": "balance nothing automatically for a while",

@@ -343,7 +343,8 @@ def test_no_message_to_the_webhook_tells_one(olga: User) -> None:
     [
         "clusterchecks", "clusterchecks --json", "syncconfigs", "why {}", "why {} --json", "whatif --remove ash",
         "whatif --remove ash --json", "rebalance --dry-run --force", "pause {}", "resume {} --json", "reassign {} --to birch",
-        "isolate {}", "release {}", "expirenodes --force", "redispatch --force",
+        "isolate {}", "release {}", "expirenodes --force --dry-run", "expirenodes --force", "redispatch --force",
+        "syncconfigs --dry-run", "plan list",
     ],
 )  # fmt: skip
 def test_no_command_prints_one(olga: User, command: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from django.db import connection, models, transaction
+from django.db import connection, models
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from clusteragent.lib.database import bulk
+from clusteragent.lib.database.rehearsal import outermost
 
 # What people store that holds from then on, as objects of acts begin.
 STORED = ("rule", "node rule", "pin of", "pause of", "isolation of")
@@ -46,7 +47,7 @@ class ActQuerySet(models.QuerySet["Act"]):
         old = self.filter(time__lt=ago(conf.ACT_RETENTION)).order_by("time").values_list("pk", flat=True)
         pruned = 0
         while pruned < most and (keys := list(old[: int(min(bulk.BATCH, most - pruned))])):
-            with transaction.atomic(durable=True), connection.cursor() as cursor:
+            with outermost(), connection.cursor() as cursor:
                 # Not the ORM: what the trigger that keeps acts asks for, until the end of this transaction.
                 cursor.execute("SET LOCAL clusteragent.pruning = 'on'")
                 self.filter(pk__in=keys).delete()

@@ -17,6 +17,7 @@ from checks.dispatcher.eligibility import Snapshot, read_snapshot
 from checks.models import Assignment, ClusterStore, Config, Cost, Handover, Move
 from checks.models.handovers import Begun, Handing, Promise
 from checks.models.orders import Pin
+from clusteragent.lib.database import rehearsal
 from clusteragent.lib.database.bulk import copy
 from clusteragent.lib.traces import span
 from nodes.models import Node
@@ -35,12 +36,12 @@ def own_transaction(step: Callable[P, T]) -> Callable[P, T]:
     """Decorate a step of a verb: it runs in a transaction of its own, which is committed when it returns.
 
     Raises RuntimeError inside of another transaction, which would hold the store's lock until its last step. Inside
-    `single_transaction` it is a part of that one.
+    `single_transaction`, and in a rehearsal, it is a part of that one.
     """
 
     @wraps(step)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-        with span("transaction", step=step.__name__.strip("_")), transaction.atomic(durable=not _is_single.get()):
+        with span("transaction", step=step.__name__.strip("_")), _outermost():
             return step(*args, **kwargs)
 
     return wrapper
@@ -49,12 +50,19 @@ def own_transaction(step: Callable[P, T]) -> Callable[P, T]:
 @contextmanager
 def single_transaction() -> Iterator[None]:
     """Run several verbs in one transaction, so that nobody sees a part of them. A verb of more than CHUNK raises RuntimeError."""
-    with transaction.atomic(durable=not _is_single.get()):
+    with _outermost():
         token = _is_single.set(True)
         try:
             yield
         finally:
             _is_single.reset(token)
+
+
+def _outermost() -> transaction.Atomic:
+    if _is_single.get():
+        return transaction.atomic()
+    rehearsal.require_short()
+    return rehearsal.outermost()
 
 
 def in_chunks(

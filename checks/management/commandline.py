@@ -3,7 +3,8 @@
 import json
 import os
 import pwd
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from checks.models import Config, Plan
 from checks.models.titles import called
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf, deadlines
+from clusteragent.lib.database.rehearsal import TooLong, rehearsal
 from clusteragent.lib.words import escape_controls, plain_count
 
 # What the moves of an order are, before and after it, where they do not lead from one node to another.
@@ -134,6 +136,22 @@ def plan_of(options: dict[str, Any], decide: Callable[[], Decision]) -> Plan:
         raise CommandError(f"nothing was done, because something changed meanwhile: {stale}") from stale
 
 
+@contextmanager
+def trial(options: dict[str, Any]) -> Iterator[None]:
+    """With `--dry-run`, take back what is done within it: for acts that have neither a plan nor a forecast.
+
+    Raises CommandError where that would keep others waiting for too long.
+    """
+    if not options["dry_run"]:
+        yield
+        return
+    try:
+        with rehearsal():
+            yield
+    except TooLong as error:
+        raise CommandError(f"no dry run, and nothing was done: {error}") from error
+
+
 def _as_json(value: object) -> str:
     # Times as the operators' API writes them, so that programs read both alike.
     return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
@@ -144,6 +162,11 @@ def answer(command: BaseCommand, options: dict[str, Any], document: dict[str, An
     shown = [json.dumps(document, indent=2, default=_as_json)] if options["json"] else map(escape_controls, lines)
     for text in shown:
         command.stdout.write(text)
+
+
+def as_told(options: dict[str, Any]) -> dict[str, bool]:
+    """Return what the JSON of a dry run has besides."""
+    return {"dry_run": True} if options["dry_run"] else {}
 
 
 def show_forecast(command: BaseCommand, options: dict[str, Any], forecast: Callable[[], Forecast]) -> None:
@@ -168,11 +191,7 @@ def print_moves(
     """
     is_dry = options.get("dry_run", False)
     moves = moves_of(plan, is_dry=is_dry) if plan else []
-    shown = [
-        {key: move[key] for key in ("digest", "name", "from_node", "to_node")} | {"title": title_of(move)}
-        for move in moves
-    ]
-    document = {"configs": number, "moves": [row | {"name": scrub(row["name"])} for row in shown]}
+    document = {"configs": number, "moves": list(map(told_of, moves))}
     would, moved = (
         ("would be ", f"would {_MOVES.get(done, _MOVED)[0]}") if is_dry else ("", _MOVES.get(done, _MOVED)[1])
     )
@@ -186,6 +205,12 @@ def moves_of(plan: Plan, *, is_dry: bool) -> list[dict[str, Any]]:
     """Return the moves that a plan made, or would make in a dry run."""
     moves: list[dict[str, Any]] = plan.moves if is_dry else plan.moves[: plan.moved]
     return moves
+
+
+def told_of(move: dict[str, Any]) -> dict[str, Any]:
+    """Return a move of a plan for programs."""
+    ends = {key: move[key] for key in ("digest", "from_node", "to_node")}
+    return ends | {"name": scrub(move["name"]), "title": title_of(move)}
 
 
 def line(move: dict[str, Any]) -> str:

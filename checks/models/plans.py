@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import models
 from django.db.models.functions import Now
@@ -123,23 +123,56 @@ class Plan(models.Model):
         ordering = ["-id"]
 
     def __str__(self) -> str:
-        """What it does, in a few words. The moves of a plan that is annotated with their `number` are not read."""
-        order, moving = self.order, getattr(self, "number", None)
-        moving = len(self.moves) if moving is None else moving
-        number = plain_count(moving + len(order.get("also", ())), "config")
+        """What it does, in a few words: of one config with its title. The moves of a plan that is annotated with their `number`
+        and the first of them (`first_move`) are not read.
+        """
+        order, configs = self.order, self._configs()
         match order.get("verb"):
             case "reassign":
-                return f"Give {number} to {order['node']}{' and pin them there' if order['hold'] else ''}"
+                return f"Give {configs} to {order['node']}{' and pin them there' if order['hold'] else ''}"
             case "pin":
                 nodes = {"node": "", "pattern": "nodes named ", "label": "nodes with "}[order["kind"]]
-                return f"Pin {number} to {nodes}{order['aim']}"
+                return f"Pin {configs} to {nodes}{order['aim']}"
             case "pause" | "resume" | "adopt" as verb:
-                return f"{verb.capitalize()} {number}"
+                return f"{verb.capitalize()} {configs}"
             case "isolate":
-                return f"Isolate {plain_count(len(order['alone']), 'config')}"
+                return f"Isolate {self._isolated()}"
             case "drain":
                 return f"Drain {', '.join(order['nodes'])}"
             case "undo":
-                return f"Undo the {'move' if moving == 1 else 'moves'} of {number}"
+                return f"Undo the {'move' if self._moving() == 1 else 'moves'} of {configs}"
             case _:
-                return f"Rebalance {number}"
+                return f"Rebalance {configs}"
+
+    def staying(self) -> list[dict[str, Any]]:
+        """The configs that it is about and that stay where they are, as the moves name theirs. Older versions stored no names."""
+        return [
+            {"config": config, "digest": digest, "name": (*names, "config")[0], "title": (*names, "", "")[1]}
+            for config, digest, _, *names in self.order.get("also", ())
+        ]
+
+    def _moving(self) -> int:
+        number = getattr(self, "number", None)
+        return len(self.moves) if number is None else int(number)
+
+    def _configs(self) -> str:
+        """The configs that it is about: by its title if it is one, else how many."""
+        moving, staying = self._moving(), self.staying()
+        if moving + len(staying) != 1:
+            return plain_count(moving + len(staying), "config")
+        return _named(staying[0] if staying else getattr(self, "first_move", None) or self.moves[0])
+
+    def _isolated(self) -> str:
+        """The configs that it isolates: as a rule they stay where they are, and others move."""
+        alone = self.order["alone"]
+        staying = [one for one in self.staying() if one["config"] in alone]
+        if len(alone) == len(staying) == 1:
+            return _named(staying[0])
+        if len(alone) == 1 and "moves" not in self.get_deferred_fields():
+            return next((_named(move) for move in self.moves if move["config"] in alone), "1 config")
+        return plain_count(len(alone), "config")
+
+
+def _named(move: dict[str, Any]) -> str:
+    """How people call the config of a move, or one that stays. Plans of older versions have no titles."""
+    return called(move.get("title", ""), move["name"], move["digest"])

@@ -66,6 +66,13 @@ def why_stale(plan: Plan) -> str:
     return dispatcher.why_stale(_decision(plan))
 
 
+def require_applicable(plan: Plan) -> None:
+    """Raise what `apply` would raise now, and change nothing: StalePlan or Outside."""
+    acting.require_within(_decision(plan))
+    if why := "the plan was applied already" if plan.applied_at else why_stale(plan):
+        raise StalePlan(why)
+
+
 def why_outside(plan: Plan) -> str:
     """Return for which bound the person who acts may not apply a plan; empty if it may."""
     try:

@@ -3,9 +3,18 @@
 from checks.sources.files import FileSource
 from checks.sources.guards import SyncUnderWay
 from checks.sources.source import ConfigSource, PassedOver, Problem
-from checks.sources.sync import SOURCES, Report, accept_removals_of, add_watched, leaders_names, sync, sync_settled
+from checks.sources.sync import (
+    PATIENCE,
+    SOURCES,
+    Report,
+    accept_removals_of,
+    add_watched,
+    leaders_names,
+    sync,
+    sync_settled,
+)
 
 __all__ = [
-    "SOURCES", "ConfigSource", "FileSource", "PassedOver", "Problem", "Report", "SyncUnderWay",
+    "PATIENCE", "SOURCES", "ConfigSource", "FileSource", "PassedOver", "Problem", "Report", "SyncUnderWay",
     "accept_removals_of", "add_watched", "leaders_names", "sync", "sync_settled",
 ]  # fmt: skip

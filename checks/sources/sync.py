@@ -39,6 +39,8 @@ from clusteragent.lib.traces import span
 from clusteragent.lib.words import escape_controls, listed
 
 ACTOR = "autoconf"
+# For so many seconds a sync waits for files that are being written.
+PATIENCE = 10.0
 # So many held removals are told in an act.
 MOST_HELD = 1000
 
@@ -125,7 +127,7 @@ def _sync_all(sources: Sequence[ConfigSource], term: int | None, accept_removals
     return report
 
 
-def sync_settled(accept_removals: bool = False, patience: float = 10.0, *, actor: str = "") -> Report:
+def sync_settled(accept_removals: bool = False, patience: float = PATIENCE, *, actor: str = "") -> Report:
     """Sync repeatedly until no file is being written, for at most `patience` seconds. Raises SyncUnderWay.
 
     The report has the changes of all syncs, and the findings of the last one.

@@ -76,6 +76,12 @@ def plain_count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def measured_count(number: float, noun: str, digits: int = 2) -> str:
+    """Format a measured number of things with so many digits: `0.25 workers`, `1 worker`."""
+    shown = f"{number:.{digits}g}"
+    return f"{shown} {noun}{'' if shown == '1' else 's'}"
+
+
 def grouped(number: int) -> str:
     """Format a number for pages: `3 540`, with a narrow no-break space."""
     return f"{number:,}".replace(",", _NARROW)

@@ -171,11 +171,15 @@ class NodeToken(models.Model):
 
     def described(self) -> str:
         """Whose it is and what it opens, for people."""
+        return f"{self.note}: {self.opened()}"
+
+    def opened(self) -> str:
+        """What it opens, from where and until when, for people."""
         parts = [f"nodes {self.pattern}"]
         parts += [f"endpoint checks of {self.kubernetes_pattern}"] if self.kubernetes_pattern else []
         parts += [f"from {self.networks}"] if self.networks else []
         parts += [f"until {utc(self.expires_at)}"] if self.expires_at else []
-        return f"{self.note}: {', '.join(parts)}"
+        return ", ".join(parts)
 
     def draw(self) -> str:
         """Give this row a token that nobody knows yet, and return it: it is not kept."""

@@ -205,7 +205,7 @@ def foresee(sent: Sent) -> Foreseen:
         [nowhere] if effect.lost else [],
         [Table(title, ("config", "now", "then"), rows[:MOST_LISTED])],
         seen_of(effect.about, effect.lost),
-        str(effect.lost or ""),
+        scrub(sent.key) if effect.lost else "",
         "Save",
     )
     return Foreseen(question, effect.is_at_stake)

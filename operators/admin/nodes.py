@@ -57,7 +57,7 @@ from operators.admin.filters import (
     TypeFilter,
 )  # fmt: skip
 from operators.admin.plans import show_plan
-from operators.admin.questions import Question, only, seen_of
+from operators.admin.questions import Question, only, seen_of, word_of
 from operators.queries import NODE_WORDS
 
 
@@ -268,13 +268,13 @@ class NodeAdmin(ReadOnlyAdmin):
     def cordon(self, request: HttpRequest, queryset: QuerySet[Node]) -> HttpResponse | None:
         """Show what follows, ask why, then cordon the nodes: they keep what they have, and nothing moves.
 
-        A number must be typed where no node would be left that takes work.
+        Its name must be typed where no node would be left that takes work; of several, how many they are.
         """
         names = sorted(node.name for node in queryset)
         closing, told = forecasts.closing(names), forecasts.cordon(names)
         question = Question(
-            told.what, told.sentences, [closing] if closing else [], seen=seen_of(names), word=str(len(names)) if closing else "",
-            button="Cordon", asks_why=True,
+            told.what, told.sentences, [closing] if closing else [], seen=seen_of(names),
+            word=word_of(names, "node") if closing else "", button="Cordon", asks_why=True,
         )  # fmt: skip
         if page := question.unanswered(request, list_url(Node), only(queryset, Node)):
             return page

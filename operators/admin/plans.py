@@ -34,6 +34,7 @@ from checks.wire.scrub import scrub
 from clusteragent.lib.words import grouped_count, listed, natural, percent, plain_count, utc
 from nodes.models import Node, Slowness, UnknownNode
 from operators import bounds
+from operators.admin import sameness
 from operators.admin.base import (
     ReadOnlyAdmin,
     Table,
@@ -49,7 +50,7 @@ from operators.admin.base import (
 )
 from operators.admin.greying import Greyed
 from operators.admin.orderforms import NoteField, UntilField
-from operators.admin.questions import Question
+from operators.admin.questions import Question, is_typed, word_of, word_of_configs
 from operators.errors import Lacks
 from operators.roles import comes_with, with_permission
 
@@ -128,7 +129,7 @@ class PlanAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Plan]:
         """The plans with the number of their moves. The moves themselves may be many and are read later."""
         number = Func(F("moves"), function="jsonb_array_length", output_field=IntegerField())
-        return Plan.objects.annotate(number=number, now=Now()).defer("moves", "nodes")
+        return Plan.objects.annotate(number=number, first_move=F("moves__0"), now=Now()).defer("moves", "nodes")
 
     @display(description="plan")
     def shown(self, plan: Any) -> str:
@@ -174,7 +175,9 @@ class PlanAdmin(ReadOnlyAdmin):
             "kept_back": Greyed.of((words, why) for _, words, why in ways),
             "undo_url": reverse("admin:checks_plan_undo", args=[plan.pk]),
             "form": DrainForm() if plan.order.get("verb") == "drain" else None,
-            "elsewhere": elsewhere(request, plan, example(request, "operators:plan-detail", plan.pk)),
+            "elsewhere": elsewhere(
+                request, plan, example(request, "operators:plan-detail", plan.pk), *sameness.of_plan(request, plan)
+            ),
             "apply_url": reverse("admin:checks_plan_apply", args=[plan.pk]),
         }
 
@@ -185,9 +188,9 @@ class PlanAdmin(ReadOnlyAdmin):
     def tables(self, request: HttpRequest, plan: Plan) -> list[Table]:
         loads = sorted(plan.nodes.items(), key=lambda node: -abs(node[1]["after"] - node[1]["before"]))
         nodes = [(name, percent(load["before"]), percent(load["after"])) for name, load in loads[:MOST_NODES]]
-        left = plan.order.get("also", ()) if plan.order.get("verb") == "resume" else ()
-        shown = Config.objects.told_apart([(pk, title, name, digest) for pk, digest, _, name, title in left])
-        dangling = [(link(Config(pk=pk), name),) for (pk, *_), name in zip(left, shown, strict=True)]
+        left = plan.staying() if plan.order.get("verb") == "resume" else []
+        shown = Config.objects.told_apart([(one["config"], one["title"], one["name"], one["digest"]) for one in left])
+        dangling = [(link(Config(pk=one["config"]), name),) for one, name in zip(left, shown, strict=True)]
         moves = _in_order(plan)[:MOST_MOVES]
         configs = Config.objects.told_apart(
             [(move["config"], move.get("title", ""), move["name"], move["digest"]) for move in moves]
@@ -210,7 +213,7 @@ class PlanAdmin(ReadOnlyAdmin):
         if not plans.may_apply(request.user, plan):
             raise PermissionDenied
         word = _word(plan)
-        if plan.applied_at is None and word and request.POST.get("typed", "").strip() != word:
+        if plan.applied_at is None and word and not is_typed(request, word):
             problem = f"Nothing was done: type {word} to confirm it"
             record(Act.Verb.REFUSE, f"plan {plan.pk}: {plan}", reason=problem, plan=plan.pk)
             messages.error(request, f"{problem}.")
@@ -460,9 +463,16 @@ def worse(peak: Sequence[float], nowhere: int) -> list[str]:
 
 
 def _word(plan: Plan) -> str:
-    """What must be typed to apply a plan by which configs that run would run nowhere, or no node would take work; else empty."""
-    lost = sum(move["to"] is None for move in plan.moves) if plan.order.get("verb") not in ("pause", "resume") else 0
-    return str(lost or (len(plan.order["nodes"]) if _closing(plan.order) else "") or "")
+    """What must be typed to apply a plan by which configs that should run would not, or no node would take work; else empty.
+
+    Of a drain it is its node, of others the config, or its check.
+    """
+    if plan.order.get("verb") == "drain":
+        left = any(move["to"] is None for move in plan.moves) or _closing(plan.order)
+        return word_of(plan.order["nodes"], "node") if left else ""
+    return word_of_configs(
+        [(called(move.get("title", ""), move["name"], move["digest"]), move["name"]) for move in _left(plan)]
+    )
 
 
 def _closing(order: dict[str, Any]) -> Sequence[str]:
@@ -472,9 +482,14 @@ def _closing(order: dict[str, Any]) -> Sequence[str]:
 
 def nowhere(plan: Plan) -> int:
     """How many configs should run and would have no node by this plan."""
+    return len(_left(plan))
+
+
+def _left(plan: Plan) -> list[dict[str, Any]]:
+    """The configs that should run and would have no node by this plan."""
     verb = plan.order.get("verb")
-    lost = 0 if verb == "pause" else sum(move["to"] is None for move in plan.moves)
-    return lost + (len(plan.order.get("also", ())) if verb == "resume" else 0)
+    moves = [] if verb == "pause" else [move for move in plan.moves if move["to"] is None]
+    return [*moves, *(plan.staying() if verb == "resume" else ())]
 
 
 def load_change(values: Sequence[float]) -> str:

@@ -33,6 +33,26 @@ def seen_of(about: Iterable[object], lost: int = 0) -> str:
     return hashlib.sha256(repr((sorted(map(str, about)), lost)).encode()).hexdigest()
 
 
+def word_of(names: Sequence[str], kind: str) -> str:
+    """What must be typed for these: the name of the only one, else how many there are: `12 nodes`; empty for none."""
+    if len(names) == 1:
+        return names[0]
+    return plain_count(len(names), kind) if names else ""
+
+
+def is_typed(request: HttpRequest, word: str) -> bool:
+    """Whether the user typed this word, with blanks as a page shows them."""
+    return request.POST.get("typed", "").split() == word.split()
+
+
+def word_of_configs(rows: Sequence[tuple[str, str]]) -> str:
+    """What must be typed where these would run nowhere, [(title, check)]: the title of the only one, else the check's name if
+    they are of one, else how many they are; empty for none.
+    """
+    titles, checks = [title for title, _ in rows], {scrub(check) for _, check in rows}
+    return checks.pop() if len(titles) > 1 and len(checks) == 1 else word_of(titles, "config")
+
+
 def only(rows: Sequence[Model] | QuerySet[Any], model: type[Model]) -> Model | type[Model]:
     """The only one of these rows; of several their model."""
     return rows[0] if len(rows) == 1 else model
@@ -65,12 +85,13 @@ class Question:
         except REFUSALS as refusal:
             record_refusal(button.lower(), refusal)
             raise
-        lost = sum(bool(one.source) and not one.to for one in forecast.moves)
-        nowhere = f"{grouped_count(lost, 'config')} would run nowhere."
+        left = [one for one in forecast.moves if one.source and not one.to]
+        lost, nowhere = len(left), f"{grouped_count(len(left), 'config')} would run nowhere."
         tables = [moving_table("What would move", forecast.moves)] if forecast.moves else []
         # That is said in red.
         sentences = [scrub(one) for one in forecast.sentences if one != nowhere]
-        worse, word = ([nowhere], str(lost)) if lost else ([], "")
+        worse = [nowhere] if lost else []
+        word = word_of_configs([(title, one.check) for one, title in titled(left)])
         return cls(scrub(forecast.what), sentences, worse, tables, seen_of(about, lost), word, button)
 
     def agreed(self, seen: str) -> str | None:
@@ -101,7 +122,7 @@ class Question:
         word = self.agreed(request.POST["seen"])
         if word is None:
             problem = "Nothing was done, since something changed. This is what it would do now."
-        elif word and request.POST.get("typed", "").strip() != word:
+        elif word and not is_typed(request, word):
             problem = f"Nothing was done: type {self.word} to confirm it."
         else:
             return None

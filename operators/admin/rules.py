@@ -19,7 +19,7 @@ from operators import rules
 from operators.admin.base import NotedAdmin, WithoutTransaction, list_url, time_column
 from operators.admin.greying import Greyed
 from operators.admin.plans import load_change, worse
-from operators.admin.questions import Question, ShownDeletions, moving_table
+from operators.admin.questions import Question, ShownDeletions, moving_table, word_of
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,9 @@ class RuleQuestion(Question):
     """What a change of rules would do. Fewer configs without a node than were seen are no reason to ask again."""
 
     effect: ruling.Effect = field(kw_only=True)
-    chosen: Sequence[Any] = field(kw_only=True)
 
     def agreed(self, seen: str) -> str | None:
-        lost = self.effect.agreed(seen)
-        return None if lost is None else (_word(self.chosen, lost) or self.word) if self.word else ""
+        return None if self.effect.agreed(seen) is None else self.word
 
 
 @admin.register(Rule)
@@ -117,9 +115,8 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
             [*worse(after.peak, len(after.lost)), *([ruling.FILLS] if effect.fills else [])],
             [moving_table(title, rows) for title, rows in tables if rows],
             effect.seen,
-            _word(chosen, len(after.lost)) or (str(effect.nodes) if effect.fills else ""),
+            _word(chosen) if after.lost or effect.fills else "",
             effect=effect,
-            chosen=chosen,
         )
 
 
@@ -147,10 +144,9 @@ def _of_none(rule: Any) -> list[str]:
     return [f"No config is of the checks {rule.check_pattern} now."]
 
 
-def _word(chosen: Sequence[Any], lost: int) -> str:
-    """What must be typed where configs would run nowhere: the name of one rule, else how many they are; empty if none would."""
-    only = chosen[0].name.strip() if len(chosen) == 1 and isinstance(chosen[0], Rule) else ""
-    return (only or str(lost)) if lost else ""
+def _word(chosen: Sequence[Any]) -> str:
+    """What must be typed where configs would run nowhere, or no node would have room: the name of one rule, else how many."""
+    return word_of([rule.name if isinstance(rule, Rule) else str(rule) for rule in chosen], "rule")
 
 
 def _sentence(effect: ruling.Effect) -> str:

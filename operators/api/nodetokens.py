@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from checks.explain.forecasts import Forecast
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf
+from clusteragent.lib.database.rehearsal import rehearsal
 from nodes import tokens
 from nodes.models import NodeToken, SharedTokenUse
 from nodes.models.tokens import KEY
@@ -77,7 +78,7 @@ class NodeTokenViewSet(DetailViewSet):
     filterset_class = AuthorFilter
     lookup_field = "key"
     lookup_value_regex = "[^/\x00]+"
-    own_options = {"destroy": ("dry_run",)}
+    own_options = {"create": ("dry_run",), "destroy": ("dry_run",)}
 
     def get_object(self) -> NodeToken:
         found = self.get_queryset().filter(key=self.kwargs["key"]).first()
@@ -85,20 +86,22 @@ class NodeTokenViewSet(DetailViewSet):
             raise NotFound(f"No node token begins with {self.kwargs['key'][:KEY]}.")
         return found
 
-    @extend_schema(request=NodeTokenSerializer, responses={201: NewNodeTokenSerializer})
+    @extend_schema(request=NodeTokenSerializer, responses={201: NewNodeTokenSerializer}, parameters=[ForecastWish])
     def create(self, request: Request) -> Response:
-        """Make a token. The answer is the only one that has it. 409 if there are too many."""
+        """Make a token. The answer is the only one that has it. 409 if there are too many.
+
+        A dry run answers what it would open.
+        """
         body = self.get_serializer(data=request.data)
         body.is_valid(raise_exception=True)
         row: Any = NodeToken(author=request.user.get_username(), **body.validated_data)
         try:
-            row.token = tokens.make(row)
+            told = self.forecast_or_act("detail", lambda: _foreseen(row), lambda: _make(row))
         except tokens.TooMany as error:
             raise Conflict(error.message) from None
         except Invalid as error:
             raise ValidationError(_by_field(error)) from None
-        row.refresh_from_db()
-        return Response(NewNodeTokenSerializer(row).data, status=status.HTTP_201_CREATED)
+        return told or Response(NewNodeTokenSerializer(row).data, status=status.HTTP_201_CREATED)
 
     @extend_schema(parameters=[ForecastWish])
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -116,6 +119,18 @@ class NodeTokenViewSet(DetailViewSet):
         uses = SharedTokenUse.objects.lately().order_by("name") if accepted else SharedTokenUse.objects.none()
         shared = {"accepted": accepted, "sentence": SharedTokenUse.objects.sentence(), "used_by": uses}
         return Response(SharedTokenSerializer(shared).data)
+
+
+def _make(row: Any) -> None:
+    row.token = tokens.make(row)
+    row.refresh_from_db()
+
+
+def _foreseen(row: NodeToken) -> Forecast:
+    """What making this token would do. Raises what making it raises."""
+    with rehearsal():
+        tokens.make(row)
+    return Forecast(f"make a node token of {row.note}", [f"It would open {row.opened()}."])
 
 
 def _by_field(error: Invalid) -> dict[str, list[str]]:

@@ -15,7 +15,7 @@ from operators.api import filters
 from operators.api.base import Conflict, DetailViewSet
 from operators.api.fields import Strict
 from operators.api.permissions import HasPermissions
-from operators.api.previews import PlanPageSerializer, PlanSerializer
+from operators.api.previews import DryRun, PlanPageSerializer, PlanSerializer
 
 
 class PlanWish(Strict):
@@ -46,6 +46,7 @@ class PlanViewSet(DetailViewSet):
     detail_serializer_class = PlanPageSerializer
     filterset_class = filters.AuthorFilter
     ordering = "-id"
+    own_options = {"apply": ("dry_run",)}
 
     @extend_schema(request=PlanWish, responses={201: PlanPageSerializer})
     def create(self, request: Request) -> Response:
@@ -55,15 +56,20 @@ class PlanViewSet(DetailViewSet):
         plan = plans.make(actor=request.user.get_username(), **body.validated_data)
         return Response(self.described(plan), status=status.HTTP_201_CREATED)
 
-    @extend_schema(request=None)
+    @extend_schema(request=None, parameters=[DryRun])
     @action(detail=True, methods=["post"], permission_classes=[AppliesPlan])
     def apply(self, request: Request, pk: str) -> Response:
         """Apply the plan, once, with the permissions of what it orders. If something that it names has changed, nothing moves and
-        the answer is 409.
+        the answer is 409. A dry run answers the plan, or 409, too.
         """
         plan = self.get_object()
+        options = DryRun(data=request.query_params)
+        options.is_valid(raise_exception=True)
         try:
-            plans.apply(plan, actor=request.user.get_username())
+            if options.validated_data["dry_run"]:
+                plans.require_applicable(plan)
+            else:
+                plans.apply(plan, actor=request.user.get_username())
         except plans.StalePlan as stale:
             raise Conflict({"moves": [str(stale)]}) from None
         return self.retrieve(request)

@@ -454,6 +454,7 @@ COMMANDS: dict[str, Callable[[World], object] | str] = {
     "resume": lambda w: (w.order("pause"), w.run("resume", str(config("shop")))),
     "isolate": lambda w: w.run("isolate", check_id()),
     "release": lambda w: (w.order("isolate"), w.run("release", check_id())),
+    "plan": lambda w: w.run("plan", "apply", str(plan_of().pk)),
     "drain": lambda w: w.run("drain", "ash"),
     "acceptcertificate": lambda w: (offered(), w.run("acceptcertificate", "ash")),
     "freeze": lambda w: w.run("freeze"),
@@ -697,7 +698,7 @@ def test_a_plan_that_was_stale_and_a_refused_order_are_on_record(world: World) -
     plan = plan_of()
     dispatcher.reassign([config("shop").pk], "birch", actor="eve")
     found = acted(world, lambda w: apply(w.client, plan))
-    assert (found.verb, found.plan, found.object) == ("refuse", plan.pk, f"plan {plan.pk}: Pause 1 config")
+    assert (found.verb, found.plan, found.object) == ("refuse", plan.pk, f"plan {plan.pk}: Pause http_check shop")
     assert found.reason == f"{config('shop')} is now on birch"
     found = acted(world, lambda w: w.caller.call("POST", f"configs/{config('shop').pk}/reassign", {"node": "oak"}))
     assert (found.verb, found.how, found.object) == ("refuse", "API", f"reassign {config('shop')}")

@@ -171,7 +171,7 @@ def test_pin_unpin_isolate_and_release_in_one_go() -> None:
     assert listed(client, "?order=pinned") == {"shop", "mail"}
     assert "2 configs unpinned." in act_confirmed(client, "unpin", ["shop", "mail"])
     assert owners() == {"shop": "birch", "mail": "birch", "db": "ash"}
-    assert "Isolate 1 config" in apply(client, isolation(client, "shop"))
+    assert "Isolate http_check shop" in apply(client, isolation(client, "shop"))
     assert listed(client, "?order=isolated") == {"shop"}
     assert listed(client, "?order=none") == {"mail", "db"}
     assert "1 config released." in act_confirmed(client, "release", ["shop"])
@@ -195,7 +195,11 @@ def test_an_isolation_shows_first_who_would_leave() -> None:
     client = superuser()
     plan = isolation(client, "shop")
     page = client.get(f"{PLANS}{plan.pk}/change/").content.decode()
-    for text in ("Isolate 1 config", "2 configs move.", "Until it is released, nothing else is placed on its node."):
+    for text in (
+        "Isolate http_check shop",
+        "2 configs move.",
+        "Until it is released, nothing else is placed on its node.",
+    ):
         assert text in page
     assert not Isolation.objects.exists()
     assert set(owners().values()) == {"ash"}
@@ -235,7 +239,7 @@ def test_a_rebalance_is_planned_looked_at_and_applied() -> None:
     client = superuser()
     assert "Rebalance…" in client.get(PLANS).content.decode()
     page = post(client, f"{PLANS}rebalance/", make="yes", unlimited="on")
-    assert "Rebalance 1 config" in page
+    assert "Rebalance http_check " in page
     assert counts() == {"ash": 3}
     apply(client, Plan.objects.get())
     assert counts() == {"ash": 2, "birch": 1}
@@ -410,17 +414,36 @@ def test_what_a_plan_paused_is_resumed_from_its_page() -> None:
     assert owners().keys() == {"shop", "db"}
 
 
-def test_a_plan_that_leaves_configs_nowhere_is_applied_only_by_typing_how_many() -> None:
+def test_a_plan_that_leaves_configs_nowhere_is_applied_only_by_typing_their_check() -> None:
     client = superuser()
     plan = planned(client, "pin", ["shop", "mail"], kind="label", aim="rack=nowhere", waits="on")
     page = client.get(row_url(plan)).content.decode()
     assert "2 configs would run nowhere." in page
-    assert "Type <strong>2</strong>" in page
-    assert "Nothing was done: type 2 to confirm it." in apply(client, plan)
+    assert "Type <strong>http_check</strong>" in page
+    assert "Nothing was done: type http_check to confirm it." in apply(client, plan)
     assert Act.objects.latest("pk").verb == Act.Verb.REFUSE
     assert not dangling()
-    assert "It was applied" in apply(client, plan, typed="2")
+    assert "It was applied" in apply(client, plan, typed="http_check")
     assert dangling() == {"shop", "mail"}
+
+
+def test_one_config_that_would_run_nowhere_is_confirmed_by_its_title() -> None:
+    client = superuser()
+    plan = planned(client, "pin", ["shop"], kind="label", aim="rack=nowhere", waits="on")
+    assert "type http_check shop to confirm it" in apply(client, plan, typed="1")
+    assert "It was applied" in apply(client, plan, typed=" http_check  shop")
+
+
+def test_resuming_what_would_dangle_is_confirmed_by_its_name() -> None:
+    client = superuser()
+    apply(client, planned(client, "pause", ["shop"]))
+    Rule.objects.create(name="none", check_pattern="*", required={"rack": "nowhere"})
+    plan = shown(client, "/admin/checks/config/", action="resume", _selected_action=[config("shop").pk])
+    assert "Type <strong>http_check shop</strong>" in client.get(row_url(plan)).content.decode()
+    assert "type http_check shop to confirm it" in apply(client, plan)
+    assert not dangling()
+    apply(client, plan, typed="http_check shop")
+    assert dangling() == {"shop"}
 
 
 def test_what_a_plan_pinned_is_unpinned_on_its_page() -> None:
@@ -473,7 +496,7 @@ def test_draining_all_nodes_says_that_none_would_take_work() -> None:
     plan = shown(client, "/admin/nodes/node/", **nodes)
     page = client.get(row_url(plan)).content.decode()
     assert "No node would take work then" in page
-    number = str(Node.objects.count())
+    number = f"{Node.objects.count()} nodes"
     assert f"type {number} to confirm it" in apply(client, plan)
     assert not Node.objects.filter(draining=True).exists()
     assert "begun" in apply(client, plan, typed=number)

@@ -1,15 +1,25 @@
 """The page of a plan that has begun, or that the world has overtaken."""
 
+import io
+import json
+import shlex
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.test import Client
+from knox.models import AuthToken
 
 from checks import dispatcher
-from checks.models import Plan
+from checks.models import Config, Plan
+from checks.models.orders import Pause
 from checks.tests.cast import hand_over, owners, report, sent
 from checks.tests.operators import apply, config, planned, shown, superuser
 from nodes.models import Node
+from operators.admin import sameness
+from operators.tests.cast import bearer
 
 pytestmark = pytest.mark.django_db
 NODES = "/admin/nodes/node/"
@@ -90,3 +100,78 @@ def test_other_orders_are_planned_anew_too(client: Client, action: str) -> None:
 def test_a_rebalance_is_not_planned_anew_by_its_page(client: Client) -> None:
     plan = Plan.objects.create(revision=1)
     assert client.post(f"/admin/checks/plan/{plan.pk}/anew/").status_code == 404
+
+
+def elsewhere(client: Client, plan: Plan) -> dict[str, str]:
+    return {label: text for _, label, text in page(client, plan).context["elsewhere"]}
+
+
+def call_of(curl: str) -> tuple[str, Any]:
+    """The path and the body of a call for a terminal, which posts."""
+    words = shlex.split(curl)
+    assert words[words.index("-X") + 1] == "POST"
+    return urlsplit(words[-1]).path, json.loads(words[words.index("-d") + 1]) if "-d" in words else None
+
+
+def test_the_command_and_the_call_that_apply_a_plan_do(client: Client) -> None:
+    first, second = (planned(client, "pause", [key]) for key in ("one", "two"))
+    call_command(*shlex.split(elsewhere(client, first)["command that applies it"])[1:], stdout=io.StringIO())
+    token = AuthToken.objects.create(User.objects.get(username="olga"))[1]
+    path, body = call_of(elsewhere(client, second)["call that applies it"])
+    assert bearer(token).call("POST", path, body).status_code == 200
+    assert Pause.objects.count() == 2
+    assert ">Call of the API<" in page(client, first).content.decode()
+    assert "command that applies it" not in elsewhere(client, first)
+
+
+ORDERS: list[tuple[str, dict[str, Any]]] = [
+    ("pin", {"kind": "node", "aim": "birch", "note": "it's near"}),
+    ("pin", {"kind": "pattern", "aim": "bi*", "waits": "on", "until": "2100-12-24 08:00"}),
+    ("pause", {"until": "2100-12-24 08:00", "note": "deploy"}),
+    ("reassign", {"node": "birch"}),
+]
+
+
+@pytest.mark.parametrize(("verb", "fields"), ORDERS)
+def test_what_a_plan_orders_is_ordered_the_same_by_a_command_and_by_a_call(
+    client: Client, verb: str, fields: dict[str, Any]
+) -> None:
+    plan = planned(client, verb, ["one"], **fields)
+    told = elsewhere(client, plan)
+    before = Plan.objects.count()
+    call_command(*shlex.split(told["command that orders the same"])[1:], stdout=io.StringIO())
+    if verb == "reassign":
+        dispatcher.reassign([config("one").pk], "ash", actor="eve")
+        hand_over()
+    dispatcher.unpin([config("one").pk])
+    path, body = call_of(told["call that orders the same"])
+    token = AuthToken.objects.create(User.objects.get(username="olga"))[1]
+    assert bearer(token).call("POST", path, body).status_code in (200, 201)
+    made = list(Plan.objects.order_by("pk")[before:])
+    ordered = [{name: value for name, value in one.order.items() if name != "also"} for one in (plan, *made)]
+    assert len(made) == 2
+    assert ordered[1:] == [ordered[0]] * 2
+
+
+def test_an_isolation_a_resumption_and_a_drain_can_be_ordered_elsewhere_too(client: Client) -> None:
+    isolation = elsewhere(client, planned_isolation(client))
+    assert isolation["command that orders the same"] == f"clusteragent isolate {config('one').short_id}"
+    call_command(*shlex.split(isolation["command that orders the same"])[1:], stdout=io.StringIO())
+    assert owners() == {"one": "ash", "two": "birch"}
+    assert call_of(isolation["call that orders the same"])[1] == {"configs": [config("one").pk]}
+    dispatcher.pause([config("two").pk], actor="eve")
+    resumption = shown(client, "/admin/checks/config/", action="resume", _selected_action=[config("two").pk])
+    assert elsewhere(client, resumption)["command that orders the same"] == "clusteragent resume 'http_check two'"
+    told = elsewhere(client, drain_of_ash(client))
+    assert told["command that orders the same"] == "clusteragent drain ash"
+    assert call_of(told["call that orders the same"]) == ("/api/operator/v1/nodes/ash/drain", None)
+
+
+def planned_isolation(client: Client) -> Plan:
+    return shown(client, "/admin/checks/config/", action="isolate", _selected_action=[config("one").pk])
+
+
+def test_what_nobody_would_type_is_not_told(client: Client) -> None:
+    dispatcher.schedule([sent(f"more-{number}") for number in range(sameness.MOST)])
+    everything = Config.objects.values_list("origins__key", flat=True)
+    assert "command that orders the same" not in elsewhere(client, planned(client, "pause", list(everything)))

@@ -94,16 +94,21 @@ def test_a_config_that_is_gone_since_is_no_reason_to_refuse(client: Client) -> N
     assert Rule.objects.exists()
 
 
-def test_the_number_that_was_shown_is_what_confirms_where_no_name_does(client: Client) -> None:
-    url = f"{NODE_RULES}{NodeRule.objects.create(pattern='ash', labels={'zone': 'a'}).pk}/delete/"
+def test_a_node_rule_is_confirmed_by_its_pattern_and_several_by_how_many(client: Client) -> None:
+    rule = NodeRule.objects.create(pattern="ash", labels={"zone": "a"})
+    url = f"{NODE_RULES}{rule.pk}/delete/"
     NodeRule.objects.apply()
     Rule.objects.create(name="near", check_pattern="*", required={"zone": "a"})
     page = client.get(url)
-    assert page.context["word"] == "3"
+    assert page.context["word"] == "ash"
+    both = [rule.pk, NodeRule.objects.create(pattern="b").pk]
+    several = client.post(NODE_RULES, {"action": "delete_selected", "_selected_action": both})
+    assert several.context["word"] == "2 rules"
+    page = client.get(url)
     Config.objects.get(name="postgres").delete()
-    assert "type 2 to confirm it" in shown(client, url, seen=page.context["seen"], typed="4")
-    client.post(url, {"post": "yes", "seen": page.context["seen"], "typed": "3"})
-    assert not NodeRule.objects.exists()
+    assert "type ash to confirm it" in shown(client, url, seen=page.context["seen"], typed="3")
+    client.post(url, {"post": "yes", "seen": page.context["seen"], "typed": "ash"})
+    assert not NodeRule.objects.filter(pk=rule.pk).exists()
 
 
 @pytest.mark.parametrize("seen", ["x", "-", "x-3", "-3", "{rules}-", "{rules}-1", "{rules}-x", "{rules}--3"])
@@ -159,13 +164,13 @@ def test_what_moves_anyway_is_no_effect_of_a_rule(client: Client) -> None:
     assert ruling.effect_of(Rule, deleted=[Rule.objects.get().pk]).after.staying == 2
 
 
-def test_a_node_rule_that_leaves_no_room_is_made_only_by_typing_how_many_nodes_it_changes(client: Client) -> None:
+def test_a_node_rule_that_leaves_no_room_is_made_only_by_typing_its_pattern(client: Client) -> None:
     fields = {"pattern": "*", "max_configs": "0", "labels": "{}", "weight": "1"}
     page = shown(client, f"{NODE_RULES}add/", **fields)
     assert "No node would have room for one more config" in page
-    assert "Type <strong>2</strong>" in page
+    assert "Type <strong>*</strong>" in page
     seen = client.post(f"{NODE_RULES}add/", fields).context["seen"]
-    assert "type 2 to confirm it" in shown(client, f"{NODE_RULES}add/", **fields, seen=seen)
+    assert "type * to confirm it" in shown(client, f"{NODE_RULES}add/", **fields, seen=seen, typed="2")
     assert not NodeRule.objects.exists()
     confirmed(client, f"{NODE_RULES}add/", **fields)
     assert set(Node.objects.values_list("max_configs", flat=True)) == {0}

@@ -8,10 +8,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher
-from checks.models import Config, Instance, SearchedText
-from checks.tests.cast import report, sent
+from checks.models import Config, Instance, SearchedText, Source, freezes
+from checks.tests.cast import report, sent, silence
 from checks.tests.operators import config, listed, page_of, superuser
 from nodes.models import Node
+from operators.admin.base import row_url
 from operators.roles import Role
 from operators.tests.cast import user
 
@@ -243,6 +244,40 @@ def test_what_is_said_of_a_node_leads_to_its_page(client: Client) -> None:
     assert lines == [(node_page(name), f"Drain {name}: its page has the button", "Act") for name in ("ash", "ash-2")]
 
 
+def test_what_ends_an_order_or_forgets_a_node_leads_to_the_page_that_has_the_button(client: Client) -> None:
+    shop = config("postgres.d/db-07.yaml")
+    report("birch")
+    dispatcher.isolate([shop.pk], actor="eve")
+    dispatcher.pin([shop.pk], "ash", actor="eve")
+    dispatcher.pause([shop.pk], actor="eve")
+    for verb in ("Resume", "Unpin", "Release"):
+        said = (row_url(shop), f"{verb} {shop}: its page has the button", "Act")
+        assert palette(client, f"{verb.lower()} {str(shop).split()[-1]}")[0] == said
+        assert palette(client, f"{verb.lower()} nothing like it")[0][2] != "Act"
+    assert palette(client, "resume")[0][:2] == (
+        "/admin/checks/config/?order=paused",
+        "Resume configs: choose them in the list",
+    )
+    report("elm")
+    silence("elm")
+    dispatcher.expire_nodes(force=True)
+    assert palette(client, "forget elm")[0][:2] == (node_page("elm"), "Forget elm: its page has the button")
+    assert palette(client, "forget ash")[0][2] != "Act"
+    assert palette(client, "forget")[0][:2] == (
+        "/admin/nodes/node/?state=lost",
+        "Forget a lost node: choose it in the list",
+    )
+
+
+def test_a_freeze_is_ended_and_a_source_scanned_from_the_palette(client: Client) -> None:
+    assert palette(client, "thaw")[0][2] != "Act"
+    freeze = freezes.freeze(actor="eve")
+    assert palette(client, "thaw")[0][:2] == (row_url(freeze), "End the freeze: its page has the button")
+    source, _ = Source.objects.get_or_create(name="file")
+    for phrase in ("scan", "scan fil"):
+        assert palette(client, phrase)[0][:2] == (row_url(source), f"Scan {source} now: its page has the button")
+
+
 def test_forms_are_filled_in_with_what_was_said(client: Client) -> None:
     page = client.get("/admin/checks/pin/add/?configs=web&kind=node&aim=ash").content.decode()
     assert 'value="web"' in page
@@ -253,7 +288,8 @@ def test_forms_are_filled_in_with_what_was_said(client: Client) -> None:
 def test_who_may_not_do_it_is_not_offered_it(client: Client) -> None:
     viewer = Client()
     viewer.force_login(user("vera", Role.VIEWER))
-    for phrase in ("drain ash", "pause web", "move web to ash"):
+    freezes.freeze(actor="eve")
+    for phrase in ("drain ash", "pause web", "move web to ash", "resume", "forget", "thaw", "scan"):
         assert "Act" not in {kind for _, _, kind in palette(viewer, phrase)}
 
 

@@ -81,7 +81,7 @@ def test_nothing_is_foreseen_before_the_name_and_the_text_are_whole() -> None:
     assert "changed" not in live(client), "the name is taken"
 
 
-def test_what_would_run_nowhere_wants_its_number() -> None:
+def test_what_would_run_nowhere_wants_its_name() -> None:
     report("ash")
     only_zone_b_runs("http_check")
     client = superuser()
@@ -90,10 +90,10 @@ def test_what_would_run_nowhere_wants_its_number() -> None:
     told = words(page)
     assert "1 config would run nowhere. " in told
     assert "Why it would run nowhere: no node can have it: " in told
-    assert page.context["word"] == "1"
+    assert page.context["word"] == "shop"
     assert page.context["tables"][0].rows == [("http_check shop", "not there", "nobody")]
     assert not Config.objects.exists()
-    assert "type 1 to confirm it" in client.post(ADD, fields(seen=page.context["seen"], typed="2")).content.decode()
+    assert "type shop to confirm it" in client.post(ADD, fields(seen=page.context["seen"], typed="2")).content.decode()
     assert Act.objects.get().verb == Act.Verb.REFUSE
     confirmed(client, ADD, **fields())
     assert config("shop").dangling_since
@@ -104,7 +104,7 @@ def test_a_text_that_changed_since_it_was_shown_is_asked_for_again() -> None:
     only_zone_b_runs("http_check")
     client = superuser()
     seen = client.post(ADD, fields()).context["seen"]
-    page = client.post(ADD, fields(seen=seen, typed="1", yaml=YAML + "    timeout: 5\n"))
+    page = client.post(ADD, fields(seen=seen, typed="shop", yaml=YAML + "    timeout: 5\n"))
     assert "something changed" in page.content.decode()
     assert not Config.objects.exists()
 

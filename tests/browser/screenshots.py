@@ -100,7 +100,7 @@ def _apply(page: Page) -> None:
     apply, typed = page.get_by_role("button", name="Apply"), page.locator("#typed")
     apply.wait_for()
     if typed.count():
-        # What would run nowhere wants its number typed.
+        # What would run nowhere wants its name typed.
         typed.fill(page.locator("label[for=typed] strong").inner_text())
     apply.click()
     page.get_by_text("It was applied").wait_for()

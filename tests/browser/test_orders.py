@@ -55,7 +55,7 @@ def test_a_check_is_found_understood_moved_and_moved_back(page: Page, cluster: C
     page.get_by_role("button", name="Reassign to a node").click()
     page.locator("#id_node").fill(other)
     page.get_by_role("button", name="Show what would move").click()
-    expect(page.get_by_role("heading", name=f"Give 1 config to {other}", exact=True)).to_be_visible()
+    expect(page.get_by_role("heading", name=f"Give http_check {name} to {other}", exact=True)).to_be_visible()
     assert cluster.owner(key) == owner
     page.get_by_role("button", name="Apply").click()
     expect(page.get_by_text("It was applied; 1 config moved.")).to_be_visible()
@@ -85,12 +85,12 @@ def test_a_node_of_why_here_starts_the_move_and_the_plan_s_page_undoes_it(
     other = move.get_attribute("value")
     assert other not in (None, owner)
     move.click()
-    expect(page.get_by_role("heading", name=f"Give 1 config to {other}", exact=True)).to_be_visible()
+    expect(page.get_by_role("heading", name=f"Give http_check {newcomer} to {other}", exact=True)).to_be_visible()
     page.get_by_role("button", name="Apply").click()
     expect(page.get_by_text("It was applied; 1 config moved.")).to_be_visible()
     assert cluster.owner(key) == other
     page.get_by_role("button", name="Undo…").click()
-    expect(page.get_by_role("heading", name="Undo the move of 1 config", exact=True)).to_be_visible()
+    expect(page.get_by_role("heading", name=f"Undo the move of http_check {newcomer}", exact=True)).to_be_visible()
     page.get_by_role("button", name="Apply").click()
     expect(page.get_by_text("It was applied; 1 config moved.")).to_be_visible()
     assert cluster.owner(key) == owner

@@ -37,7 +37,7 @@ ELSEWHERE = {
     "make web": "it runs until somebody stops it: tests/test_first_run.py and tests/browser start both web servers",
     ".venv/bin/python manage.py runagent": "it runs until somebody stops it: the cluster of these tests has two",
     "pip install .": "tests/installed installs the wheel",
-    'call -X POST "$API/plans/7/apply"': "a plan that moves nothing has no number: operators/tests/test_api_plans.py has some",
+    'call -X POST "$API/plans/7/apply': "a plan that moves nothing has no number: operators/tests/test_api_plans.py has some",
     'call -X POST "$API/nodes/runner-7/accept': "it needs another certificate: operators/tests/test_runner_certificates.py",
     "clusteragent acceptcertificate ": "it needs another certificate: operators/tests/test_runner_certificates.py",
     "openssl s_client ": "ADDRESS is a runner's: nodes/tests/test_runner_certificates.py has some",

@@ -12,7 +12,7 @@ from checks.explain.alerts.kinds import NAMED, Alert, Kind, Target, some
 from checks.models import Assignment, Config, Cost
 from checks.models.orders import Pin
 from checks.models.titles import called
-from clusteragent.lib.words import listed, percent, plain_count
+from clusteragent.lib.words import listed, measured_count, percent, plain_count
 from nodes.models import Node, Runner, Slowness
 
 
@@ -53,18 +53,18 @@ def _told(row: Runner, load: float, workers: float, is_slow: bool) -> _Told:
     costly = on_it.order_by("-config__cost__workers_needed", "config")[:NAMED]
     columns = ("config__title", "config__name", "config__digest", "config__cost__workers_needed", "config_id")
     dear = [(called(*words), cost, config) for *words, cost, config in costly.values_list(*columns)]
-    most = listed([f"{config} ({_workers(cost)})" for config, cost, _ in dear], None)
-    its = f"the {_workers(workers)} that it is given while it is slow" if is_slow else f"its {_workers(workers)}"
+    most = listed([f"{config} ({measured_count(cost, 'worker')})" for config, cost, _ in dear], None)
+    its = (
+        f"the {measured_count(workers, 'worker')} that it is given while it is slow"
+        if is_slow
+        else f"its {measured_count(workers, 'worker')}"
+    )
     by = f", most by {most}" if most else ""
     pinned = on_it.filter(config__pin__isnull=False).count()
     stay = f"; {plain_count(pinned, 'config')} of it pinned" if pinned else ""
     parts = [(name, Target.row(row.node))]
     parts += [(f"{words} on {name}", Target(Config, {}, config)) for words, _, config in dear]
     return _Told(f"{name} is at {percent(load)} of {its}{by}{stay}", parts)
-
-
-def _workers(number: float) -> str:
-    return f"{number:.2g} worker{'' if number == 1 else 's'}"
 
 
 def _pins(stuck: Sequence[str]) -> str:
@@ -82,7 +82,9 @@ def _room(full: Sequence[Runner], needed: Mapping[int, float], able: Mapping[int
     if room <= 0:
         return "No other node has room: add nodes."
     if room < excess:
-        return f"Others have room for {room:.2g} of the {excess:.2g} workers that are too many: add nodes."
+        too_many = measured_count(excess, "worker")
+        are = "is" if too_many.endswith("worker") else "are"
+        return f"Others have room for {room:.2g} of the {too_many} that {are} too many: add nodes."
     return "Others have room for what is too much."
 
 

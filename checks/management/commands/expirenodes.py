@@ -3,9 +3,13 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from checks import dispatcher
+from checks.explain import forecasts
+from checks.explain.aftermath import titled
 from checks.management import commandline
 from checks.management.commandline import ActingCommand
-from clusteragent.lib.words import plain_count
+from checks.wire.scrub import scrub
+from clusteragent.lib.words import escape_controls, natural, plain_count
+from nodes.models import Node
 
 
 class Command(ActingCommand):
@@ -17,10 +21,30 @@ class Command(ActingCommand):
             action="store_true",
             help="skip the hearing, the brake, and the check that other nodes can take the work",
         )
+        commandline.add(
+            parser, "--dry-run", help="only show which nodes would be lost, with what, and who would get that"
+        )
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        moves = dispatcher.expire_nodes(force=options["force"], actor=commandline.actor())
+        lost = Node.objects.lost()
+        before = set(lost.values_list("name", flat=True))
+        with commandline.trial(options):
+            moves = dispatcher.expire_nodes(force=options["force"], actor=commandline.actor())
+            expired = set(lost.values_list("name", flat=True)) - before
+            afterwards = _afterwards() if options["dry_run"] else []
+        would_expire, would_be = ("would expire", "would be ") if options["dry_run"] else ("expired", "")
         for move in moves:
-            self.stdout.write(f"{move.shown}: {move.source_node} expired")
-        self.stdout.write(f"{plain_count(len(moves), 'config')} taken away")
+            self.stdout.write(escape_controls(f"{move.shown}: {move.source_node} {would_expire}"))
+        for name in sorted(expired - {move.source_node for move in moves}, key=natural):
+            self.stdout.write(escape_controls(f"no config: {name} {would_expire}"))
+        self.stdout.write(f"{plain_count(len(moves), 'config')} {would_be}taken away")
+        for line in afterwards:
+            self.stdout.write(escape_controls(line))
+
+
+def _afterwards() -> list[str]:
+    """Where the leader would place what runs nowhere now, and why not all of it."""
+    told = forecasts.redispatch()
+    moves = [f"{title}: {one.source or 'nobody'} → {one.to}" for one, title in titled(told.moves)]
+    return [*moves, *map(scrub, told.sentences)]

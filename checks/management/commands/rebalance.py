@@ -7,6 +7,7 @@ from checks.dispatcher import costs
 from checks.management import commandline
 from checks.management.commandline import ActingCommand
 from checks.models import Plan
+from clusteragent.lib.words import measured_count
 
 
 class Command(ActingCommand):
@@ -50,7 +51,8 @@ def document(plan: Plan, *, is_dry: bool) -> dict[str, Any]:
 
 def line(move: dict[str, Any]) -> str:
     """Return a move of a plan as a line of text."""
-    return f"{commandline.title_of(move)}: {move['from_node']} → {move['to_node']} ({move['cost']:.3g} workers)"
+    cost = measured_count(move["cost"], "worker", 3)
+    return f"{commandline.title_of(move)}: {move['from_node']} → {move['to_node']} ({cost})"
 
 
 def spread(plan: Plan) -> str:

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -21,42 +22,51 @@ class Command(ActingCommand):
         parser.add_argument("--accept-removals", action="store_true", help="also remove what is held")
         parser.add_argument("--strict", action="store_true", help="also exit with 1 when there are warnings")
         commandline.add(parser, "--json")
+        commandline.add(parser, "--dry-run", help="only show what would be added, changed and removed")
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        how = {"accept_removals": options["accept_removals"], "actor": commandline.actor()}
         try:
-            report = sources.sync_settled(accept_removals=options["accept_removals"], actor=commandline.actor())
+            with commandline.trial(options):
+                # Who tries it out has the map locked, and waits for no file that is being written.
+                report = sources.sync_settled(**how, patience=0 if options["dry_run"] else sources.PATIENCE)
+                sources.add_watched(report, **how)
         except sources.SyncUnderWay as error:
             raise CommandError("another sync is under way, try again") from error
-        sources.add_watched(report, accept_removals=options["accept_removals"], actor=commandline.actor())
         if options["json"]:
             found = {name: getattr(report, name) for name in ("errors", "warnings", "passed_over")}
             document = asdict(report) | {name: [one._asdict() for one in listed] for name, listed in found.items()}
-            self.stdout.write(json.dumps(document, indent=2))
+            self.stdout.write(json.dumps(document | commandline.as_told(options), indent=2))
         else:
-            self.show(report)
+            self.show(report, is_dry=options["dry_run"])
         if report.errors or report.held or (options["strict"] and report.warnings):
             number = f"{report.number('errors')} in error, {len(report.held)} removals held"
             raise CommandError(number + _and_warnings(report))
 
-    def show(self, report: sources.Report) -> None:
-        for what in ("added", "changed", "removed"):
-            for key in getattr(report, what):
-                self.stdout.write(f"{what}: {escape_controls(scrub(key))}")
-        for one in report.passed_over:
-            self.stdout.write(escape_controls(scrub(f"passed over: {one.where}: {one.why}")))
-        for key in report.held:
-            self.stdout.write(f"held: {escape_controls(scrub(key))} is gone; use --accept-removals to remove it")
-        for key in report.accepted:
-            self.stdout.write(f"accepted: {escape_controls(scrub(key))} is gone; the leader removes it")
+    def show(self, report: sources.Report, *, is_dry: bool) -> None:
+        would = "would be " if is_dry else ""
+        for line in _lines(report, would):
+            self.stdout.write(escape_controls(scrub(line)))
+        if is_dry and report.unsettled:
+            self.stdout.write("Something is being written just now, which is left out: try again.")
         for notice in report.warnings:
             self.stdout.write(self.style.WARNING(escape_controls(scrub(f"warning: {notice}"))))
         for problem in report.errors:
             self.stdout.write(self.style.ERROR(escape_controls(scrub(f"error: {problem}"))))
         self.stdout.write(
-            f"{len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed,"
+            f"{would}{len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed,"
             f" {report.other_checks} configs that are no cluster checks{_and_warnings(report)}{_and_more(report)}"
         )
+
+
+def _lines(report: sources.Report, would: str) -> Iterator[str]:
+    """What became of each key, a line each."""
+    for what in ("added", "changed", "removed"):
+        yield from (f"{would}{what}: {key}" for key in getattr(report, what))
+    yield from (f"passed over: {one.where}: {one.why}" for one in report.passed_over)
+    yield from (f"held: {key} is gone; use --accept-removals to remove it" for key in report.held)
+    yield from (f"{would}accepted: {key} is gone; the leader removes it" for key in report.accepted)
 
 
 def _and_warnings(report: sources.Report) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 from django.db import OperationalError, connection, models, transaction
 from psycopg.errors import QueryCanceled
 
+from clusteragent.lib.database.rehearsal import outermost
+
 
 class TooSlow(Exception):
     """A statement took longer than it may."""
@@ -69,7 +71,7 @@ def delete(rows: models.QuerySet[Any], *, most: float = MOST, cascades: bool = F
     while deleted_number < most and (
         keys := list(rows.values_list("pk", flat=True)[: int(min(BATCH, most - deleted_number))])
     ):
-        with transaction.atomic(durable=True):
+        with outermost():
             deleted = _delete(rows.order_by().filter(pk__in=keys), cascades)
         if not deleted:
             break  # other sessions hold these rows or have deleted them

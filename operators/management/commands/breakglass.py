@@ -5,7 +5,9 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from checks.management import commandline
 from checks.management.commandline import ActingCommand
+from clusteragent.lib.words import escape_controls
 from operators import identities
 from operators.provider import Denied
 
@@ -29,15 +31,19 @@ class Command(ActingCommand):
             metavar="NAME",
             help=f"the name to log in with (default: {identities.BREAKGLASS})",
         )
+        commandline.add(parser, "--dry-run", help="only say who would be let in")
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         password = "".join(secrets.choice(LETTERS) for _ in range(LENGTH))
         try:
-            ends_at = identities.let_in(options["user"], password)
+            with commandline.trial(options):
+                ends_at = identities.let_in(options["user"], password)
         except Denied as error:
             raise CommandError(str(error)) from error
+        user, until = escape_controls(options["user"]), f"{ends_at:%Y-%m-%d %H:%M} UTC"
+        if options["dry_run"]:
+            self.stdout.write(f"User {user} would be an admin, and could log in with a new password until {until}.")
+            return
         self.stdout.write(password)
-        self.stderr.write(
-            f"User {options['user']} may log in with it until {ends_at:%Y-%m-%d %H:%M} UTC, and is out then."
-        )
+        self.stderr.write(f"User {user} may log in with it until {until}, and is out then.")

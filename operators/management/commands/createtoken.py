@@ -38,6 +38,7 @@ class Command(ActingCommand):
             "--checks", metavar="PATTERNS", help="the checks that it may steer, such as postgres*,team:shop"
         )
         parser.add_argument("--json", action="store_true", help="write a JSON object")
+        commandline.add(parser, "--dry-run", help="only say which token would be made")
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -45,20 +46,30 @@ class Command(ActingCommand):
             expires = _expires(options["expires"])
             bound: dict[str, Any] = {name: _patterns(name, options[name]) for name in ("sources", "checks")}
             given = {name: options[name] for name in ("role", "purpose")}
-            row, token = tokens.make(options["user"], expires=expires, **given, **bound)
+            with commandline.trial(options):
+                row, token = tokens.make(options["user"], expires=expires, **given, **bound)
+                document, words = _told(row)
         except ValidationError as error:
             raise CommandError(error.messages[0]) from error
         except (LookupError, ValueError) as error:
             raise CommandError(str(error)) from error
-        until = row.expiry.isoformat(timespec="seconds") if row.expiry else None
+        is_dry = options["dry_run"]
         if options["json"]:
-            roles = sorted(row.user.groups.values_list("name", flat=True))
-            document = {"user": row.user.username, "roles": roles, "expires": until, "token": token} | bounds.told(row)
-            self.stdout.write(json.dumps(document))
-            return
-        self.stdout.write(token)
-        bounded = f", bound to {told}" if (told := bounds.in_words(row)) else ""
-        self.stderr.write(f"Token of {row.user.username}, until {until or 'revoked'}{bounded}. It is not shown again.")
+            self.stdout.write(json.dumps(document | ({"dry_run": True} if is_dry else {"token": token})))
+        elif is_dry:
+            self.stdout.write(f"It would make a token of {words}.")
+        else:
+            self.stdout.write(token)
+            self.stderr.write(f"Token of {words}. It is not shown again.")
+
+
+def _told(row: Any) -> tuple[dict[str, Any], str]:
+    """What is known of a token, as JSON data and in words."""
+    until = row.expiry.isoformat(timespec="seconds") if row.expiry else None
+    roles = sorted(row.user.groups.values_list("name", flat=True))
+    bounded = f", bound to {bound}" if (bound := bounds.in_words(row)) else ""
+    document = {"user": row.user.username, "roles": roles, "expires": until} | bounds.told(row)
+    return document, f"{row.user.username}, until {until or 'revoked'}{bounded}"
 
 
 def _patterns(name: str, text: str | None) -> list[str]:

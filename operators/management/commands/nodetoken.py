@@ -58,6 +58,7 @@ class Command(ActingCommand):
             parser, "--until", help="add, set: when it ends, as 2027-12-24 08:00; add: or 90d; by default never"
         )
         commandline.add(parser, "--json")
+        commandline.add(parser, "--dry-run", help="add, set, revoke: only say what would be done")
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -68,14 +69,22 @@ class Command(ActingCommand):
         for name in (*_FIELDS, "token_file"):
             if name not in taken and options[name] is not None:
                 raise CommandError(f"{action} takes no --{name.replace('_', '-')}")
+        if action == "list" and options["dry_run"]:
+            raise CommandError("list changes nothing: it takes no --dry-run")
         getattr(self, f"_{action}")(options)
 
     def _add(self, options: dict[str, Any]) -> None:
         row = NodeToken(**_fields(options), expires_at=commandline.parse_until(options), author=person())
         try:
-            token = tokens.make(row)
+            with commandline.trial(options):
+                token = tokens.make(row)
         except ValidationError as error:
             raise CommandError(_described(error)) from error
+        if options["dry_run"]:
+            # Neither the token nor how it begins: the real run makes another one.
+            document = {name: value for name, value in row.told().items() if name != "key"} | {"dry_run": True}
+            commandline.answer(self, options, document, [f"A node token would be made for {row.described()}"])
+            return
         if options["json"]:
             self.stdout.write(json.dumps(row.told() | {"token": token}))
             return
@@ -84,18 +93,22 @@ class Command(ActingCommand):
         self.stderr.write(f"It opens nodes {escape_controls(row.pattern)} until {ends}. It is not shown again.")
 
     def _set(self, options: dict[str, Any]) -> None:
-        fields, file = _fields(options, "token_file"), options["token_file"]
+        fields, given = _fields(options, "token_file"), _given(options["token_file"])
+        of_note = NodeToken.objects.filter(note=fields["note"])
+        before = {row.pk: row for row in of_note}
         try:
-            given = file.read_text().split()
-        except (OSError, UnicodeDecodeError) as error:
-            raise CommandError(f"--token-file {file}: {getattr(error, 'strerror', None) or 'no text'}") from error
-        if not given:
-            raise CommandError(f"--token-file {file}: it has no token; `revoke` takes the last one away")
-        try:
-            said = tokens.declare(given, expires_at=_end(options), **fields)
+            with commandline.trial(options):
+                said = tokens.declare(given, expires_at=_end(options), **fields)
+                after = {row.pk: row for row in of_note.all()}
         except ValidationError as error:
             raise CommandError(_described(error)) from error
-        commandline.answer(self, options, {"tokens": [token[:KEY] for token in given], "done": said}, [said])
+        lines = [said]
+        if options["dry_run"]:
+            stored = [f"{row.key}… would be stored: {row.described()}" for pk, row in after.items() if pk not in before]
+            revoked = [_would_be_revoked(row) for pk, row in before.items() if pk not in after]
+            lines = [*stored, *revoked] or ["Nothing would change."]
+        document = {"tokens": [token[:KEY] for token in given], "done": said} | commandline.as_told(options)
+        commandline.answer(self, options, document, lines)
 
     def _list(self, options: dict[str, Any]) -> None:
         rows = list(NodeToken.objects.all())
@@ -115,8 +128,26 @@ class Command(ActingCommand):
             rows = tokens.beginning_with(options["token"])
         except LookupError as error:
             raise CommandError(escape_controls(str(error))) from error
-        said = tokens.revoke(rows)
-        commandline.answer(self, options, {"revoked": [row.key for row in rows]}, [said])
+        document, follows = {"revoked": [row.key for row in rows]}, list(map(_would_be_revoked, rows))
+        with commandline.trial(options):
+            said = tokens.revoke(rows)
+        is_dry = options["dry_run"]
+        commandline.answer(self, options, document | commandline.as_told(options), follows if is_dry else [said])
+
+
+def _given(file: Path) -> list[str]:
+    """The tokens of a file. Raises CommandError."""
+    try:
+        given = file.read_text().split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"--token-file {file}: {getattr(error, 'strerror', None) or 'no text'}") from error
+    if not given:
+        raise CommandError(f"--token-file {file}: it has no token; `revoke` takes the last one away")
+    return given
+
+
+def _would_be_revoked(row: NodeToken) -> str:
+    return f"{row.key}… would be revoked. {tokens.consequence(row)}"
 
 
 def _fields(options: dict[str, Any], *also: str) -> dict[str, str]:
