@@ -12,6 +12,8 @@ from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from clusteragent.lib.database import bulk
 
+# How the credential of an act by a token begins.
+BEARER = "token "
 # What people store that holds from then on, as objects of acts begin.
 STORED = ("rule", "node rule", "pin of", "pause of", "isolation of")
 # The actor of moves that a command makes, after a person's name in brackets; its act names the person alone.
@@ -31,6 +33,10 @@ class ActQuerySet(models.QuerySet["Act"]):
     def of_node(self, name: str) -> ActQuerySet:
         """The acts on the node of this name."""
         return self.filter(about__contains={"nodes": [name]})
+
+    def by_token(self, beginning: str) -> ActQuerySet:
+        """The acts by operators' tokens that begin like this."""
+        return self.filter(credential__startswith=f"{BEARER}{beginning}")
 
     def ordering(self) -> ActQuerySet:
         """The acts that say what holds from then on: rules, orders, freezes, accepted removals. What follows may come later."""
@@ -66,7 +72,8 @@ class Act(models.Model):
     class How(models.TextChoices):
         """The entrances."""
 
-        ADMIN = "admin", "admin"
+        # What people call it: *admin* is a role and often a user, too.
+        ADMIN = "admin", "web"
         API = "API", "operators' API"
         COMMAND = "command", "command"
         LOCAL = "local API", "local API"
@@ -113,6 +120,9 @@ class Act(models.Model):
     how = models.CharField(max_length=16, choices=How)
     # The client's address; of a command the account and the machine.
     address = models.CharField(max_length=253, db_default="")
+    # By what the client was known: `session`, or `token 1a2b…, for deploys`. Empty for commands and the local API, for
+    # strangers, and where an older version wrote it.
+    credential = models.CharField(max_length=253, db_default="")
     verb = models.CharField(max_length=16, choices=act_verbs)
     # What it was done to, in the words of that time.
     object = models.TextField()
