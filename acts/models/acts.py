@@ -19,8 +19,9 @@ STORED = ("rule", "node rule", "pin of", "pause of", "isolation of")
 # The actor of moves that a command makes, after a person's name in brackets; its act names the person alone.
 COMMAND_LINE = "command line"
 BY_COMMAND = f" ({COMMAND_LINE})"
-# Verbs of what holds from then on.
+# Verbs of what holds from then on, and of what moves at once.
 ORDERS = ("pin", "unpin", "pause", "resume", "isolate", "release", "freeze", "thaw")
+MOVING = ("reassign", "rebalance", "undo")
 
 
 class ActQuerySet(models.QuerySet["Act"]):
@@ -38,14 +39,16 @@ class ActQuerySet(models.QuerySet["Act"]):
         """The acts by operators' tokens that begin like this."""
         return self.filter(credential__startswith=f"{BEARER}{beginning}")
 
-    def ordering(self) -> ActQuerySet:
-        """The acts that say what holds from then on: rules, orders, freezes, accepted removals. What follows may come later."""
+    def steering(self) -> ActQuerySet:
+        """The acts by which people steer: rules, orders, freezes and accepted removals, of which what follows may come later,
+        and what moves configs at once.
+        """
         stored = Q()
         for kind in STORED:
             stored |= Q(object__startswith=f"{kind} ")
         verbs = Act.Verb
         changes = Q(verb__in=(verbs.MAKE, verbs.CHANGE, verbs.DELETE))
-        return self.filter(changes & stored | Q(verb__in=(*ORDERS, verbs.ACCEPT)))
+        return self.filter(changes & stored | Q(verb__in=(*ORDERS, *MOVING, verbs.ACCEPT)))
 
     def prune(self, most: float = bulk.MOST) -> int:
         """Delete at most `most` acts that are past their retention, in batches. Returns how many."""
