@@ -11,7 +11,7 @@ from acts.models import Act
 from acts.recording import person, record
 from clusteragent.lib import conf, deadlines
 from clusteragent.lib.patterns import fits
-from clusteragent.lib.words import plain_count
+from clusteragent.lib.words import plain_count, utc
 from nodes.models import NodeToken
 from nodes.models.tokens import KEY, MOST_TOKENS, Pool, digest
 
@@ -95,6 +95,21 @@ def beginning_with(words: Iterable[str]) -> list[NodeToken]:
         if word[:KEY] not in rows:
             raise NoSuchToken(f"no node token begins with {word[:KEY]}")
     return list(rows.values())
+
+
+def opened(row: NodeToken) -> tuple[list[str], list[str]]:
+    """What this token opens, for people: (sentences, what is bad about it)."""
+    found = [f"Whoever has it gets the configs, with their secrets, of the nodes whose names fit {row.pattern}."]
+    if row.kubernetes_pattern:
+        found.append(f"It also opens the endpoint checks of the Kubernetes nodes {row.kubernetes_pattern}.")
+    found.append(f"It opens from {row.networks} alone." if row.networks else "It opens from every address.")
+    found.append(f"It ends {utc(row.expires_at)}." if row.expires_at else "It never ends.")
+    wide = ["It opens all names, as the shared token does."] if _is_all(row.pattern) else []
+    return found, [*wide, *(["It opens all endpoint checks."] if _is_all(row.kubernetes_pattern) else [])]
+
+
+def _is_all(pattern: str) -> bool:
+    return "*" in pattern and not pattern.strip("*?")
 
 
 def consequence(row: NodeToken) -> str:

@@ -114,7 +114,7 @@ def test_a_fresh_database_takes_one_migration_of_each_app_for_all_old_ones(datab
     executor = MigrationExecutor(database.connection)
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     firsts = sorted(migration.app_label for migration, _ in plan if migration.app_label in OURS and migration.replaces)
-    # acts came later, with one migration.
+    # acts came later.
     assert firsts == sorted({*OURS} - {"acts"})
     assert not [migration for migration, _ in plan if (migration.app_label, migration.name) in replaced()]
 

@@ -1,14 +1,18 @@
 """Acts in the admin: what people did."""
 
 import json
+from contextlib import suppress
+from datetime import UTC
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest
+from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.timezone import is_aware, make_aware
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, TextFilter
 from unfold.decorators import display
 
@@ -19,10 +23,6 @@ from operators.admin.filters import DaysFilter, OptionFilter
 
 SEES = "acts.view_act"
 HEADERS = ("time", "who", "how", "what", "reason")
-
-
-# What people call the entrances: *admin* is a role and often a user, too.
-_ENTRANCES = {value: "web" if value == Act.How.ADMIN else label for value, label in Act.How.choices}
 
 
 class PersonFilter(TextFilter):
@@ -37,10 +37,47 @@ class PersonFilter(TextFilter):
 class HowFilter(OptionFilter):
     """Acts by their entrance."""
 
-    title, parameter_name, options = "how", "how__exact", _ENTRANCES
+    title, parameter_name, options = "how", "how__exact", dict(Act.How.choices)
 
     def condition(self, value: str) -> Q:
         return Q(how=value)
+
+
+class TokenFilter(TextFilter):
+    """Acts by the tokens that begin like this."""
+
+    title = parameter_name = "token"
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[Act]:
+        return queryset.by_token(self.value()) if self.value() else queryset
+
+
+class MomentFilter(TextFilter):
+    """Acts from a moment on, or before it, as 2026-11-23T03:12:00Z; of what is no moment none. lookup: which of both."""
+
+    lookup: str
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Act]) -> QuerySet[Act]:
+        if not (value := self.value()):
+            return queryset
+        with suppress(ValueError):
+            if moment := parse_datetime(value):
+                return queryset.filter(**{self.lookup: moment if is_aware(moment) else make_aware(moment, UTC)})
+        return queryset.none()
+
+
+class SinceFilter(MomentFilter):
+    """Acts from a moment on."""
+
+    title = parameter_name = "since"
+    lookup = "time__gte"
+
+
+class UntilFilter(MomentFilter):
+    """Acts before a moment."""
+
+    title = parameter_name = "until"
+    lookup = "time__lt"
 
 
 class ConfigFilter(TextFilter):
@@ -76,8 +113,8 @@ class ActAdmin(ReadOnlyAdmin):
     sortable_by = ("when",)
     when = time_column("time", dated)
     list_filter = (
-        PersonFilter, ("verb", ChoicesDropdownFilter), HowFilter, ("time", DaysFilter), NodeFilter,
-        ConfigFilter,
+        PersonFilter, ("verb", ChoicesDropdownFilter), HowFilter, TokenFilter, ("time", DaysFilter), SinceFilter,
+        UntilFilter, NodeFilter, ConfigFilter,
     )  # fmt: skip
     search_fields = ("object",)
     search_help_text = "A part of what it was done to"
@@ -100,7 +137,7 @@ class ActAdmin(ReadOnlyAdmin):
 
     @display(description="how")
     def shown_how(self, act: Act) -> str:
-        """The entrance."""
+        """The entrance, and of the API which token."""
         return how(act)
 
     @display(description="what")
@@ -131,8 +168,9 @@ def who(act: Act) -> str:
 
 
 def how(act: Act) -> str:
-    """The entrance of an act, in words."""
-    return _ENTRANCES.get(act.how, act.how)
+    """The entrance of an act, in words. Whoever came to the API did so by a token or by a session."""
+    by = f" by {act.credential}" if act.how == Act.How.API and act.credential else ""
+    return f"{act.get_how_display()}{by}"
 
 
 def tables(user: Any, acts: QuerySet[Act], **query: Any) -> list[Table]:

@@ -346,15 +346,6 @@ class WithoutTransaction(_DjangoModelAdmin):
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         return self._delete_view(request, object_id, extra_context)
 
-    def sent_form(self, request: HttpRequest, object_id: str | None) -> Any:
-        """The form of this row, or of a new one, if it was sent by somebody who may save it, and is valid; otherwise None."""
-        obj = self.get_object(request, unquote(object_id)) if object_id else None
-        allowed = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
-        if request.method != "POST" or not allowed or (object_id and obj is None):
-            return None
-        form = self.get_form(request, obj, change=obj is not None)(request.POST, instance=obj)
-        return form if form.is_valid() else None
-
 
 def first_words(searched: str) -> str:
     """The first MOST_WORDS words of a search. Each word is a condition of its own, and few suffice."""
@@ -384,6 +375,15 @@ class DeclaredAdmin(GreyingAdmin, ModelAdmin):
         if found is None and self.has_view_permission(request):
             raise NoSuchRow(self.model, list_url(self.model))
         return found
+
+    def sent_form(self, request: HttpRequest, object_id: str | None) -> Any:
+        """The form of this row, or of a new one, if it was sent by somebody who may save it, and is valid; otherwise None."""
+        obj = self.get_object(request, unquote(object_id)) if object_id else None
+        allowed = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
+        if request.method != "POST" or not allowed or (object_id and obj is None):
+            return None
+        form = self.get_form(request, obj, change=obj is not None)(request.POST, instance=obj)
+        return form if form.is_valid() else None
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
         if not self.words:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from cryptography.fernet import Fernet, InvalidToken
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
@@ -20,12 +21,17 @@ from checks.explain.aftermath import Moving, titled
 from checks.explain.forecasts import Forecast
 from checks.models import Config
 from checks.wire.scrub import scrub
+from clusteragent.lib import clock
 from clusteragent.lib.words import grouped_count, natural, plain_count
 from operators.admin.base import Table, first_of, link, list_url
+from operators.ciphers import cipher
 
 MOST_LISTED = 100
 # What the page adds to what was sent.
 _OWN_FIELDS = {"csrfmiddlewaretoken", "seen", "typed", "post"}
+# What is typed here is on the page sealed alone, for so many seconds and this session.
+_SECRET = ("password1", "password2")
+_SEALED, SEALED_FOR = "sealed_", 900
 
 
 def seen_of(about: Iterable[object], lost: int = 0) -> str:
@@ -56,6 +62,37 @@ def word_of_configs(rows: Sequence[tuple[str, str]]) -> str:
 def only(rows: Sequence[Model] | QuerySet[Any], model: type[Model]) -> Model | type[Model]:
     """The only one of these rows; of several their model."""
     return rows[0] if len(rows) == 1 else model
+
+
+def unseal(request: HttpRequest) -> None:
+    """Let a form that comes back from the page that asks have its passwords again; empty ones if that took too long."""
+    if request.method != "POST":
+        return
+    sent = request.POST.copy()
+    for name in _SECRET:
+        if sealed := sent.pop(f"{_SEALED}{name}", None):
+            try:
+                opened = _cipher(request).decrypt_at_time(str(sealed[-1]), SEALED_FOR, _now()).decode()
+            except InvalidToken:
+                opened = ""
+            sent[name] = opened
+    request.POST = sent  # type: ignore[assignment]
+
+
+def _sealed(request: HttpRequest, name: str, value: str) -> tuple[str, str]:
+    """A field as the page that asks has it, hidden."""
+    if name not in _SECRET or not value:
+        return name, value
+    return f"{_SEALED}{name}", _cipher(request).encrypt_at_time(value.encode(), _now()).decode()
+
+
+def _cipher(request: HttpRequest) -> Fernet:
+    return cipher("operators.admin.questions", request.session.session_key or "")
+
+
+def _now() -> int:
+    """Seconds since 1970 by the database's clock: another replica may get the answer."""
+    return int(clock.now().timestamp())
 
 
 @dataclass(frozen=True)
@@ -138,7 +175,12 @@ class Question:
             "word": self.word,
             "worse": self.worse,
             "tables": self.tables,
-            "hidden": [(name, value) for name, values in request.POST.lists() if name not in own for value in values],
+            "hidden": [
+                _sealed(request, name, str(value))
+                for name, values in request.POST.lists()
+                if name not in own
+                for value in values
+            ],
             "note": request.POST.get("note", ""),
         }
 

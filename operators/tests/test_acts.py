@@ -321,7 +321,7 @@ ADMIN: dict[str, Callable[[World], object]] = {
         "nodes/noderule/", action="delete_selected", _selected_action=[node_rule().pk], post="yes"
     ),
     "user:add": lambda w: w.post("auth/user/add/", **USER),
-    "user:change": lambda w: w.post(f"auth/user/{user('eve', Role.VIEWER).pk}/change/", **NEW_USER),
+    "user:change": lambda w: w.confirm(f"auth/user/{user('eve', Role.VIEWER).pk}/change/", **NEW_USER),
     "user:delete": lambda w: w.confirm(f"auth/user/{user('eve').pk}/delete/"),
     "user:delete_selected": lambda w: w.confirm(
         "auth/user/", action="delete_selected", _selected_action=[user("eve").pk]
@@ -332,12 +332,12 @@ ADMIN: dict[str, Callable[[World], object]] = {
     "group:delete_selected": lambda w: w.confirm(
         "auth/group/", action="delete_selected", _selected_action=[Group.objects.create(name="old").pk]
     ),
-    "authtoken:add": lambda w: w.post("knox/authtoken/add/", user=w.olga.pk, **EXPIRY),
+    "authtoken:add": lambda w: w.confirm("knox/authtoken/add/", user=w.olga.pk, **EXPIRY),
     "authtoken:delete": lambda w: w.confirm(f"knox/authtoken/{token_of('eve').pk}/delete/"),
     "authtoken:delete_selected": lambda w: w.confirm(
         "knox/authtoken/", action="delete_selected", _selected_action=[token_of("eve").pk]
     ),
-    "nodetoken:add": lambda w: w.post("nodes/nodetoken/add/", note="runners", pattern="runner-*"),
+    "nodetoken:add": lambda w: w.confirm("nodes/nodetoken/add/", note="runners", pattern="runner-*"),
     "nodetoken:delete": lambda w: w.confirm(f"nodes/nodetoken/{node_token().pk}/delete/"),
     "nodetoken:delete_selected": lambda w: w.confirm(
         "nodes/nodetoken/", action="delete_selected", _selected_action=[node_token().pk]

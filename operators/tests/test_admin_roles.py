@@ -14,10 +14,10 @@ from checks.dispatcher import deciding
 from checks.models import Config, Origin, Plan
 from checks.models.orders import Pin, Rule
 from checks.tests.cast import owners, report, sent
-from checks.tests.operators import superuser
+from checks.tests.operators import confirmed, superuser
 from nodes.models import Node, NodeRule
 from operators.admin.questions import seen_of
-from operators.roles import Role
+from operators.roles import Role, in_words
 from operators.tests.cast import user
 
 pytestmark = pytest.mark.django_db
@@ -147,11 +147,13 @@ def test_what_the_role_does_not_give_is_greyed_on_a_rows_page_with_who_may_do_it
 
 
 def told(client: Client, url: str, **fields: Any) -> set[str]:
-    """What is said after a form is saved."""
-    response = client.post(url, fields, follow=True)
-    assert response.status_code == 200
-    assert not response.context.get("errors"), response.context["errors"]
-    return {str(message) for message in response.context["messages"]}
+    """What is said after a form is saved, just as the page that asked first said it."""
+    asked = client.post(url, fields)
+    assert not (asked.context or {}).get("errors"), asked.context["errors"]
+    response = client.post(url, fields | {"seen": asked.context["seen"]}, follow=True)
+    said = {str(message) for message in response.context["messages"]}
+    assert {*asked.context["question"].sentences} <= said
+    return said
 
 
 def test_what_a_user_may_do_from_now_on_is_said_when_it_is_saved() -> None:
@@ -182,7 +184,7 @@ def test_what_a_group_gives_and_takes_is_said_with_how_many_users_have_it() -> N
     said = told(
         client, f"/admin/auth/group/{viewer.pk}/change/", name=V, permissions=[pk for pk in kept if pk != first.pk]
     )
-    assert f"Group viewer takes from 1 user {name}." in said
+    assert f"Group viewer takes from 1 user the right to {in_words(name)}, unless another role gives it." in said
     act = Act.objects.get(verb=Act.Verb.CHANGE, object="group viewer")
     assert name in act.before["permissions"]
     assert name not in act.after["permissions"]
@@ -199,7 +201,7 @@ def test_a_colleague_gets_name_role_and_password_in_one_form() -> None:
     )
     given = {"username": "eve", "usable_password": "true", "password1": PASSWORD, "password2": PASSWORD}
     viewer = Group.objects.get(name=V)
-    assert client.post("/admin/auth/user/add/", given | {"groups": [viewer.pk]}).status_code == 302
+    confirmed(client, "/admin/auth/user/add/", **given, groups=[viewer.pk])
     eve = Client()
     assert eve.post("/admin/login/", {"username": "eve", "password": PASSWORD}).status_code == 302
     assert eve.get("/admin/nodes/node/").status_code == 200

@@ -18,7 +18,7 @@ from checks.models.bounds import STEERING, Reach
 from checks.models.orders import Isolation, Pause, Pin
 from checks.models.tags import tags_of_instances
 from checks.tests.cast import hand_over, owners, report, sent
-from checks.tests.operators import config
+from checks.tests.operators import config, confirmed
 from nodes.models import Node, NodeRule
 from operators.roles import Role
 from operators.tests.bounded import ONE, calls, clicks, group, ids, paula, refused, state, wanda, work
@@ -324,7 +324,7 @@ def test_an_admin_makes_a_bound_token() -> None:
         "expiry_0": "2100-01-01",
         "expiry_1": "08:00:00",
     }
-    page = client.post("/admin/knox/authtoken/add/", fields).content.decode()
+    page = confirmed(client, "/admin/knox/authtoken/add/", **fields)
     assert "is bound to api:shop" in page
     row = AuthToken.objects.get()
     assert row.bound.sources == ["api:shop"]
