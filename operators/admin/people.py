@@ -7,11 +7,13 @@ from django import forms
 from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.contrib.auth.models import Group, User
 from django.contrib.contenttypes.models import ContentType
+from django.contrib.postgres.aggregates import StringAgg
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Model, Q
+from django.db.models import Case, Model, OuterRef, Q, Subquery, TextField, Value, When
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -25,6 +27,7 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminS
 from acts.models import Act
 from acts.recording import record
 from clusteragent.lib import clock
+from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.words import listed, plain_count
 from operators import bounds, documentation, identities, tokens
 from operators.admin.base import DeclaredAdmin, dated, example, time_column
@@ -42,6 +45,24 @@ admin.site.unregister(
 AuthToken._meta.verbose_name, AuthToken._meta.verbose_name_plural = "token", "tokens"
 # The library's name is the whole hash.
 AuthToken.__str__ = tokens.named
+
+
+def _roles(user: str = "") -> Case:
+    """Expression: the roles of a user, as `roles_of` tells them. user: the path to the user, as `user__`."""
+    of_user = Group.objects.filter(user=OuterRef(f"{user}pk")).order_by().values("user")
+    named = of_user.annotate(names=StringAgg("name", ", ", order_by="name")).values("names")
+    everything = When(**{f"{user}is_superuser": True}, then=Value("everything"))
+    return Case(everything, default=Subquery(named), output_field=TextField())
+
+
+# What lets a user in, as `identities.told` begins.
+_LOGS_IN_BY = Case(
+    When(broken_glass__isnull=False, then=Value("an emergency's password")),
+    When(identity__isnull=False, then="identity__issuer"),
+    When(password__startswith=UNUSABLE_PASSWORD_PREFIX, then=Value("tokens alone")),
+    default=Value("password"),
+    output_field=TextField(),
+)
 
 
 class RecordedAdmin(ShownDeletions, DeclaredAdmin):
@@ -130,12 +151,12 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
         # The provider decides what its people may do, and says it again with each login.
         return (*fields, "groups", "is_superuser", "username") if obj and identities.of(obj) else fields
 
-    @display
+    @display(ordering=_roles())
     def roles(self, user: Any) -> str:
         """The groups of the user."""
         return roles_of(user)
 
-    @display
+    @display(ordering=_LOGS_IN_BY)
     def logs_in_by(self, user: Any) -> str:
         """What lets the user in, and what the provider said last."""
         return identities.told(user, user.now)
@@ -235,7 +256,7 @@ class OperatorGroupAdmin(GroupAdmin, RecordedAdmin):
     list_display = ("name", "bound")
     list_select_related = ("bound",)
 
-    @display(description="bound to")
+    @display(description="bound to", ordering="bound__sources")
     def bound(self, group: Group) -> str:
         """Sources and checks."""
         return bounds.in_words(group)
@@ -354,7 +375,7 @@ class TokenAdmin(RecordedAdmin):
         "A token lets a script or a pipeline use the operators' API with the role of its user. Give each pipeline a user of"
         " its own, so that what it does is on record under its name."
     )
-    list_display = ("token_key", "what_for", "user", "roles", "bound", "made", "expires")
+    list_display = ("token_key", "what_for", "shown_user", "roles", "bound", "made", "expires")
     list_select_related = ("user", "purpose", "bound")
     search_fields = ("user__username", "token_key", "purpose__text")
     search_help_text = "A user, what it is for, or how a token begins"
@@ -388,17 +409,22 @@ class TokenAdmin(RecordedAdmin):
     def lost_with(self, obj: Any) -> str:
         return f"Whoever calls with {named(obj)} is answered 401 from then on."
 
-    @display(description="for")
+    @display(description="user", ordering=Natural("user__username"))
+    def shown_user(self, token: Any) -> str:
+        """Whose it is."""
+        return str(token.user)
+
+    @display(description="for", ordering=Natural("purpose__text"))
     def what_for(self, token: Any) -> str:
         """What it is for."""
         return tokens.purpose_of(token)
 
-    @display(description="bound to")
+    @display(description="bound to", ordering="bound__sources")
     def bound(self, token: Any) -> str:
         """Sources and checks."""
         return bounds.in_words(token)
 
-    @display
+    @display(ordering=_roles("user__"))
     def roles(self, token: Any) -> str:
         """The groups of the token's user."""
         return roles_of(token.user)
