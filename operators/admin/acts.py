@@ -6,8 +6,8 @@ from datetime import UTC
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
-from django.db.models.functions import Now
+from django.db.models import Q, QuerySet, TextField, Value
+from django.db.models.functions import Concat, Now
 from django.http import HttpRequest
 from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
@@ -18,11 +18,16 @@ from unfold.decorators import display
 
 from acts.models import Act
 from checks.models import Plan
+from clusteragent.lib.database.natural import Natural
 from operators.admin.base import TABLE_ROWS, ReadOnlyAdmin, Table, dated, link, list_url, time_column
 from operators.admin.filters import DaysFilter, OptionFilter
 
 SEES = "acts.view_act"
 HEADERS = ("time", "who", "how", "what", "reason")
+
+
+# What was done to what, as it is shown.
+_WHAT = Concat("verb", Value(" ", output_field=TextField()), "object", output_field=TextField())
 
 
 class PersonFilter(TextFilter):
@@ -109,8 +114,8 @@ class ActAdmin(ReadOnlyAdmin):
     empty = "What people and tokens do is a line here: who, from where, what, before and after."
     list_display = ("when", "who", "shown_how", "address", "what", "reason")
     list_display_links = ("what",)
-    # What has an index: there may be many.
-    sortable_by = ("when",)
+    is_endless = True
+    indexed = ("when",)
     when = time_column("time", dated)
     list_filter = (
         PersonFilter, ("verb", ChoicesDropdownFilter), HowFilter, TokenFilter, ("time", DaysFilter), SinceFilter,
@@ -130,17 +135,17 @@ class ActAdmin(ReadOnlyAdmin):
         acts: QuerySet[Act] = super().get_queryset(request)
         return acts.defer("before", "after", "about")
 
-    @display(description="who")
+    @display(description="who", ordering="person")
     def who(self, act: Act) -> str:
         """The person."""
         return who(act)
 
-    @display(description="how")
+    @display(description="how", ordering="how")
     def shown_how(self, act: Act) -> str:
         """The entrance, and of the API which token."""
         return how(act)
 
-    @display(description="what")
+    @display(description="what", ordering=Natural(_WHAT))
     def what(self, act: Act) -> str:
         """The verb and its object."""
         return str(act)

@@ -87,7 +87,7 @@ class ConfigAdmin(SteeringAdmin):
         "A config is one check of something that belongs to no single host. Add one by hand here, put a file with"
         " cluster_check: true into the folder of configs, or annotate a Service of Kubernetes."
     )
-    list_display = ("called", "owner", "since", "condition", "load", "run_time", "last_error", "tags", "origins")
+    list_display = ("called", "owner", "since", "condition", "load", "run_time", "last_error", "tags", "shown_origins")
     list_filter = (
         OwnerFilter, OrderFilter, TroubleFilter, CheckFilter, SourceFilter, ServiceFilter, ClusterCheckFilter, NodeFilter
     )  # fmt: skip
@@ -95,7 +95,7 @@ class ConfigAdmin(SteeringAdmin):
     search_help_text = "tag:env:prod check:postgres state:failing, words of the title or the YAML, an ID"
     words = CONFIG_WORDS
     ordering = (Natural("title"), "pk")
-    sortable_by = ("called", "owner", "since", "condition", "load", "run_time", "last_error")
+    unsorted = {"tags": "a config has many: the bar finds those that have one"}
     readonly_fields = (
         "check_name", "digest", "shown_short_id", "origins", "node_name", "dangles", "former_node", "made", "written"
     )  # fmt: skip

@@ -41,10 +41,6 @@ class OrderAdmin(ShownDeletions, NotedAdmin, ReadOnlyAdmin):
     search_help_text = "An origin or an author"
     when, given, ends = time_column("time"), time_column("time", dated), time_column("until")
     ordering = (Natural("config__title"), "id")
-    # As many as people and sources ordered: few beside configs.
-    sortable_by: Sequence[str] = (
-        "about", "pinned_to", "waits", "ends", "get_reason_display", "origin", "author", "when",
-    )  # fmt: skip
 
     has_add_permission = ModelAdmin.has_add_permission
 

@@ -8,10 +8,12 @@ from django import forms
 from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.contrib.auth.models import Group, User
 from django.contrib.contenttypes.models import ContentType
+from django.contrib.postgres.aggregates import StringAgg
 from django.db import transaction
-from django.db.models import Model, Q
+from django.db.models import Case, Model, OuterRef, Q, Subquery, TextField, Value, When
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -47,6 +49,24 @@ from operators.roles import MEANINGS, Role
 admin.site.unregister([User, Group, AuthToken])
 admin.site.unregister(
     [model for model in apps.get_app_config("django_q").get_models() if admin.site.is_registered(model)]
+)
+
+
+def by_roles(user: str = "") -> Case:
+    """Expression: the roles of a user, as `roles_of` tells them. user: the path to the user, as `user__`."""
+    of_user = Group.objects.filter(user=OuterRef(f"{user}pk")).order_by().values("user")
+    named = of_user.annotate(names=StringAgg("name", ", ", order_by="name")).values("names")
+    everything = When(**{f"{user}is_superuser": True}, then=Value("everything"))
+    return Case(everything, default=Subquery(named), output_field=TextField())
+
+
+# What lets a user in, as `identities.told` begins.
+_LOGS_IN_BY = Case(
+    When(broken_glass__isnull=False, then=Value("an emergency's password")),
+    When(identity__isnull=False, then="identity__issuer"),
+    When(password__startswith=UNUSABLE_PASSWORD_PREFIX, then=Value("tokens alone")),
+    default=Value("password"),
+    output_field=TextField(),
 )
 
 
@@ -161,12 +181,12 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
         # The provider decides what its people may do, and says it again with each login.
         return (*fields, "groups", "is_superuser", "username") if obj and identities.of(obj) else fields
 
-    @display
+    @display(ordering=by_roles())
     def roles(self, user: Any) -> str:
         """The groups of the user."""
         return roles_of(user)
 
-    @display
+    @display(ordering=_LOGS_IN_BY)
     def logs_in_by(self, user: Any) -> str:
         """What lets the user in, and what the provider said last."""
         return identities.told(user, user.now)
@@ -280,7 +300,7 @@ class OperatorGroupAdmin(GroupAdmin, RecordedAdmin):
     list_display = ("name", "bound")
     list_select_related = ("bound",)
 
-    @display(description="bound to")
+    @display(description="bound to", ordering="bound__sources")
     def bound(self, group: Group) -> str:
         """Sources and checks."""
         return bounds.in_words(group)

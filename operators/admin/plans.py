@@ -8,8 +8,9 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import OperationalError
-from django.db.models import F, Func, IntegerField, Model, QuerySet
-from django.db.models.functions import Now
+from django.db.models import Case, F, Model, QuerySet, TextField, Value, When
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Cast, Coalesce, Concat, Now
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
@@ -31,6 +32,7 @@ from checks.models.bounds import NEEDED, why_not_configs
 from checks.models.orders import Pin
 from checks.models.titles import called
 from checks.wire.scrub import scrub
+from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.words import grouped_count, listed, natural, percent, plain_count, utc
 from nodes.models import Node, Slowness, UnknownNode
 from operators import bounds
@@ -67,6 +69,14 @@ UNDOES = dict.fromkeys(("", "reassign", "pin", "isolate", "undo", "adopt"), "Und
     "pause": "Resume what it paused…"
 }
 
+# A plan's verb as its name begins, and the name without what it is of. Without a verb it is a rebalance.
+_VERB = Case(
+    When(order__verb="reassign", then=Value("give")),
+    default=Coalesce(KeyTextTransform("verb", "order"), Value("rebalance")),
+    output_field=TextField(),
+)
+_SHOWN = Concat(_VERB, Value(" ", output_field=TextField()), Cast("number", TextField()), output_field=TextField())
+
 
 class RebalanceForm(forms.Form):
     """How much a rebalance may move."""
@@ -96,8 +106,8 @@ class PlanAdmin(ReadOnlyAdmin):
         " It is applied, and where that is possible undone, on its page."
     )
     list_display = ("shown", "author", "when", "moving", "peak", "state")
-    # Not by what would read the moves of all plans.
-    sortable_by = ("author", "when", "state")
+    is_endless = True
+    indexed = ("when",)
     # How many it moved, or paused, is said above them.
     fields = readonly_fields = ("author", "made", "applied", "outcome")
     when, made, applied = time_column("time"), time_column("time", dated), time_column("applied_at", dated, "applied")
@@ -128,20 +138,20 @@ class PlanAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Plan]:
         """The plans with the number of their moves. The moves themselves may be many and are read later."""
-        number = Func(F("moves"), function="jsonb_array_length", output_field=IntegerField())
-        return Plan.objects.annotate(number=number, first_move=F("moves__0"), now=Now()).defer("moves", "nodes")
+        return Plan.objects.with_number().annotate(first_move=F("moves__0"), now=Now()).defer("moves", "nodes")
 
-    @display(description="plan")
+    @display(description="plan", ordering=Natural(_SHOWN))
     def shown(self, plan: Any) -> str:
         """The plan in a few words."""
         return str(plan)
 
-    @display(description="moves")
+    @display(description="moves", ordering="number")
     def moving(self, plan: Any) -> int:
         """The number of moves."""
         return int(plan.number)
 
-    @display(description="highest load")
+    # By that after it.
+    @display(description="highest load", ordering=F("spread__peak__1").asc(nulls_first=True))
     def peak(self, plan: Plan) -> str:
         """The highest load before and after."""
         return load_change(plan.spread["peak"]) if plan.spread else ""

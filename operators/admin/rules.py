@@ -7,11 +7,13 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from unfold.decorators import display
 
 from checks.explain import ruling
 from checks.models import Config
 from checks.models.orders import Rule
 from checks.wire.scrub import scrub
+from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.patterns import fits
 from clusteragent.lib.words import grouped_count, listed
 from nodes.models import NodeRule
@@ -128,10 +130,15 @@ class NodeRuleAdmin(RuleAdmin):
         "A node rule gives nodes of some name or network labels, a weight or a limit of configs. What it would move is shown"
         " before it is made."
     )
-    list_display = ("__str__", "node_type", "labels", "weight", "max_configs", "author", "when")
+    list_display = ("about", "node_type", "labels", "weight", "max_configs", "author", "when")
     search_fields = ("pattern",)
     fields = ("pattern", "network", "node_type", "labels", "weight", "max_configs", "note")
     typed_field = "pattern"
+
+    @display(description="node rule", ordering=Natural("pattern"))
+    def about(self, rule: NodeRule) -> str:
+        """Which nodes it is about."""
+        return str(rule)
 
 
 def _of_none(rule: Any) -> list[str]:

@@ -15,11 +15,12 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from clusteragent.lib import clock
+from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.words import utc
 from operators import bounds, documentation, tokens
 from operators.admin import access
 from operators.admin.base import dated, example, time_column
-from operators.admin.people import BoundForm, RecordedAdmin, may_add_users, named, roles_of
+from operators.admin.people import BoundForm, RecordedAdmin, by_roles, may_add_users, named, roles_of
 from operators.admin.questions import Question, seen_of
 from operators.models import Purpose
 from operators.roles import MEANINGS, Role
@@ -93,7 +94,7 @@ class TokenAdmin(RecordedAdmin):
         "A token lets a script or a pipeline use the operators' API with the role of its user. Give each pipeline a user of"
         " its own, so that what it does is on record under its name."
     )
-    list_display = ("token_key", "what_for", "user", "roles", "bound", "made", "expires")
+    list_display = ("token_key", "what_for", "shown_user", "roles", "bound", "made", "expires")
     list_select_related = ("user", "purpose", "bound")
     search_fields = ("user__username", "token_key", "purpose__text")
     search_help_text = "A user, what it is for, or how a token begins"
@@ -140,17 +141,22 @@ class TokenAdmin(RecordedAdmin):
     def lost_with(self, obj: Any) -> str:
         return f"Whoever calls with {named(obj)} is answered 401 from then on."
 
-    @display(description="for")
+    @display(description="user", ordering=Natural("user__username"))
+    def shown_user(self, token: Any) -> str:
+        """Whose it is."""
+        return str(token.user)
+
+    @display(description="for", ordering=Natural("purpose__text"))
     def what_for(self, token: Any) -> str:
         """What it is for."""
         return tokens.purpose_of(token)
 
-    @display(description="bound to")
+    @display(description="bound to", ordering="bound__sources")
     def bound(self, token: Any) -> str:
         """Sources and checks."""
         return bounds.in_words(token)
 
-    @display
+    @display(ordering=by_roles("user__"))
     def roles(self, token: Any) -> str:
         """The groups of the token's user."""
         return roles_of(token.user)
