@@ -10,7 +10,7 @@ import structlog
 from django.db import transaction
 
 # A rehearsal keeps the locks of what it does until its end. Others wait for the map's lock so many seconds at most.
-LONGEST = 10.0
+LONGEST = 5.0
 
 
 class TooLong(Exception):
