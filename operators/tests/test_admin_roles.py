@@ -10,7 +10,7 @@ from acts.models import Act
 from checks import dispatcher
 from checks.models import Config, Origin, Plan
 from checks.tests.cast import owners, report, sent
-from checks.tests.operators import superuser
+from checks.tests.operators import saved, superuser
 from nodes.models import Node
 from operators.admin.questions import seen_of
 from operators.roles import Role
@@ -102,7 +102,7 @@ def test_each_role_does_just_what_is_its(role: Role) -> None:
         client.post(f"/admin/checks/plan/{plan.pk}/apply/")
     assert owners() == {"hand": "birch" if role == O else "ash"}
     form = {"key": "hand", "check": "http_check", "yaml": "instances: [{url: other}]"}
-    assert client.post(f"/admin/checks/config/{pk}/change/", form).status_code == (302 if role == W else 403)
+    assert saved(client, f"/admin/checks/config/{pk}/change/", **form).status_code == (302 if role == W else 403)
     act(client, "/admin/checks/config/", "unschedule", pk, seen=seen_of([pk]))
     assert Origin.objects.filter(key="hand").exists() is (role != W)
 
