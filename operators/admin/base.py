@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from django.contrib import admin, messages
 from django.contrib.admin.exceptions import DisallowedModelAdminLookup
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ALL_VAR, ORDER_VAR, PAGE_VAR, SEARCH_VAR
@@ -19,6 +20,7 @@ from django.db import DataError
 from django.db.models import Model, QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -33,6 +35,7 @@ from checks.wire.scrub import scrub
 from clusteragent.lib import certificates, conf
 from clusteragent.lib.database import bulk
 from clusteragent.lib.words import duration, grouped, moment, relative
+from operators import returning
 from operators.admin.greying import Greyed, GreyingAdmin, words_of
 from operators.errors import NoSuchRow
 from operators.models import SavedView
@@ -493,6 +496,15 @@ class ReadOnlyAdmin(DeclaredAdmin, WithoutTransaction):
     def row_actions(self, request: HttpRequest, obj: Any) -> list[str]:
         """The names of the list's actions that the row's page offers. For deleting it has a button of its own."""
         return [name for name in self.actions or () if name != "delete_selected"]
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        """Run the chosen action. What was pressed on a row's own page leads back to it, as long as the row is there."""
+        response: HttpResponse | None = super().response_action(request, queryset)
+        back = returning.named(request)
+        if back and getattr(response, "url", "") == request.get_full_path():
+            rows = self.get_queryset(request).filter(pk__in=request.POST.getlist(ACTION_CHECKBOX_NAME))
+            return redirect(back) if rows.exists() else response
+        return response
 
     def tables(self, request: HttpRequest, obj: Any) -> list[Table]:
         """The tables below the row's fields."""
