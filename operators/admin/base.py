@@ -10,12 +10,14 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ORDER_VAR, SEARCH_VAR
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Model, QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -29,6 +31,7 @@ from checks.models import Config
 from checks.wire.scrub import scrub
 from clusteragent.lib import certificates, conf
 from clusteragent.lib.words import duration, moment, relative
+from operators import returning
 from operators.admin.changelists import DeclaredChangeList, UncountedChangeList, UncountedPaginator
 from operators.admin.greying import Greyed, GreyingAdmin, words_of
 from operators.errors import NoSuchRow
@@ -352,6 +355,15 @@ class ReadOnlyAdmin(DeclaredAdmin, WithoutTransaction):
     def form_reasons(self, request: HttpRequest, obj: Any) -> list[tuple[str, str]]:
         """The buttons of the row's form, if it has one, and why the user may not use each; empty where it may."""
         return []
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        """Run the chosen action. What was pressed on a row's own page leads back to it, as long as the row is there."""
+        response: HttpResponse | None = super().response_action(request, queryset)
+        back = returning.named(request)
+        if back and getattr(response, "url", "") == request.get_full_path():
+            rows = self.get_queryset(request).filter(pk__in=request.POST.getlist(ACTION_CHECKBOX_NAME))
+            return redirect(back) if rows.exists() else response
+        return response
 
     def tables(self, request: HttpRequest, obj: Any) -> list[Table]:
         """The tables below the row's fields."""

@@ -50,7 +50,7 @@ from operators.admin.base import (
     shortened,
     time_column,
 )
-from operators.admin.configform import UNSEEN, ConfigForm, foresee, remarks_on
+from operators.admin.configform import ConfigForm, foresee, remarks_on
 from operators.admin.filters import (
     CheckFilter,
     ClusterCheckFilter,
@@ -193,16 +193,13 @@ class ConfigAdmin(SteeringAdmin):
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        """Where a node would lose a config, or a config run nowhere, ask first, unless the form itself has shown that.
-
-        A browser without scripts is asked always: its form shows nothing.
-        """
+        """Save what the form itself has shown, and ask first where it has not, or where a number must be typed."""
         if form := self.sent_form(request, object_id):
-            foreseen = foresee(form.sent)
-            is_shown = bool(foreseen.shown) and request.POST.get("shown") == foreseen.shown
-            if (foreseen.is_at_stake and not is_shown) or UNSEEN in request.POST:
+            question = foresee(form.sent)
+            # None: something else was shown, or nothing.
+            if question.agreed(request.POST.get("shown", "")) != "":
                 back = row_url(form.instance) if form.instance.pk else list_url(Config)
-                if page := foreseen.question.unanswered(request, back, form.instance):
+                if page := question.unanswered(request, back, form.instance):
                     return page
         named = {} if object_id else {"title": "Add a config by hand"}
         return super().changeform_view(request, object_id, form_url, named | (extra_context or {}))

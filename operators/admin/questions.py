@@ -23,7 +23,8 @@ from checks.models import Config
 from checks.wire.scrub import scrub
 from clusteragent.lib import clock
 from clusteragent.lib.words import grouped_count, natural, plain_count
-from operators.admin.base import Table, first_of, link, list_url
+from operators import returning
+from operators.admin.base import Table, first_of, link, list_url, row_url
 from operators.ciphers import cipher
 
 MOST_LISTED = 100
@@ -140,13 +141,14 @@ class Question:
     ) -> HttpResponse | None:
         """Return the page that asks; None if the user has answered it. Answers that come too late are on record.
 
-        back: where *Cancel* leads. row: the one row that it is about, which the heading names if it is stored; of
-        several rows their model.
+        back: where *Cancel* leads, unless the form names its page. row: the one row that it is about, which the heading
+        names if it is stored; of several rows their model.
         """
         problem = self._problem(request) if request.method == "POST" and request.POST.get("seen") else ""
         if problem is None:
             return None
-        context = admin.site.each_context(request) | self._context(request) | {"problem": problem, "back": back}
+        context = admin.site.each_context(request) | self._context(request)
+        context |= {"problem": problem, "back": returning.named(request, back)}
         if row is not None:
             context["opts"] = row._meta
         if isinstance(row, Model) and row.pk:
@@ -202,7 +204,7 @@ class ShownDeletions(_DjangoModelAdmin):
         """Show what deleting a row would do until that is confirmed, then delete it."""
         obj = self.get_object(request, unquote(object_id))
         allowed = obj is not None and self.has_delete_permission(request, obj)
-        if allowed and (page := self.question([obj]).unanswered(request, list_url(self.model), obj)):
+        if allowed and (page := self.question([obj]).unanswered(request, row_url(obj), obj)):
             return page
         response: HttpResponse = super().delete_view(request, object_id, extra_context)
         return response

@@ -18,7 +18,7 @@ from clusteragent.lib.patterns import fits
 from clusteragent.lib.words import grouped_count, listed
 from nodes.models import NodeRule
 from operators import rules
-from operators.admin.base import NotedAdmin, WithoutTransaction, list_url, time_column
+from operators.admin.base import NotedAdmin, WithoutTransaction, list_url, row_url, time_column
 from operators.admin.greying import Greyed
 from operators.admin.plans import load_change, worse
 from operators.admin.questions import Question, ShownDeletions, moving_table, word_of
@@ -88,7 +88,8 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
         """Show what a valid form would do until that is confirmed, then save it."""
         if form := self.sent_form(request, object_id):
             question = self._question("Save", [form.instance], saved=form.instance)
-            if page := question.unanswered(request, list_url(self.model), form.instance):
+            back = row_url(form.instance) if form.instance.pk else list_url(self.model)
+            if page := question.unanswered(request, back, form.instance):
                 return page
         return super().changeform_view(request, object_id, form_url, extra_context)
 

@@ -270,8 +270,10 @@ ADMIN: dict[str, Callable[[World], object]] = {
     ),
     "config:release": lambda w: (w.order("isolate"), act_confirmed(w.client, "release", ["shop"])),
     "config:unschedule": lambda w: act_confirmed(w.client, "unschedule", ["hand"]),
-    "config:add": lambda w: w.post("checks/config/add/", key="new", check="http_check", yaml="instances: [{url: u}]"),
-    "config:change": lambda w: w.post(
+    "config:add": lambda w: w.confirm(
+        "checks/config/add/", key="new", check="http_check", yaml="instances: [{url: u}]"
+    ),
+    "config:change": lambda w: w.confirm(
         f"checks/config/{config('hand').pk}/change/", check="http_check", yaml="instances: [{url: other}]"
     ),
     "node:cordon": lambda w: w.confirm("nodes/node/", action="cordon", _selected_action=[node().pk]),

@@ -14,7 +14,7 @@ from checks.dispatcher import deciding
 from checks.models import Config, Origin, Plan
 from checks.models.orders import Pin, Rule
 from checks.tests.cast import owners, report, sent
-from checks.tests.operators import confirmed, superuser
+from checks.tests.operators import confirmed, saved, superuser
 from nodes.models import Node, NodeRule
 from operators.admin.questions import seen_of
 from operators.roles import Role, in_words
@@ -106,7 +106,7 @@ def test_each_role_does_just_what_is_its(role: Role) -> None:
         client.post(f"/admin/checks/plan/{plan.pk}/apply/")
     assert owners() == {"hand": "birch" if role == O else "ash"}
     form = {"key": "hand", "check": "http_check", "yaml": "instances: [{url: other}]"}
-    assert client.post(f"/admin/checks/config/{pk}/change/", form).status_code == (302 if role == W else 403)
+    assert saved(client, f"/admin/checks/config/{pk}/change/", **form).status_code == (302 if role == W else 403)
     act(client, "/admin/checks/config/", "unschedule", pk, seen=seen_of([pk]))
     assert Origin.objects.filter(key="hand").exists() is (role != W)
 
