@@ -20,7 +20,7 @@ from nodes.models import NodeRule
 from operators import rules
 from operators.admin.base import NotedAdmin, WithoutTransaction, list_url, row_url, time_column
 from operators.admin.greying import Greyed
-from operators.admin.plans import load_change, worse
+from operators.admin.planpage import load_change, worse
 from operators.admin.questions import Question, ShownDeletions, moving_table, word_of
 
 
