@@ -27,22 +27,32 @@ MOST_REFUSED = 300
 _refused: defaultdict[str, RateLimit] = defaultdict(lambda: RateLimit(MOST_REFUSED, seconds=3600))
 
 
+def _nothing() -> str:
+    return ""
+
+
 @dataclass(frozen=True)
 class Entrance:
-    """Who acts: person() is asked when something is recorded, since a call may name its user later than it begins."""
+    """Who acts: person() is asked when something is recorded, since a call may name its user later than it begins.
+
+    credential(): by what the person was known, without secrets.
+    """
 
     how: str
     address: str
     person: Callable[[], str]
+    credential: Callable[[], str] = _nothing
 
 
 _entrance: ContextVar[Entrance | None] = ContextVar("entrance", default=None)
 
 
 @contextmanager
-def entered(how: str, address: str, person: Callable[[], str]) -> Iterator[None]:
-    """Within it, what is recorded is recorded of this person."""
-    before = _entrance.set(Entrance(how, address, person))
+def entered(
+    how: str, address: str, person: Callable[[], str], credential: Callable[[], str] = _nothing
+) -> Iterator[None]:
+    """Within it, what is recorded is recorded of this person, who was known by this credential."""
+    before = _entrance.set(Entrance(how, address, person, credential))
     try:
         yield
     finally:
@@ -100,6 +110,7 @@ def record(
         "person": escape_controls(entrance.person())[:253],
         "how": entrance.how,
         "address": entrance.address[:253],
+        "credential": escape_controls(hidden(entrance.credential()))[:253],
         "verb": verb,
         "object": escape_controls(hidden(what))[:MOST],
         "before": hidden(before),

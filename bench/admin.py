@@ -31,6 +31,7 @@ PAGES = {
     "configs, the longest in this state first": "/admin/checks/config/?o=4",
     "configs, the greatest loads first": "/admin/checks/config/?o=-5",
     "configs, the longest run times first": "/admin/checks/config/?o=-6",
+    "configs, by their origins": "/admin/checks/config/?o=shown_origins",
     "configs of a node": "/admin/checks/config/?node=node-00042",
     "configs, searched": "/admin/checks/config/?q=service-471",
     "configs, those with a tag": "/admin/checks/config/?q=tag:env:prod+-state:failing",
@@ -45,7 +46,13 @@ PAGES = {
     "nodes": "/admin/nodes/node/",
     "nodes, the greatest loads first": "/admin/nodes/node/?o=-load",
     "nodes, the most failing configs first": "/admin/nodes/node/?o=-failing",
+    "nodes, those that run what a team owns": "/admin/nodes/node/?q=team:web",
+    "nodes, those that run what a team without configs owns": "/admin/nodes/node/?q=team:nobody",
+    "nodes, those that run what a source sends": "/admin/nodes/node/?q=source:file",
     "ledger": "/admin/checks/move/",
+    "ledger, by the node": "/admin/checks/move/?o=to_node",
+    "ledger, by the config": "/admin/checks/move/?o=-config",
+    "node events, by their kind": "/admin/nodes/nodeevent/?o=kind",
     "sources": "/admin/checks/source/",
 }
 

@@ -42,6 +42,8 @@ class Level(enum.StrEnum):
     """How good a finding is, the best first."""
 
     OK = enum.auto()
+    # It can't be seen from here. The remedy says where it can.
+    SKIP = enum.auto()
     # It works, and could be safer.
     WEAK = enum.auto()
     WARN = enum.auto()
@@ -79,8 +81,8 @@ def examine() -> Iterator[Finding]:
 
 
 def worst(findings: list[Finding]) -> int:
-    """Return 0 if all is well, if some of it could be safer, too; 1 if there are warnings, 2 if something fails."""
-    codes = {Level.OK: 0, Level.WEAK: 0, Level.WARN: 1, Level.FAIL: 2}
+    """Return 2 if something fails, else 1 if there are warnings, else 0: all is well, could be safer or is not seen here."""
+    codes = {Level.OK: 0, Level.SKIP: 0, Level.WEAK: 0, Level.WARN: 1, Level.FAIL: 2}
     return max((codes[finding.level] for finding in findings), default=0)
 
 
@@ -133,7 +135,10 @@ def certificate() -> Iterator[Finding]:
     """Check the certificate of both ports: its key, its names and its time."""
     pair, is_ours = certificates.served(), not certificates.own() and certificates.is_ours(conf.VAR)
     if not pair:
-        yield Finding("certificate", Level.OK, "There is none here yet: the first start of a web server makes one.")
+        text = f"There is none in {conf.VAR}, so nothing can be said of it: web servers run elsewhere, or did not start yet."
+        yield Finding(
+            "certificate", Level.SKIP, text, "Run this where they run: in a container of agents and one of operators."
+        )
         return
     renew = f"Put a certificate and its key into {pair.certificate} and {pair.key}: running web servers take them up."
     try:
@@ -142,7 +147,7 @@ def certificate() -> Iterator[Finding]:
         yield Finding("certificate", Level.FAIL, f"{error}.", renew)
         return
     yield _validity(found, datetime.now(UTC), "Restart the web servers." if is_ours else renew)
-    if not certificates.own() and found.issuer == found.subject:
+    if not certificates.own() and certificates.signed_itself_here(found):
         text = "It signed itself, as earlier versions made it: nobody renews it, and it is trusted by itself, without a ca.pem."
         remedy = (
             f"Remove {pair.certificate} and restart the web servers: an authority signs a new one for the same key."
@@ -281,10 +286,16 @@ def weak_defaults(*, with_database: bool) -> Iterator[Finding]:
 def runners() -> Iterator[Finding]:
     """Ask the nodes that report for the stats of their checks, from this machine, as the leader does."""
     alive = Heartbeat.objects.filter(node__in=Node.objects.alive(), client_ip__isnull=False).order_by("node_id")
-    if unused := len(conf.RUNNER_TOKENS) - len(for_runners()):
+    sent = for_runners()
+    if unused := len(conf.RUNNER_TOKENS) - len(sent.given):
         verb = "is no node token" if unused == 1 else "are no node tokens"
-        text = f"Of CLUSTERAGENT_RUNNER_TOKENS {unused} {verb} that open anything, so nobody is sent them."
-        yield Finding("runners", Level.WARN, text, "`clusteragent nodetoken list` has those that hold.")
+        nor = (
+            " Nor is the shared token: whose they were is not known."
+            if sent.unknown and conf.SHARED_TOKEN_OPENS
+            else ""
+        )
+        text = f"Of CLUSTERAGENT_RUNNER_TOKENS {unused} {verb} that open anything, so nobody is sent them.{nor}"
+        yield Finding("runners", Level.WARN, text, "Take them out; `clusteragent nodetoken list` has those that hold.")
     columns = ("node_id", *statsclient.TARGET)
     rows = {pk: statsclient.target_of(*of) for pk, *of in alive.values_list(*columns)[:MOST_RUNNERS]}
     if not rows:

@@ -1,16 +1,24 @@
 """Defaults that are easy to begin with and weaker than they could be: `clusteragent doctor` names those that are still on."""
 
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, User
 from django.db.models import Q
 from knox.models import AuthToken
 from psycopg.conninfo import conninfo_to_dict
 
+from acts.models import Act
 from checks.models.bounds import STEERING, WRITING
+from checks.sources import httpsd
 from clusteragent.lib import certificates, conf, credentials
+from clusteragent.lib.clock import ago
+from clusteragent.lib.patterns import overlap
+from clusteragent.upgrade import ADMIN
+from nodes import tokens
 from nodes.models import NodeToken, Runner
+from operators import identities
 
 
 class Weakness(NamedTuple):
@@ -27,11 +35,40 @@ def _one_token_for_all() -> bool:
     return conf.SHARED_TOKEN_OPENS and not NodeToken.objects.valid().exists()
 
 
+def _pools_overlap() -> bool:
+    """Whether two node tokens have some names in common, and others not. One of all names is a weakness of its own."""
+    patterns = NodeToken.objects.valid().exclude(pattern="*").values_list("pattern", flat=True).distinct()
+    return any(overlap(one, other) for one, other in combinations(patterns, 2))
+
+
+def _first_password_holds() -> bool:
+    """Whether the first operator logs in by the password that it was made with. Nobody knows where acts are gone already."""
+    first = User.objects.filter(
+        username=ADMIN, is_active=True, broken_glass=None, date_joined__gte=ago(conf.ACT_RETENTION)
+    ).first()
+    if first is None or not first.has_usable_password() or not identities.logs_in_by_password(first):
+        return False
+    return not Act.objects.filter(verb=Act.Verb.CHANGE, object=f"login of user {ADMIN}").exists()
+
+
+def _discovers_in_clear() -> bool:
+    try:
+        return any(one.url.lower().startswith("http://") for one in httpsd.discoveries_of_options())
+    except httpsd.InvalidDiscovery:
+        return False  # the topic of options says so
+
+
 def _steers_unbound() -> bool:
     """Whether an operators' token may steer or write all there is: neither it nor its user's role is bound."""
     changing = {name.partition(".")[2] for name in STEERING | WRITING}
     wide = Group.objects.filter(bound=None, permissions__codename__in=changing)
     return bool(AuthToken.objects.filter(Q(user__groups__in=wide) | Q(user__is_superuser=True), bound=None).exists())
+
+
+def _sends_shared_token() -> bool:
+    """Whether there is a runner that is sent the shared token."""
+    sent = tokens.for_runners()
+    return any(map(sent.has_shared, Runner.objects.values_list("node__name", flat=True)))
 
 
 def _sends_anywhere() -> bool:
@@ -75,14 +112,18 @@ WEAKNESSES: Sequence[Weakness] = (
         "Make one for each pool, with a pattern of its names, and revoke it.", needs_database=True,
     ),
     Weakness(
+        "overlapping pools", _pools_overlap, "Two pools have names in common: a thief of either token can be them.",
+        "Give pools patterns that have no name in common, and revoke the former tokens.", needs_database=True,
+    ),
+    Weakness(
         "endless node tokens", lambda: NodeToken.objects.valid().filter(expires_at=None).exists(),
         "There are node tokens that never end.", "Make them with --until: docs/howto/rotate-node-tokens.md.",
         needs_database=True,
     ),
     Weakness(
-        "runners' token", lambda: conf.SHARED_TOKEN_OPENS and Runner.objects.exists(),
-        "Whoever is taken for a runner, and refuses other tokens, is sent the one that opens all names.",
-        "Set CLUSTERAGENT_RUNNER_TOKENS to the node tokens of runners, then CLUSTERAGENT_SHARED_TOKEN=off.", needs_database=True,
+        "runners' token", _sends_shared_token,
+        "Whoever is taken for a runner whose name no node token opens is sent the one that opens all names.",
+        "Give runners node tokens, and CLUSTERAGENT_RUNNER_TOKENS: docs/howto/rotate-node-tokens.md.", needs_database=True,
     ),
     Weakness(
         "runners' networks", _sends_anywhere, "Tokens are sent to runners in all private ranges.",
@@ -112,6 +153,11 @@ WEAKNESSES: Sequence[Weakness] = (
         "first password", lambda: (conf.VAR / credentials.ADMIN_PASSWORD).exists(),
         "The password that the first operator was made with lies in a file.",
         f"Change it in the admin, then remove {credentials.ADMIN_PASSWORD}.",
+    ),
+    Weakness(
+        "unchanged password", _first_password_holds,
+        f"Nobody is on record as having changed the password of the first operator, {ADMIN}: whoever can read the file or Secret"
+        " where it was made has it.", "Change it in the admin.", needs_database=True,
     ),
     Weakness(
         "passwords", lambda: not (conf.OIDC_ISSUER or conf.LOGIN_PROXIES),
@@ -144,6 +190,11 @@ WEAKNESSES: Sequence[Weakness] = (
     Weakness(
         "webhook in clear", lambda: conf.WEBHOOK.startswith("http://"), "Who reads the wire reads what is sent to the webhook.",
         "Set CLUSTERAGENT_WEBHOOK to an https:// URL.",
+    ),
+    Weakness(
+        "discovery in clear", _discovers_in_clear,
+        "Who can change what is on the wire has node agents call what it likes: targets are asked for by plain http.",
+        "Name https:// URLs in DD_PROMETHEUS_HTTP_SD_CONFIGS.",
     ),
     Weakness(
         "access log", lambda: not conf.ACCESS_LOG, "Which address called the agents' port is not on record.",

@@ -2,7 +2,7 @@
 Where a second one is told of and not refused, it is the last that reports.
 
 Addresses are those of connections, or what trusted proxies say of them. A process remembers who holds the names that it hears, so
-only the first call of an address asks the database.
+the first call of an address asks the database, and one each half of that timeout.
 """
 
 import time
@@ -23,10 +23,10 @@ _MOST = 100_000
 
 
 class _Held(NamedTuple):
-    """What said from where the last call of a name's holder came, and when it reported, by the monotonic clock."""
+    """What said from where a name's holder reports, and when the database was asked for that last, by the monotonic clock."""
 
     told: tuple[str, str]
-    heard_at: float
+    settled_at: float
 
 
 class Holders:
@@ -54,23 +54,22 @@ class Holders:
         if conf.ONE_ADDRESS == "off":
             return None
         held, now = self._held.get(name), time.monotonic()
-        # Nobody else can hold it while its node is not silent; where nobody is refused, for half of that time.
-        if (
-            held
-            and held.told == _told(request)
-            and now - held.heard_at < conf.NODE_EXPIRATION_TIMEOUT.total_seconds() / 2
-        ):
-            if conf.ONE_ADDRESS == "refuse":
-                self._note_heard(request, name, is_report)
+        # Somebody else may hold it since a goodbye that another process heard, and who was refused is not known here.
+        lately = conf.NODE_EXPIRATION_TIMEOUT.total_seconds() / 2
+        if held and held.told == _told(request) and now - held.settled_at < lately:
             return None
         address = clients.address(request.META)
         return Claim(name, str(address), is_report) if address else None
+
+    def forget(self, name: str) -> None:
+        """Ask the database with the next call in this name: its node has said goodbye."""
+        self._held.pop(name, None)
 
     def _judge(self, request: HttpRequest, claim: Claim, holder: str | None) -> bool:
         if holder == claim.address:
             self._note_heard(request, claim.name, claim.is_report)
         elif holder is not None:
-            self._held.pop(claim.name, None)
+            self.forget(claim.name)
             if conf.ONE_ADDRESS == "refuse":
                 raise PermissionDenied(f"{claim.name} reports from another address")
         return holder is not None

@@ -107,12 +107,8 @@ class _Asking:
         return time.monotonic() > self._ends
 
     def tokens_of(self, name: str) -> list[str]:
-        """The tokens that a node of this name may accept, that which it accepted last first: those of its pool alone, so that
-        no runner learns another pool's, and the node agents' token, which it has until its agent starts with another.
-        """
-        found = [token for token, pool in self._tokens if pool.has_node(name)]
-        found += [conf.AUTH_TOKEN] if conf.SHARED_TOKEN_OPENS else []
-        return sorted(found, key=lambda token: token != _accepted.get(name))
+        """The tokens that a node of this name is sent in turn, that which it accepted last first."""
+        return sorted(self._tokens.of(name), key=lambda token: token != _accepted.get(name))
 
     def take(self, number: int) -> None:
         """Count received bytes. Raises Unreadable when all nodes together sent too many."""

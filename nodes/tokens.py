@@ -1,7 +1,8 @@
 """Making and revoking node tokens, on record."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -9,7 +10,8 @@ from django.db import transaction
 from acts.models import Act
 from acts.recording import person, record
 from clusteragent.lib import conf, deadlines
-from clusteragent.lib.words import plain_count
+from clusteragent.lib.patterns import fits
+from clusteragent.lib.words import plain_count, utc
 from nodes.models import NodeToken
 from nodes.models.tokens import KEY, MOST_TOKENS, Pool, digest
 
@@ -95,18 +97,53 @@ def beginning_with(words: Iterable[str]) -> list[NodeToken]:
     return list(rows.values())
 
 
+def opened(row: NodeToken) -> tuple[list[str], list[str]]:
+    """What this token opens, for people: (sentences, what is bad about it)."""
+    found = [f"Whoever has it gets the configs, with their secrets, of the nodes whose names fit {row.pattern}."]
+    if row.kubernetes_pattern:
+        found.append(f"It also opens the endpoint checks of the Kubernetes nodes {row.kubernetes_pattern}.")
+    found.append(f"It opens from {row.networks} alone." if row.networks else "It opens from every address.")
+    found.append(f"It ends {utc(row.expires_at)}." if row.expires_at else "It never ends.")
+    wide = ["It opens all names, as the shared token does."] if _is_all(row.pattern) else []
+    return found, [*wide, *(["It opens all endpoint checks."] if _is_all(row.kubernetes_pattern) else [])]
+
+
+def _is_all(pattern: str) -> bool:
+    return "*" in pattern and not pattern.strip("*?")
+
+
 def consequence(row: NodeToken) -> str:
     """What follows when this token is revoked, for people."""
     return f"Node agents that show {named(row)} get 403 from then on, keep what they run, and count as silent."
 
 
-def for_runners() -> list[tuple[str, Pool]]:
-    """The tokens of CLUSTERAGENT_RUNNER_TOKENS that are node tokens and hold, each with its pool."""
-    if not conf.RUNNER_TOKENS:
-        return []
+class RunnersTokens(NamedTuple):
+    """What runners are sent. given: the tokens of CLUSTERAGENT_RUNNER_TOKENS that hold, each with its pool. patterns: of the
+    names that any node token opens. unknown: how many of the option's are no node tokens, or revoked.
+    """
+
+    given: Sequence[tuple[str, Pool]]
+    patterns: Collection[str]
+    unknown: int
+
+    def of(self, name: str) -> list[str]:
+        """The tokens that a runner of this name may be sent: those of its pools, or of none the shared one."""
+        found = [token for token, pool in self.given if pool.has_node(name)]
+        return found or ([conf.AUTH_TOKEN] if self.has_shared(name) else [])
+
+    def has_shared(self, name: str) -> bool:
+        """Whether a runner of this name may be sent the shared token. One in whose name a node token reports may be somebody
+        who has that alone, even after it ended; which names a revoked one opened is not known.
+        """
+        return conf.SHARED_TOKEN_OPENS and not self.unknown and not any(fits(name, one) for one in self.patterns)
+
+
+def for_runners() -> RunnersTokens:
+    """Read what runners are sent."""
     pools = NodeToken.objects.pools()
-    found = ((token, pools.get(digest(token))) for token in conf.RUNNER_TOKENS)
-    return [(token, pool) for token, pool in found if pool and not pool.has_ended]
+    known = [(token, pools[digest(token)]) for token in conf.RUNNER_TOKENS if digest(token) in pools]
+    given = [(token, pool) for token, pool in known if not pool.has_ended]
+    return RunnersTokens(given, {pool.pattern for pool in pools.values()}, len(conf.RUNNER_TOKENS) - len(known))
 
 
 def named(row: NodeToken) -> str:

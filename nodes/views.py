@@ -211,4 +211,5 @@ class Goodbye(ClusterChecksView):
             database.ask(partial(note_goodbye, name, kind))
         except UnknownNode as error:
             return line(str(error), 500)
+        HOLDERS.forget(name)
         return json_answer(b"{}")

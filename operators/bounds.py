@@ -45,6 +45,11 @@ def permissions(user: Any) -> set[str]:
     return {name for name, reaches in given if None in reaches or is_boundable(name)}
 
 
+def everywhere(user: Any) -> set[str]:
+    """The permissions by which a user may touch everything: those that no bound narrows. Of a superuser nothing is asked."""
+    return {name for name, reaches in grants(user).items() if None in reaches} | set(user.get_user_permissions())
+
+
 def limits(user: Any, permission: str) -> Limits:
     """Within which limits a user, or the holder of its token, may use a permission. What no role gives covers nothing.
 

@@ -1,4 +1,7 @@
-"""History on pages: small charts, a strip of runs, and the same as a table. Times are in UTC."""
+"""History on pages: small charts, a strip of runs, and the same as a table.
+
+Times are in UTC, and marked so that a script can show them in another zone.
+"""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -6,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from checks.explain import history
 from checks.explain.history import Span
@@ -96,7 +101,7 @@ def of_config(request: HttpRequest, config: Config) -> dict[str, Any]:
     }
     context = _context(OF_CONFIG, found.points, span, now, more)
     moves = [
-        (_label(move.time, span), f"{move.source_node or 'nowhere'} → {move.to_node or 'nowhere'}", move.reason)
+        (_marked(move.time, span), f"{move.source_node or 'nowhere'} → {move.to_node or 'nowhere'}", move.reason)
         for move in found.moves[-MOST_MOVES:]
     ]
     return context | {
@@ -124,7 +129,7 @@ def _context(
     times = span.times(now)
     columns = [(name, field, drawing.shown) for drawing in drawings for name, field in _series(drawing, span).items()]
     rows = [
-        (_label(point.time, span), [
+        (_marked(point.time, span), [
             *(_shown(shown, getattr(point, field)) for _, field, shown in columns),
             *(tell(point) for tell in (more or {}).values()),
         ])
@@ -139,6 +144,9 @@ def _context(
         "unit": unit,
         "missing": grouped_count(len(times) - len(points), unit) if points and len(points) < len(times) else "",
         "number": len(times),
+        # When the first point of charts and strip begins, and the seconds from one to the next.
+        "first": times[0].isoformat(),
+        "step": 60 * span.step,
     }  # fmt: skip
 
 
@@ -198,6 +206,11 @@ def _label(time: datetime, span: Span) -> str:
     """A time as its span needs it: `12:05`, or `28 Nov 12:00`."""
     time = time.astimezone(UTC)
     return f"{time:%H:%M}" if span is Span.HOUR else f"{time.day} {time:%b %H:%M}"
+
+
+def _marked(time: datetime, span: Span) -> SafeString:
+    """A time as its span needs it, and all of it for scripts."""
+    return format_html('<time datetime="{}">{}</time>', time.astimezone(UTC).isoformat(), _label(time, span))
 
 
 def _shown(shown: Format, value: float | None) -> str:

@@ -145,10 +145,9 @@ def _forbidden(request: HttpRequest, exception: Exception) -> ErrorPage:
     if why := next(filter(None, (bounds.refusal(user, one) for one in lacked)), ""):
         return ErrorPage(FORBIDDEN.title, f"Not yours to do: {scrub(why)}.")
     place = capfirst(str(model._meta.verbose_name_plural) if model else page.replace("-", " "))
-    comes = f"comes with the role {' or '.join(having)}" if having else "comes with no role"
     advice = (
-        f"{place}: this needs the permission to {listed([roles.in_words(one) for one in lacked], None)}, which {comes}."
-        " Ask a user with the role admin for it, then log in again."
+        f"{place}: this needs the permission to {listed([roles.in_words(one) for one in lacked], None)}, which"
+        f" {roles.comes_with(having)}. Ask a user with the role admin for it, then log in again."
     )
     return ErrorPage(FORBIDDEN.title, advice)
 

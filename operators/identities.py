@@ -1,6 +1,5 @@
 """Who may act: what the OpenID provider says of people, kept and asked again, and the hour of who broke the glass."""
 
-import base64
 from collections.abc import Collection
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -9,12 +8,11 @@ from time import sleep
 from typing import Any
 
 import structlog
-from cryptography.fernet import Fernet, InvalidToken
+from cryptography.fernet import InvalidToken
 from django.contrib.auth.models import Group, User
 from django.db import IntegrityError, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
-from django.utils.crypto import salted_hmac
 from knox.models import AuthToken
 
 from acts.models import Act
@@ -22,6 +20,7 @@ from acts.recording import known_as, record
 from clusteragent.lib import conf
 from clusteragent.lib.words import ago, escape_controls, listed, moment
 from operators import provider
+from operators.ciphers import cipher
 from operators.models import BrokenGlass, Identity
 from operators.provider import Denied, Person, Unreachable
 from operators.roles import Role, unknown_groups
@@ -40,6 +39,9 @@ PROXY = "the proxy"
 EMERGENCY = timedelta(hours=1)
 # The name that `clusteragent breakglass` gives, which nobody may take before.
 BREAKGLASS = "breakglass"
+
+# Of what the provider gave to be asked again.
+_RENEWAL = ("operators.identities", "renewal")
 
 log = structlog.get_logger()
 
@@ -246,19 +248,14 @@ def _roles(groups: Collection[str]) -> list[str]:
     return sorted(set(wanted) - set(unknown))
 
 
-def _cipher() -> Fernet:
-    key = salted_hmac("operators.identities", "renewal", secret=conf.SECRET_KEY, algorithm="sha256").digest()
-    return Fernet(base64.urlsafe_b64encode(key))
-
-
 def _closed(renewal: str) -> bytes:
-    return _cipher().encrypt(renewal.encode()) if renewal else b""
+    return cipher(*_RENEWAL).encrypt(renewal.encode()) if renewal else b""
 
 
 def _opened(renewal: Any) -> str:
     """The renewal in clear; empty if there is none, or if the secret key is another one since."""
     try:
-        return _cipher().decrypt(bytes(renewal)).decode() if renewal else ""
+        return cipher(*_RENEWAL).decrypt(bytes(renewal)).decode() if renewal else ""
     except InvalidToken:
         return ""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any, ClassVar
+from urllib.parse import urlencode, urlsplit
 
 import structlog
 from django.contrib import admin, auth
@@ -11,16 +12,19 @@ from django.contrib.sessions.models import Session
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models.functions import Now
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.http.response import HttpResponseBase
+from django.middleware.csrf import get_token
 from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
 from unfold.forms import AdminOwnPasswordChangeForm, AuthenticationForm
 
 from acts.models import Act
 from acts.recording import record
 from clusteragent.lib import clients, clock, conf
 from clusteragent.lib.words import escape_controls
-from operators import bounds, identities, lockout
+from operators import bounds, identities, lockout, returning
 from operators.hashing import TooBusy
 from operators.lockout import LockedOut
 
@@ -152,14 +156,33 @@ def polls(view: Callable[..., Any]) -> Callable[..., Any]:
     return view
 
 
+@polls
+@never_cache
+def session(request: HttpRequest) -> HttpResponse:
+    """For pages that look whether their session stands: 401 if not, else whose it is, the time, and the token that forms need."""
+    if not admin.site.has_permission(request):
+        return HttpResponse(status=401)
+    told = {"user": request.user.get_username(), "time": f"{timezone.now():%H:%M:%S} UTC", "token": get_token(request)}
+    return JsonResponse(told)
+
+
 class Sessions:
-    """Middleware that ends sessions: SESSION_AGE after their start, or SESSION_IDLE after the user's last action."""
+    """Middleware that ends sessions: SESSION_AGE after their start, or SESSION_IDLE after the user's last action.
+
+    Who sends a form after that is told at the login that nothing was done, and led back to the page of the form.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        return self._get_response(request)
+        response = self._get_response(request)
+        if request.method == "POST" and isinstance(response, HttpResponseRedirect):
+            login = reverse("admin:login")
+            if urlsplit(response.url).path == login != request.path:
+                query = {"undone": "1", auth.REDIRECT_FIELD_NAME: returning.sent_from(request)}
+                return HttpResponseRedirect(f"{login}?{urlencode(query)}")
+        return response
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> None:
         if not request.user.is_authenticated:

@@ -7,6 +7,7 @@ import structlog
 from django.core.exceptions import DisallowedHost, MiddlewareNotUsed
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from knox.models import AuthToken
 
 from acts.models import Act
 from acts.recording import entered, record
@@ -15,7 +16,7 @@ from checks.dispatcher.acting import is_on_record
 from checks.models.bounds import within
 from clusteragent.lib import clients, conf
 from clusteragent.lib.logs import RateLimit
-from operators import bounds, errors
+from operators import bounds, errors, tokens
 from operators.wanted import wanted
 
 # Browser features that no page needs.
@@ -111,7 +112,7 @@ class Entrances:
         how = Act.How.API if request.path.startswith(API) else Act.How.ADMIN
         # Asked late: a token's user is known once the call is in its view.
         with (
-            entered(how, str(clients.address(request.META) or ""), lambda: named(request)),
+            entered(how, str(clients.address(request.META) or ""), lambda: named(request), lambda: known_by(request)),
             within(lambda permission: bounds.limits(request.user, permission)),
         ):
             response = self._get_response(request)
@@ -125,6 +126,14 @@ class Entrances:
                     after = {"more": more} if more else None
                     record(Act.Verb.REFUSE, what, after=after, reason=why, configs=configs, nodes=nodes)
             return response
+
+
+def known_by(request: HttpRequest) -> str:
+    """By what the user of a call is known: which token, or a session; empty for a stranger."""
+    token = getattr(request, "auth", None)
+    if isinstance(token, AuthToken):
+        return tokens.credential(token)
+    return "session" if named(request) else ""
 
 
 def named(request: HttpRequest) -> str:

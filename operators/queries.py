@@ -148,8 +148,22 @@ CONFIG_WORDS = {
         _names(Origin.objects.all(), "source"),
     ),
 }
-# What the bar above the nodes understands. The rows are those of `with_state()`.
-NODE_WORDS = {
+
+
+def _running(word: str) -> Word:
+    """The nodes that have a config which the bar above the configs finds by this word."""
+    told, condition, values = CONFIG_WORDS[word]
+
+    def having(value: str) -> Q:
+        configs = Config.objects.filter(condition(value)).order_by().values("pk")
+        # Read now, once: a list asks several times, and reads texts of configs for tags.
+        return Q(pk__in=list(Assignment.objects.filter(config__in=configs).values_list("node", flat=True).distinct()))
+
+    return Word(f"of a config that it has: {told}", having, values)
+
+
+# What the bar above the nodes understands of themselves, as the search does. The rows are those of `with_state()`.
+OWN_NODE_WORDS = {
     "state": _choice("whether it is heard", {state: _is(Q(state=state)) for state in ("alive", "silent", "lost")}),
     "type": _choice("what it is", {type_.name.lower(): _is(Q(heartbeat__node_type=type_)) for type_ in NodeType}),
     "domain": Word(
@@ -157,11 +171,13 @@ NODE_WORDS = {
         lambda value: Q(domain=value),
         lambda beginning: [one for one in Node.objects.domains() if one.startswith(beginning)][:MOST_VALUES],
     ),
-    "check": Word(
-        "a check that it has",
-        lambda value: Q(pk__in=Assignment.objects.filter(config__name=value).values("node")),
-        _names(Config.objects.all(), "name"),
-    ),
+    "check": _running("check"),
+}
+# And of what they have.
+NODE_WORDS = {
+    "node": Word("its name", lambda value: Q(name=value), _names(Node.objects.all(), "name")),
+    **OWN_NODE_WORDS,
+    **{word: _running(word) for word in ("tag", "team", "source")},
 }
 
 

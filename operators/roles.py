@@ -1,10 +1,10 @@
 """Roles: what operators may do. A role is a Django group, so admin and API check the same permissions."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from django.apps import apps as django_apps
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, Permission
 from django.db import models
 
 
@@ -39,9 +39,24 @@ def grant(apps: Any, granted: Mapping[str, Iterable[str]]) -> None:
 
 def with_permission(name: str) -> list[str]:
     """The names of the groups that have this permission, sorted."""
-    app, _, codename = name.partition(".")
-    groups = Group.objects.filter(permissions__content_type__app_label=app, permissions__codename=codename)
-    return list(groups.order_by("name").values_list("name", flat=True).distinct())
+    return with_permissions([name])[name]
+
+
+def with_permissions(names: Iterable[str]) -> dict[str, list[str]]:
+    """The names of the groups that have each of these permissions, sorted."""
+    found: dict[str, list[str]] = {name: [] for name in names}
+    codenames = {name.partition(".")[2] for name in found}
+    rows = Permission.objects.filter(codename__in=codenames, group__isnull=False).order_by("group__name")
+    for app, codename, group in rows.values_list("content_type__app_label", "codename", "group__name"):
+        if (name := f"{app}.{codename}") in found:
+            found[name].append(group)
+    return found
+
+
+def comes_with(groups: Collection[str]) -> str:
+    """By which of these groups something is given, in words; groups that admins made are named where no role is among them."""
+    named = [role for role in Role.values if role in groups] or sorted(groups)
+    return f"comes with the role {' or '.join(named)}" if named else "comes with no role"
 
 
 def unknown_groups(names: Iterable[str]) -> list[str]:

@@ -192,7 +192,11 @@ UNFOLD = {
         lambda _: static("clusteragent/times.js"),
         lambda _: static("clusteragent/hints.js"),
     ],
-    "STYLES": [lambda _: static("clusteragent/colors.css"), lambda _: static("clusteragent/admin.css")],
+    "STYLES": [
+        lambda _: static("clusteragent/colors.css"),
+        lambda _: static("clusteragent/admin.css"),
+        lambda _: static("clusteragent/stale.css"),
+    ],
     "SITE_URL": None,
     "SHOW_HISTORY": False,
     "GLOBAL_CALLBACK": "operators.pages.now.every_page",

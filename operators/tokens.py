@@ -9,6 +9,7 @@ from django.db import transaction
 from knox.models import AuthToken
 
 from acts.models import Act
+from acts.models.acts import BEARER
 from acts.recording import record
 from clusteragent.lib.words import escape_controls
 from operators import bounds
@@ -79,8 +80,17 @@ def purpose_of(row: Any) -> str:
 
 def named(row: Any) -> str:
     """A token in words: how it begins, whose it is, and what for."""
+    return _worded(row, f" of {row.user}")
+
+
+def credential(row: Any) -> str:
+    """A token in words, where its user stands beside them."""
+    return _worded(row, "")
+
+
+def _worded(row: Any, whose: str) -> str:
     what_for = purpose_of(row)
-    return f"token {row.token_key}… of {row.user}{f', for {what_for}' if what_for else ''}"
+    return f"{BEARER}{row.token_key}…{whose}{f', for {what_for}' if what_for else ''}"
 
 
 def told(row: Any) -> dict[str, Any]:

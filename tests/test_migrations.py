@@ -1,5 +1,6 @@
 """Migrations: squashed ones for a fresh database, with the same schema as the old ones; none blocks a large table."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -113,7 +114,7 @@ def test_a_fresh_database_takes_one_migration_of_each_app_for_all_old_ones(datab
     executor = MigrationExecutor(database.connection)
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     firsts = sorted(migration.app_label for migration, _ in plan if migration.app_label in OURS and migration.replaces)
-    # acts came later, with one migration.
+    # acts came later.
     assert firsts == sorted({*OURS} - {"acts"})
     assert not [migration for migration, _ in plan if (migration.app_label, migration.name) in replaced()]
 
@@ -196,6 +197,34 @@ def test_a_count_of_the_ledger_that_was_broken_off_begins_anew_and_counts_each_m
     database.migrate_by_old_ones(("checks", "0005_move_totals"))
     write_moves(database, 1)
     assert totals(database) == {"expired": 7, "scheduled": 7}
+
+
+def write_configs(database: Database, *titles: str) -> None:
+    database.run(
+        "INSERT INTO checks_config (digest, name, title, text, original, scrubbed, wire, provider, node_name)"
+        " SELECT title, 'http_check', title, 'URL: ' || title, '{}', '{}', '', '', '' FROM unnest(%s::text[]) AS title",
+        list(titles),
+    )
+
+
+def test_texts_that_a_search_reads_are_those_of_all_configs_whenever_they_were_stored(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.migrate_by_old_ones(("checks", "0041_bounded_orders"))
+    write_configs(database, "Shop", "Stock")
+    migration = importlib.import_module("checks.migrations.0042_searched_texts")
+    with monkeypatch.context() as broken:
+        broken.setattr(migration, "OF_BATCH", "SELECT 1 / (%s - %s)")
+        broken.setattr(online, "BATCH", 1)
+        with pytest.raises(Exception, match="division by zero"):
+            database.migrate_by_old_ones(("checks", "0042_searched_texts"))
+    # As a replica of an older release goes on.
+    write_configs(database, "Till")
+    database.run("UPDATE checks_config SET title = 'Store' WHERE title = 'Stock'")
+    database.run("DELETE FROM checks_config WHERE title = 'Till'")
+    database.migrate_by_old_ones(("checks", "0042_searched_texts"))
+    found = "SELECT folded FROM checks_searchedtext ORDER BY folded"
+    assert database.run(found) == [("shop\nurl: shop",), ("store\nurl: stock",)]
 
 
 def test_batches_hold_each_row_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

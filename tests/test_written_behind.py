@@ -148,14 +148,18 @@ def test_what_changed_while_nobody_listened_is_known(server, version):
 
 
 def test_what_was_learnt_while_nobody_listened_does_not_count(server, version):
-    for _ in range(3):
+    times = 0
+    for _ in range(20):
         for pid in ears():
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
         # It looks, and learns what is over when it listens again.
         wait_for("nobody listens", lambda: not ears())
         assert beat(server, version)
-        assert not ears()
+        if ears():
+            # On a busy machine it may listen before it has answered, which proves nothing.
+            continue
+        times += 1
         with transaction.atomic():
             Node.objects.bump_versions(Node.objects.values_list("pk", flat=True))
         new = Node.objects.get().config_version
@@ -163,6 +167,9 @@ def test_what_was_learnt_while_nobody_listened_does_not_count(server, version):
         wait_for("it is proved to", partial(answers_unseen, server, new))
         assert not beat(server, version)
         version = new
+        if times == 3:
+            return
+    pytest.fail("it listened each time before it answered")
 
 
 def test_who_listens_elsewhere_looks_before_it_answers(transactional_db: None, tmp_path: Path):

@@ -13,13 +13,16 @@ from clusteragent.lib.clock import ago
 from clusteragent.lib.database import bulk
 from clusteragent.lib.database.rehearsal import outermost
 
+# How the credential of an act by a token begins.
+BEARER = "token "
 # What people store that holds from then on, as objects of acts begin.
 STORED = ("rule", "node rule", "pin of", "pause of", "isolation of")
 # The actor of moves that a command makes, after a person's name in brackets; its act names the person alone.
 COMMAND_LINE = "command line"
 BY_COMMAND = f" ({COMMAND_LINE})"
-# Verbs of what holds from then on.
+# Verbs of what holds from then on, and of what moves at once.
 ORDERS = ("pin", "unpin", "pause", "resume", "isolate", "release", "freeze", "thaw")
+MOVING = ("reassign", "rebalance", "undo")
 
 
 class ActQuerySet(models.QuerySet["Act"]):
@@ -33,14 +36,20 @@ class ActQuerySet(models.QuerySet["Act"]):
         """The acts on the node of this name."""
         return self.filter(about__contains={"nodes": [name]})
 
-    def ordering(self) -> ActQuerySet:
-        """The acts that say what holds from then on: rules, orders, freezes, accepted removals. What follows may come later."""
+    def by_token(self, beginning: str) -> ActQuerySet:
+        """The acts by operators' tokens that begin like this."""
+        return self.filter(credential__startswith=f"{BEARER}{beginning}")
+
+    def steering(self) -> ActQuerySet:
+        """The acts by which people steer: rules, orders, freezes and accepted removals, of which what follows may come later,
+        and what moves configs at once.
+        """
         stored = Q()
         for kind in STORED:
             stored |= Q(object__startswith=f"{kind} ")
         verbs = Act.Verb
         changes = Q(verb__in=(verbs.MAKE, verbs.CHANGE, verbs.DELETE))
-        return self.filter(changes & stored | Q(verb__in=(*ORDERS, verbs.ACCEPT)))
+        return self.filter(changes & stored | Q(verb__in=(*ORDERS, *MOVING, verbs.ACCEPT)))
 
     def prune(self, most: float = bulk.MOST) -> int:
         """Delete at most `most` acts that are past their retention, in batches. Returns how many."""
@@ -67,7 +76,8 @@ class Act(models.Model):
     class How(models.TextChoices):
         """The entrances."""
 
-        ADMIN = "admin", "admin"
+        # What people call it: *admin* is a role and often a user, too.
+        ADMIN = "admin", "web"
         API = "API", "operators' API"
         COMMAND = "command", "command"
         LOCAL = "local API", "local API"
@@ -114,6 +124,9 @@ class Act(models.Model):
     how = models.CharField(max_length=16, choices=How)
     # The client's address; of a command the account and the machine.
     address = models.CharField(max_length=253, db_default="")
+    # By what the client was known: `session`, or `token 1a2b…, for deploys`. Empty for commands and the local API, for
+    # strangers, and where an older version wrote it.
+    credential = models.CharField(max_length=253, db_default="")
     verb = models.CharField(max_length=16, choices=act_verbs)
     # What it was done to, in the words of that time.
     object = models.TextField()

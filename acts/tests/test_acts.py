@@ -35,6 +35,13 @@ def test_an_act_says_who_when_how_from_where_and_what(olga: None) -> None:
     assert found.time == now() or now() - found.time < timedelta(minutes=1)
 
 
+def test_it_says_by_what_the_person_was_known_without_its_secrets() -> None:
+    with entered(Act.How.API, "", lambda: "ci", lambda: "token 1a2b…, for password=hunter2"):
+        found = act()
+    assert found.credential.startswith("token 1a2b…, for password=")
+    assert "hunter2" not in found.credential
+
+
 def test_outside_of_an_entrance_nothing_is_recorded() -> None:
     record(Act.Verb.PIN, "shop")
     assert not Act.objects.exists()
@@ -64,7 +71,7 @@ def test_an_act_that_is_not_committed_is_neither_stored_nor_logged(
     [line] = logged
     assert line | {"before": None, "after": None, "plan": None} == {
         "event": "act", "log_level": "info", "id": found.pk, "person": "olga", "how": "admin", "address": "192.0.2.1",
-        "verb": "pin", "object": "shop", "before": None, "after": None, "plan": None, "reason": "near it",
+        "credential": "", "verb": "pin", "object": "shop", "before": None, "after": None, "plan": None, "reason": "near it",
     }  # fmt: skip
 
 

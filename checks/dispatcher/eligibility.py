@@ -1,8 +1,7 @@
 """May this node have this config, and if not, why? All other modules ask here.
 
-A new constraint is a Reason of `refusals.py` with its words, and a function in one of three tables: _OF_NODE if it depends
-on the node's intake or signal, _OF_CHECK if it depends on the node, the check and its rules, _OF_CONFIG otherwise. `choose` obeys
-the first two tables by itself; a constraint in _OF_CONFIG must be built into `within_limits` or `choose` as well.
+A new constraint is a Reason of `refusals.py` with its words, and a function: in `candidates.py` if it depends on what the node
+is, the check and its rules, else in _OF_CONFIG below; then it must be built into `within_limits` or `choose` as well.
 """
 
 import math
@@ -14,17 +13,14 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from checks.balancing import Bar, Pool
-from checks.dispatcher import changes
+from checks.dispatcher.candidates import OF_CHECK, Candidates
 from checks.dispatcher.changes import Entry
-from checks.dispatcher.inventory import Candidate, Inventory, Reserved, read_nodes, read_reserved
+from checks.dispatcher.inventory import Candidate, Inventory, read_nodes, read_reserved
 from checks.dispatcher.neighbours import Neighbours
-from checks.dispatcher.refusals import BALANCE, ORDER, PLACEMENT, Purpose, Reason, Refusal
-from checks.models.orders import Pin, Rule, patterns_of
-from clusteragent.lib import conf
-from clusteragent.lib.words import listed, plain_count
-from nodes.declarations import NAMED, parse
-from nodes.models import Hearing, Node
-from nodes.models.nodes import OPEN, named_domain
+from checks.dispatcher.refusals import ORDER, PLACEMENT, Purpose, Reason, Refusal
+from checks.models.orders import Rule
+from clusteragent.lib.words import plain_count
+from nodes.models import Hearing
 
 T = TypeVar("T")
 
@@ -49,54 +45,33 @@ def read_snapshot(
         # What other nodes of the domain have matters, too.
         names = asked_of = None
     inventory = Inventory(names if asked_of is None else asked_of)
-    return Snapshot(read_nodes(names), rules, read_reserved(), inventory, purpose, ceiling, is_cold)
+    return Snapshot(
+        nodes=read_nodes(names),
+        rules=rules,
+        reserved=read_reserved(),
+        inventory=inventory,
+        purpose=purpose,
+        ceiling=ceiling,
+        is_cold=is_cold,
+    )
 
 
-@dataclass(eq=False)
-class Snapshot:
-    """The known nodes at one moment. It says which of them may have a config, why the others may not, and which gets it.
+@dataclass(eq=False, kw_only=True)
+class Snapshot(Candidates):
+    """The known nodes and what they have. It says which of them may have a config, why the others may not, and which gets it.
 
     Only `choose`, `take` and `give_up` change it: they count configs. Nothing here writes to the database. For another purpose,
-    or other nodes, copy it by `dataclasses.replace`. reserved: {node's id: config}. ceiling, is_cold: see `read_snapshot`.
+    or other nodes, copy it by `dataclasses.replace`. ceiling: see `read_snapshot`.
     """
 
-    nodes: Sequence[Candidate]
-    rules: Sequence[Rule]
-    reserved: Mapping[int, Reserved]
     inventory: Inventory
-    purpose: Purpose
     ceiling: float = math.inf
-    is_cold: bool = False
 
     def __post_init__(self) -> None:
-        # There are many nodes, but few states of them.
-        self._node_refusals: dict[tuple[str, str], Refusal | None] = {}
-        self.by_id = {node.id: node for node in self.nodes}
-        self.by_name = {node.name: node for node in self.nodes}
-        self.open = frozenset(node.id for node in self.nodes if not self.node_refusal(node))
-        # A node with an isolated config gets no others, unless there is no other node.
-        self.is_all_reserved = bool(self.open) and self.open <= self.reserved.keys()
-        # The nodes that configs are moved to. In a rebalance also reserved ones: configs leave them.
-        shares_reserved = self.purpose is BALANCE or (self.purpose.shares_reserved and self.is_all_reserved)
-        self._all = self.open if shares_reserved else self.open.difference(self.reserved)
-        self._steady = frozenset(id_ for id_ in self._all if self.by_id[id_].intake != "flapping")
-        self.has_runners = conf.PLACEMENT_PREFER == "runners" and any(self.by_id[id_].is_runner for id_ in self._all)
-        self.is_plain = not (
-            self.rules
-            or conf.RUNNER_GROUPS
-            or any(node.declared for node in self.nodes)
-            or (self.has_runners and not all(node.is_runner for node in self.nodes))
-        )
-        # There may be very many configs, but few checks, rules and pins: the answers for these are computed once.
-        self._concerns: dict[tuple[str, ...], tuple[Rule, ...]] = {}
-        self._unrefused: dict[object, dict[int, Candidate]] = {}
-        self._sets: dict[object, frozenset[int]] = {}
-        # Equal sets are one object: comparing large sets again and again would take longer than building them.
-        self._same: dict[frozenset[int], frozenset[int]] = {}
+        super().__post_init__()
         self._spared: dict[object, frozenset[int]] = {}
         self._steadiest: dict[frozenset[int] | None, frozenset[int]] = {}
-        self._domains: dict[frozenset[int] | None, dict[str, frozenset[int]]] = {}
-        self._neighbours = Neighbours(self.rules, self.by_id, self.inventory, self._about, lambda: self._held_by_rule)
+        self._neighbours = Neighbours(self.rules, self.by_id, self.inventory, self._about)
         self.spreads, self.parts = self._neighbours.spreads, self._neighbours.parts
         self.joins = self._neighbours.joins
         # What the configs cost that left nodes to be together with others: {node's id: workers}.
@@ -106,10 +81,6 @@ class Snapshot:
         self._able: dict[frozenset[int] | None, list[Candidate]] = {}
         self._has_place: dict[frozenset[int] | None, bool] = {}
 
-    def __len__(self) -> int:
-        """How many nodes may be given work."""
-        return len(self._all)
-
     def with_nodes(self, *, without: Collection[str], new: Iterable[Candidate] = ()) -> "Snapshot":
         """Return the snapshot without the nodes of these names, with the new ones, and after the warm-up."""
         nodes = [*(node for node in self.nodes if node.name not in without), *new]
@@ -117,48 +88,16 @@ class Snapshot:
 
     # Questions about a node.
 
-    def named(self, name: str) -> Candidate:
-        """Return the known node of this name. Raises UnknownNode."""
-        if name not in self.by_name:
-            raise Node.objects.unknown(name)
-        return self.by_name[name]
-
-    def node_refusal(self, node: Candidate) -> Refusal | None:
-        """Return why a node gets no new config at all, or None."""
-        state = node.intake, node.signal
-        if state not in self._node_refusals:
-            self._node_refusals[state] = self._first(constraint(self, node) for constraint in _OF_NODE)
-        return self._node_refusals[state]
-
     def refusal(self, entry: Entry, node: Candidate) -> Refusal | None:
         """Return why a node may not have a config, or None if it may. Call `read_origins` first."""
         rules = self._about(entry)
-        of_check = (constraint(entry.name, rules, node) for constraint in _OF_CHECK)
+        of_check = (constraint(entry.name, rules, node) for constraint in OF_CHECK)
         of_config = (constraint(self, entry, node) for constraint in _OF_CONFIG)
         return self.node_refusal(node) or self._first(of_check) or self._first(of_config)
 
-    def unfit(self, entry: Entry, node: Candidate) -> bool:
-        """Whether a node may not keep a config that it has, because of its declaration, its group or a rule about labels."""
-        return not self.is_plain and node.id not in self._fit(entry.name, self._about(entry))
-
-    def forbidding(self, entry: Entry, node: Candidate) -> str:
-        """The name of the rule about labels for which a node is unfit for a config; empty if no such rule forbids it."""
-        refusal = _labels(entry.name, self._about(entry), node)
-        return str(refusal.named["rule"]) if refusal else ""
-
-    def may_run(self, check: str, node: Candidate) -> bool:
-        """Whether a node may run a check, by its declaration, its group and labels. Rules about origins do not count."""
-        rules = [rule for rule in self.rules if rule.covers(check, ())]
-        return not any(refuses(check, rules, node) for refuses in _OF_CHECK)
-
     def above(self, rule: Rule) -> int:
         """How many nodes have more configs of a rule than it lets each have. They keep them, and get no more."""
-        most = rule.max_per_node
-        return sum(number > most for number in self._of_rules[rule.pk].values()) if most else 0
-
-    def receivers(self) -> frozenset[int]:
-        """The ids of the nodes that may get configs. Flapping nodes are among them only if there are no others."""
-        return (self._steady or self._all).difference(self.reserved)
+        return self._neighbours.above(rule)
 
     def loads(self) -> dict[int, float]:
         """The load of each node that may get configs, as a share of its capacity, by its id."""
@@ -170,35 +109,19 @@ class Snapshot:
 
     # Questions about a config.
 
-    def read_origins(self, entries: Iterable[Entry]) -> None:
-        """Set `sent_as` of existing configs, if a rule is about origins. All questions about a config need it."""
-        if any(rule.source_pattern != "*" for rule in self.rules):
-            changes.read_origins(entries)
-
-    def eligible_ids(self, entry: Entry) -> frozenset[int] | None:
-        """The ids of the nodes that may have a config, whatever they have already. None stands for all that configs move to."""
-        if self.is_plain and entry.pin is None:
-            return None
-        rules, pin = self._about(entry), entry.pin
-        key = (entry.name, tuple(rule.pk for rule in rules), pin and (pin.kind, pin.aim, pin.waits))
-        if key not in self._sets:
-            fit = {id_: node for id_, node in self._fit(entry.name, rules).items() if id_ in self._all}
-            self._sets[key] = self._one(self._preferred(fit, pin))
-        return self._sets[key]
-
     def within_limits(self, entry: Entry) -> frozenset[int] | None:
         """The ids of the nodes of `eligible_ids` that may have one more config of its kind by the rules. None stands for all.
 
         Nodes that have since got something that it is kept apart from may still be among them: see `clash`.
         """
         chosen = self.eligible_ids(entry)
-        limits, sides = self._limits(entry), self._neighbours.sides(entry)
+        limits, sides = self._neighbours.limits(entry), self._neighbours.sides(entry)
         if chosen is None or not (limits or sides):
             return chosen
         bar = self._neighbours.bar(entry, self._owner(entry))
         key = (chosen, tuple(rule.pk for rule in limits), bar and bar.key)
         if key not in self._spared:
-            spared = (id_ for id_ in chosen if not any(self._has_most(rule, id_) for rule in limits))
+            spared = (id_ for id_ in chosen if not any(self._neighbours.has_most(rule, id_) for rule in limits))
             self._spared[key] = self._one(id_ for id_ in spared if bar is None or not bar.stops(id_))
         return self._spared[key]
 
@@ -297,39 +220,23 @@ class Snapshot:
 
     def clash(self, entry: Entry, node: Candidate) -> Refusal | None:
         """Return the rule that keeps a config apart from one that a node, or its domain, has; None if there is none."""
-        side = self._neighbours.clash(entry, node, self._owner(entry))
-        if side is None:
-            return None
-        rule = side.rule
-        named = {"rule": rule.name, "checks": rule.check_pattern}
-        if side.is_covered:
-            named["checks"] = ", ".join(patterns_of(rule.apart_from))
-        if not rule.apart_by_domain:
-            return Refusal(Reason.APART, named)
-        # Nodes without a domain are one domain, and "which no zone has" would say that nobody has it.
-        domain = named_domain(node.domain) if node.domain else f"a node of {named_domain('')}"
-        return Refusal(Reason.APART_IN_DOMAIN, {**named, "domain": domain})
+        side = self._neighbours.clash(entry, node, self._owner(entry)) if self.parts else None
+        return side.refusal(node) if side else None
 
     def crowded(self, entry: Entry, node: Candidate) -> Refusal | None:
         """Return the rule that wants a config in another domain than this node's, and why; None if there is none."""
-        rules, owner = self._neighbours.spreading(entry), self.by_id.get(entry.owner or 0)
-        if not rules or (owner is not None and owner.domain == node.domain):
+        if not (rules := self._neighbours.spreading(entry) if self.spreads else ()):
             return None
-        other, crowd = (
-            self._best_domain(entry, self._steady_of(entry)),
-            self._neighbours.crowd(rules, self._owner(entry)),
-        )
-        if other is None or crowd(other) >= crowd(node.domain):
+        owner = self.by_id.get(entry.owner or 0)
+        if owner is not None and owner.domain == node.domain:
             return None
-        both = zip(rules, crowd(node.domain), crowd(other), strict=True)
-        rule, number, fewer = next(one for one in both if one[1] != one[2])
-        named = {"domain": named_domain(node.domain), "other": named_domain(other)}
-        return Refusal(Reason.SPREAD, {"rule": rule.name, "number": number, "fewer": fewer, **named})
+        other = self._best_domain(entry, self._steady_of(entry))
+        return None if other is None else self._neighbours.crowded(rules, self._owner(entry), node.domain, other)
 
     def prefetch(self) -> None:
         """Read now what choices need, if a node can be chosen. Otherwise the first choice reads it."""
         if self._all:
-            _ = self._pool, self.held, self.inventory.means, self._held_by_rule
+            _ = self._pool, self.held, self.inventory.means
             self._neighbours.prefetch()
 
     def take(self, entry: Entry, node: int) -> None:
@@ -345,46 +252,8 @@ class Snapshot:
         """The node whose counts include the config, if it is known."""
         return None if entry.id in self._given_up else self.by_id.get(entry.owner or 0)
 
-    def _first(self, found: Iterable[Refusal | None]) -> Refusal | None:
-        return next((why for why in found if why is not None and why.reason not in self.purpose.ignored), None)
-
-    def _about(self, entry: Entry) -> tuple[Rule, ...]:
-        key = (entry.name, *entry.sent_as)
-        if key not in self._concerns:
-            self._concerns[key] = tuple(rule for rule in self.rules if rule.covers(entry.name, entry.sent_as))
-        return self._concerns[key]
-
-    def _limits(self, entry: Entry) -> list[Rule]:
-        return [rule for rule in self._about(entry) if rule.max_per_node] if self.rules else []
-
     def _cost(self, entry: Entry) -> float:
         return self.inventory.means.of(entry.name) if entry.cost is None else entry.cost
-
-    def _fit(self, check: str, rules: tuple[Rule, ...]) -> dict[int, Candidate]:
-        """The nodes that no constraint in _OF_CHECK refuses, by id."""
-        key = check, tuple(rule.pk for rule in rules)
-        if key not in self._unrefused:
-            self._unrefused[key] = {
-                node.id: node for node in self.nodes if not any(refuses(check, rules, node) for refuses in _OF_CHECK)
-            }
-        return self._unrefused[key]
-
-    def _one(self, nodes: Iterable[int]) -> frozenset[int]:
-        found = frozenset(nodes)
-        return self._same.setdefault(found, found)
-
-    def _preferred(self, fit: Mapping[int, Candidate], pin: Pin | None) -> Iterable[int]:
-        if pin is not None:
-            if pin.kind == Pin.Kind.NODE:
-                # Most pins name one of very many nodes.
-                named = self.by_name.get(pin.aim)
-                aimed = [named.id] if named is not None and named.id in fit else []
-            else:
-                aimed = [node.id for node in fit.values() if pin.matches(node.name, node.labels)]
-            if aimed or pin.waits:
-                return aimed
-        runners = [node.id for node in fit.values() if node.is_runner] if self.has_runners else []
-        return runners or fit
 
     def _without_pin(self, entry: Entry, ask: Callable[[Entry], T]) -> T | None:
         """The answer for a config without its pin; None if it has no pin, or one that waits."""
@@ -445,11 +314,8 @@ class Snapshot:
         """
         if not (rules := self._neighbours.spreading(entry)):
             return None
-        crowd, domains, bar = (
-            self._neighbours.crowd(rules, self._owner(entry)),
-            self._by_domain(among),
-            self._neighbours.bar(entry, self._owner(entry)),
-        )
+        owner, domains = self._owner(entry), self._by_domain(among)
+        crowd, bar = self._neighbours.crowd(rules, owner), self._neighbours.bar(entry, owner)
         crowds = {domain: crowd(domain) for domain in domains}
         found: list[tuple[bool, float, str]] = []
         fewest: list[int] | None = None
@@ -461,15 +327,6 @@ class Snapshot:
                 fewest = crowds[domain]
                 found.append((entry.near not in domains[domain], load, domain))
         return min(found)[2] if found else None
-
-    def _by_domain(self, among: frozenset[int] | None) -> dict[str, frozenset[int]]:
-        """These nodes by their domains. Nodes without a domain are one: nobody knows which of them fail together."""
-        if among not in self._domains:
-            found: dict[str, set[int]] = {}
-            for id_ in self._all if among is None else among:
-                found.setdefault(self.by_id[id_].domain, set()).add(id_)
-            self._domains[among] = {domain: self._one(ids) for domain, ids in found.items()}
-        return self._domains[among]
 
     def _steady_of(self, entry: Entry, *, elsewhere: bool = False) -> frozenset[int] | None:
         """The nodes of `within_limits` that do not flap, or all of them if all flap. None stands for all."""
@@ -502,82 +359,18 @@ class Snapshot:
         """How many configs each node has: {node's id: number}."""
         return Counter(self.inventory.held)
 
-    @cached_property
-    def _held_by_rule(self) -> dict[int, Counter[int]]:
-        counted = [
-            rule for rule in self.rules if rule.max_per_node or rule.spread or rule.apart_from or rule.together_with
-        ]
-        return self.inventory.held_by_rule(counted)
-
-    @cached_property
-    def _of_rules(self) -> dict[int, Counter[int]]:
-        return {rule.pk: Counter(self._held_by_rule[rule.pk]) for rule in self.rules if rule.max_per_node}
-
     def _count(self, entry: Entry, node: int, more: int) -> None:
         self.held[node] += more
         self._admit(node, self._neighbours.count(entry, node, more))
-        for rule in self._limits(entry):
-            had_most = self._has_most(rule, node)
-            self._of_rules[rule.pk][node] += more
-            if self._has_most(rule, node) != had_most:
-                self._spared.clear()
+        if self._neighbours.count_limited(entry, node, more):
+            self._spared.clear()
 
     def _admit(self, node: int, rules: Iterable[int]) -> None:
         for rule in rules:
             self._pool.admit(node, rule)
 
-    def _has_most(self, rule: Rule, node: int) -> bool:
-        return self._of_rules[rule.pk][node] >= (rule.max_per_node or math.inf)
 
-
-# The constraints. Each returns a refusal, or None.
-
-
-def _warmup(snapshot: Snapshot, node: Candidate) -> Refusal | None:
-    return Refusal(Reason.WARMUP) if snapshot.is_cold else None
-
-
-def _intake(snapshot: Snapshot, node: Candidate) -> Refusal | None:
-    return None if node.intake in OPEN else Refusal(Reason[node.intake.upper()])
-
-
-def _silence(snapshot: Snapshot, node: Candidate) -> Refusal | None:
-    if node.signal in snapshot.purpose.signals:
-        return None
-    patience = conf.NODE_EXPIRATION_TIMEOUT / (1 if "silent" in snapshot.purpose.signals else 2)
-    return Refusal(Reason.SILENT, {"time": f"{patience.total_seconds():g} s"})
-
-
-def _declared(check: str, rules: Sequence[Rule], node: Candidate) -> Refusal | None:
-    declaration = parse(node.declared)
-    if declaration.admits(check):
-        return None
-    if declaration.include and check not in declaration.include:
-        return Refusal(Reason.NOT_INCLUDED, {"checks": listed(sorted(declaration.include), NAMED)})
-    return Refusal(Reason.EXCLUDED, {"check": check})
-
-
-def _group(check: str, rules: Sequence[Rule], node: Candidate) -> Refusal | None:
-    if not conf.RUNNER_GROUPS:
-        return None
-    mine, wanted = parse(node.declared).group, conf.RUNNER_GROUPS.get(check, "")
-    if mine and mine not in conf.RUNNER_GROUPS.values():
-        return Refusal(Reason.UNKNOWN_GROUP, {"group": mine})
-    if mine == wanted:
-        return None
-    reason = Reason.OTHER_GROUP if wanted else Reason.NOT_CLAIMED
-    return Refusal(reason, {"check": check, "group": wanted or mine})
-
-
-def _labels(check: str, rules: Sequence[Rule], node: Candidate) -> Refusal | None:
-    for rule in rules:
-        for label, value in (rule.required or {}).items():
-            if node.labels.get(label) != value:
-                return Refusal(Reason.REQUIRED, {"rule": rule.name, "label": f"{label}={value}"})
-        for label, value in (rule.forbidden or {}).items():
-            if node.labels.get(label) == value:
-                return Refusal(Reason.FORBIDDEN, {"rule": rule.name, "label": f"{label}={value}"})
-    return None
+# The constraints that depend on what nodes have, or on one config alone. Each returns a refusal, or None.
 
 
 def _reserved(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
@@ -588,14 +381,10 @@ def _reserved(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | No
 
 
 def _rule_full(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
-    for rule in snapshot._limits(entry):
-        if snapshot._has_most(rule, node.id):
+    for rule in snapshot._neighbours.limits(entry):
+        if snapshot._neighbours.has_most(rule, node.id):
             return Refusal(Reason.RULE_FULL, {"rule": rule.name, "most": rule.max_per_node})
     return None
-
-
-def _apart(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
-    return snapshot.clash(entry, node) if snapshot.parts else None
 
 
 def _pinned(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
@@ -621,18 +410,12 @@ def _flapping(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | No
     return Refusal(Reason.FLAPPING) if steady is not None and node.id not in steady else None
 
 
-def _crowded(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
-    return snapshot.crowded(entry, node) if snapshot.spreads else None
-
-
 def _full(snapshot: Snapshot, entry: Entry, node: Candidate) -> Refusal | None:
     if node.limit is None or snapshot.held[node.id] < node.limit:
         return None
     return Refusal(Reason.FULL, {"most": plain_count(node.limit, "config")})
 
 
-_OF_NODE: Sequence[Callable[[Snapshot, Candidate], Refusal | None]] = (_warmup, _intake, _silence)
-_OF_CHECK: Sequence[Callable[[str, Sequence[Rule], Candidate], Refusal | None]] = (_declared, _group, _labels)
 _OF_CONFIG: Sequence[Callable[[Snapshot, Entry, Candidate], Refusal | None]] = (
-    _reserved, _rule_full, _apart, _pinned, _runners_first, _flapping, _full, _crowded,
+    _reserved, _rule_full, Snapshot.clash, _pinned, _runners_first, _flapping, _full, Snapshot.crowded,
 )  # fmt: skip

@@ -4,14 +4,13 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache, reduce
 from itertools import chain
 from operator import or_
 from types import MappingProxyType
 from typing import NamedTuple
 
-from django.db.models import BooleanField, Count, ExpressionWrapper, Q, TextField, Value
+from django.db.models import BooleanField, Count, Exists, ExpressionWrapper, OuterRef, Q, TextField, Value
 from django.db.models.functions import Cast, Concat
 
 from checks.models import Assignment, Cost
@@ -19,6 +18,7 @@ from checks.models.costs import Means
 from checks.models.orders import Isolation, Rule
 from checks.models.titles import called
 from clusteragent.lib import conf
+from clusteragent.lib.patterns import fits
 from nodes.models import Node, NodeType
 from nodes.models.nodes import domain
 from nodes.models.runners import capacity
@@ -87,9 +87,12 @@ def _labels(text: str) -> Mapping[str, str]:
 def read_reserved(*, without: Collection[int] = ()) -> dict[int, Reserved]:
     """Read the config that each node is reserved for, {node's id: config}: of several the one that was isolated first.
 
-    without: the ids of configs that count as not isolated.
+    without: the ids of configs that count as not isolated. Others leave no node for what somebody bound has isolated, so beside
+    others it keeps none for itself, either.
     """
-    rows = Isolation.objects.filter(config__assignment__isnull=False).exclude(config__in=without).order_by("-pk")
+    others = Assignment.objects.filter(node=OuterRef("config__assignment__node")).exclude(config=OuterRef("config"))
+    rows = Isolation.objects.filter(config__assignment__isnull=False).exclude(Q(bounded=True) & Exists(others))
+    rows = rows.exclude(config__in=without).order_by("-pk")
     columns = "config__assignment__node", "config_id", "config__title", "config__name", "config__digest", "reason"
     return {
         node: Reserved(config, called(title, name, digest), why)
@@ -141,7 +144,7 @@ class Inventory:
         found: dict[int, Counter[int]] = {rule: Counter() for rule in patterns}
         for name, node, number in self._of_checks(set(chain.from_iterable(patterns.values()))):
             for rule, some in patterns.items():
-                if any(fnmatchcase(name, pattern) for pattern in some):
+                if any(fits(name, pattern) for pattern in some):
                     found[rule][node] += number
         return found
 
@@ -166,4 +169,4 @@ class Inventory:
 
 # PostgreSQL filters by the prefix of a pattern, Python by the whole pattern.
 def _prefix(pattern: str) -> str:
-    return re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+    return re.split(r"[*?]", pattern, maxsplit=1)[0]

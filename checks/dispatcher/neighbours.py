@@ -1,10 +1,11 @@
-"""What rules say of configs and their neighbours: spread over domains, apart from others, together with others.
+"""What rules say of configs and their neighbours: at most so many on a node, spread over domains, apart from others, together.
 
-It counts where such configs are, and answers for one of them how many each domain has, which nodes have what it is kept apart
-from, and which have what it should be together with. It chooses nothing and writes nothing: the snapshot of `eligibility` asks
-it, and tells it of each config that comes to a node or leaves one.
+It counts where such configs are, and answers for one of them which nodes have as many of its kind as they may, how many each
+domain has, which nodes have what it is kept apart from, and which have what it should be together with. It chooses nothing and
+writes nothing: the snapshot of `eligibility` asks it, and tells it of each config that comes to a node or leaves one.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
@@ -13,9 +14,9 @@ from typing import NamedTuple
 from checks.balancing import Bar
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.inventory import Candidate, Inventory
+from checks.dispatcher.refusals import Reason, Refusal
 from checks.models.orders import Rule, patterns_of
-
-Held = Mapping[int, Counter[int]]
+from nodes.models.nodes import named_domain
 
 
 class Side(NamedTuple):
@@ -29,12 +30,23 @@ class Side(NamedTuple):
     def is_both(self) -> bool:
         return self.is_covered and self.is_named
 
+    def refusal(self, node: Candidate) -> Refusal:
+        """Why a node that clashes may not have the config."""
+        named = {"rule": self.rule.name, "checks": self.rule.check_pattern}
+        if self.is_covered:
+            named["checks"] = ", ".join(patterns_of(self.rule.apart_from))
+        if not self.rule.apart_by_domain:
+            return Refusal(Reason.APART, named)
+        # Nodes without a domain are one domain, and "which no zone has" would say that nobody has it.
+        domain = named_domain(node.domain) if node.domain else f"a node of {named_domain('')}"
+        return Refusal(Reason.APART_IN_DOMAIN, {**named, "domain": domain})
+
 
 class Neighbours:
-    """Where the configs are that rules spread, keep apart or want together.
+    """Where the configs are that rules limit on a node, spread, keep apart or want together.
 
-    nodes: {id: node}, of which alone it counts domains. about: returns the rules that cover a config. held: returns how many
-    configs of each rule each node has. What is read is read when it is first needed.
+    nodes: {id: node}, of which alone it counts domains. about: returns the rules that cover a config. What is read is read when
+    it is first needed.
     """
 
     def __init__(
@@ -43,8 +55,11 @@ class Neighbours:
         nodes: Mapping[int, Candidate],
         inventory: Inventory,
         about: Callable[[Entry], Sequence[Rule]],
-        held: Callable[[], Held],
     ) -> None:
+        self._counted = [
+            rule for rule in rules if rule.max_per_node or rule.spread or rule.apart_from or rule.together_with
+        ]
+        self._limited = [rule for rule in rules if rule.max_per_node]
         self._spread = [rule for rule in rules if rule.spread]
         self._apart = [rule for rule in rules if rule.apart_from]
         self._together = [rule for rule in rules if rule.together_with]
@@ -52,7 +67,6 @@ class Neighbours:
         self._nodes = nodes
         self._inventory = inventory
         self._about = about
-        self._held = held
         # Where no domain would spread a config better than that of its node, as nodes are now.
         self.well_spread: set[object] = set()
         self._sides_of: dict[tuple[str, ...], list[Side]] = {}
@@ -61,7 +75,7 @@ class Neighbours:
 
     def prefetch(self) -> None:
         """Read now what is needed."""
-        _ = self._in_places, self._company
+        _ = self._held, self._in_places, self._company
 
     def count(self, entry: Entry, node: int, more: int) -> list[int]:
         """Count more or fewer configs like this for a node. Returns the ids of rules whose configs now have company there."""
@@ -82,6 +96,39 @@ class Neighbours:
                         self._freed += 1
         return self.count_company(entry, node, more)
 
+    @cached_property
+    def _held(self) -> dict[int, Counter[int]]:
+        """How many configs of each rule each node has: {rule's id: {node's id: number}}."""
+        return self._inventory.held_by_rule(self._counted)
+
+    # At most so many on a node.
+
+    def limits(self, entry: Entry) -> list[Rule]:
+        """The rules that let a node have only so many configs like this."""
+        return [rule for rule in self._about(entry) if rule.max_per_node] if self._limited else []
+
+    def has_most(self, rule: Rule, node: int) -> bool:
+        """Whether a node has as many configs of a rule as that lets it have, or more."""
+        return self._of_limited[rule.pk][node] >= (rule.max_per_node or math.inf)
+
+    def above(self, rule: Rule) -> int:
+        """How many nodes have more configs of a rule than it lets each have."""
+        most = rule.max_per_node
+        return sum(number > most for number in self._of_limited[rule.pk].values()) if most else 0
+
+    def count_limited(self, entry: Entry, node: int, more: int) -> bool:
+        """As `count`, but only for rules that limit. Returns whether the node has the most of one now, or no longer."""
+        is_other = False
+        for rule in self.limits(entry):
+            had_most = self.has_most(rule, node)
+            self._of_limited[rule.pk][node] += more
+            is_other |= self.has_most(rule, node) != had_most
+        return is_other
+
+    @cached_property
+    def _of_limited(self) -> dict[int, Counter[int]]:
+        return {rule.pk: Counter(self._held[rule.pk]) for rule in self._limited}
+
     # Spread over domains.
 
     def spreading(self, entry: Entry) -> list[Rule]:
@@ -98,12 +145,22 @@ class Neighbours:
 
         return crowd
 
+    def crowded(self, rules: Sequence[Rule], owner: Candidate | None, domain: str, other: str) -> Refusal | None:
+        """Return why a config of these rules should be in the other domain; None if that has no fewer of their configs."""
+        crowd = self.crowd(rules, owner)
+        if crowd(other) >= crowd(domain):
+            return None
+        both = zip(rules, crowd(domain), crowd(other), strict=True)
+        rule, number, fewer = next(one for one in both if one[1] != one[2])
+        named = {"domain": named_domain(domain), "other": named_domain(other)}
+        return Refusal(Reason.SPREAD, {"rule": rule.name, "number": number, "fewer": fewer, **named})
+
     @cached_property
     def _of_domains(self) -> dict[int, Counter[str]]:
         """How many configs of each rule that spreads its own each domain has: {rule's id: {domain: number}}."""
         found: dict[int, Counter[str]] = {rule.pk: Counter() for rule in self._spread}
         for rule, counts in found.items():
-            for node, number in self._held()[rule].items():
+            for node, number in self._held[rule].items():
                 if node in self._nodes:
                     counts[self._nodes[node].domain] += number
         return found
@@ -147,7 +204,7 @@ class Neighbours:
         named = self._inventory.held_by_checks({rule.pk: patterns_of(rule.apart_from) for rule in self._apart})
         found: dict[tuple[int, bool], Counter[int | str]] = {}
         for rule in self._apart:
-            for is_own, counts in ((True, self._held()[rule.pk]), (False, named[rule.pk])):
+            for is_own, counts in ((True, self._held[rule.pk]), (False, named[rule.pk])):
                 places: Counter[int | str] = Counter()
                 found[rule.pk, is_own] = places
                 for node, number in counts.items():
@@ -197,7 +254,7 @@ class Neighbours:
         """
         named = self._inventory.held_by_checks({rule.pk: patterns_of(rule.together_with) for rule in self._together})
         return {
-            (rule.pk, is_own): Counter((self._held() if is_own else named)[rule.pk])
+            (rule.pk, is_own): Counter((self._held if is_own else named)[rule.pk])
             for rule in self._together
             for is_own in (True, False)
         }

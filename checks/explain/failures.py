@@ -67,25 +67,26 @@ class Failures(NamedTuple):
 def read() -> Failures:
     """Return the failures by the last stats, those of most configs first."""
     rows = Trouble.objects.current().filter(kind=Trouble.Kind.FAILING).order_by("since", "config_id")
-    since = dict(rows.values_list("config_id", "since")[: MOST + 1])
+    noted = {one.config_id: one for one in rows.only("config_id", "since", "last_good")[: MOST + 1]}
     found: dict[tuple[str, str], Failure] = {}
     configs = set()
-    for config, node, stats in _failing(list(since)[:MOST]):
+    for config, node, stats in _failing(list(noted)[:MOST]):
         error = whole_error(stats.last_error) or "failed"
         key = config.name, pattern_of(error)
-        failure = found.setdefault(key, Failure(*key, error, since[config.pk]))
+        trouble = noted[config.pk]
+        failure = found.setdefault(key, Failure(*key, error, trouble.since))
         configs.add(config.pk)
         # What fails comes config by config.
         if not failure.configs or failure.configs[-1].pk != config.pk:
             failure.configs.append(config)
             failure.nodes[node] += 1
-        failure.last_good = max(filter(None, (failure.last_good, stats.last_good)), default=None)
+        failure.last_good = max(filter(None, (failure.last_good, stats.last_good, trouble.last_good)), default=None)
     ordered = sorted(found.values(), key=lambda one: (-len(one.configs), one.since, one.check, one.pattern))
     told = ordered[:MOST_TOLD]
     for failure in told:
         failure.configs.sort(key=lambda config: natural(str(config)))
     _read_teams(told)
-    return Failures(told, len(found), len(configs), len(since) > MOST)
+    return Failures(told, len(found), len(configs), len(noted) > MOST)
 
 
 def _failing(ids: Sequence[int]) -> Iterable[tuple[Config, str, RunnerStats]]:

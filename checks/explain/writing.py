@@ -40,14 +40,13 @@ class Fate(NamedTuple):
 class Effect(NamedTuple):
     """What follows when a config is saved.
 
-    lost: how many configs would run nowhere, and do not so now. is_at_stake: whether some would, or a node would lose one.
-    about: what stands for all that is sent and changed.
+    lost: how many configs would run nowhere, and do not so now. about: what stands for all that is sent and changed, and for the
+    configs that a node would lose.
     """
 
     sentences: Sequence[str]
     fates: Sequence[Fate]
     lost: int
-    is_at_stake: bool
     about: Sequence[str]
 
 
@@ -82,8 +81,7 @@ def save(source: str, admitted: Admitted) -> Effect:
         sentences or ["Nothing that runs would change."],
         fates,
         len(lost),
-        bool(lost) or any(fate.stops for fate in fates),
-        [admitted.key, *sent, *(str(fate.entry.id) for fate in fates)],
+        [admitted.key, *sent, *(f"{fate.entry.id} stops" if fate.stops else f"{fate.entry.id}" for fate in fates)],
     )
 
 

@@ -3,7 +3,7 @@
 Each model is in the file of its topic, beside its queryset.
 """
 
-from checks.models.configs import Config, Instance, Origin
+from checks.models.configs import Config, Instance, Origin, SearchedText
 from checks.models.costs import Cost
 from checks.models.edits import Edit
 from checks.models.freezes import Freeze
@@ -17,6 +17,6 @@ from checks.models.troubles import Trouble
 
 __all__ = [
     "Assignment", "ClusterHistory", "ClusterStore", "Config", "ConfigHistory", "Cost", "Edit", "Freeze", "Handover", "Instance",
-    "Isolation", "Move", "MoveTotal", "NodeHistory", "Origin", "Pause", "Pin", "Plan", "Rule", "Source", "SourceScan", "TaskRun",
-    "Trouble",
+    "Isolation", "Move", "MoveTotal", "NodeHistory", "Origin", "Pause", "Pin", "Plan", "Rule", "SearchedText", "Source",
+    "SourceScan", "TaskRun", "Trouble",
 ]  # fmt: skip

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from django.core.exceptions import PermissionDenied
@@ -16,6 +15,7 @@ from django.core.exceptions import PermissionDenied
 from checks.models.configs import KUBERNETES, Config
 from checks.models.originkeys import object_of
 from checks.models.tags import tags_of_instances
+from clusteragent.lib.patterns import fits
 from clusteragent.lib.words import listed
 
 # So many configs or sources that are not covered are named.
@@ -59,20 +59,18 @@ class Reach(NamedTuple):
 
     def has_source(self, place: str) -> bool:
         """Whether it covers a source, or a namespace of Kubernetes."""
-        return any(fnmatchcase(place, pattern) for pattern in self.sources)
+        return any(fits(place, pattern) for pattern in self.sources)
 
     def has_check(self, name: str, text: Callable[[], str]) -> bool:
         """Whether it covers a config: by its check's name, or since each of its instances has one of the tags.
 
         text: reads the config's text, which is asked only where the name does not tell.
         """
-        if any(":" not in word and fnmatchcase(name, word) for word in self.checks):
+        if any(":" not in word and fits(name, word) for word in self.checks):
             return True
         words = [word for word in self.checks if ":" in word]
         instances = tags_of_instances(text()) if words else []
-        return bool(instances) and all(
-            any(fnmatchcase(tag, word) for tag in tags for word in words) for tags in instances
-        )
+        return bool(instances) and all(any(fits(tag, word) for tag in tags for word in words) for tags in instances)
 
 
 # Of each of these, one has to cover what is touched: of what the roles reach, and of what the token reaches. None: everything.

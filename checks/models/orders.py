@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
-from fnmatch import fnmatchcase
 from functools import reduce
 from operator import or_
 from typing import Any, ClassVar, Self
@@ -19,6 +18,7 @@ from django.db.models.functions import Now
 from checks.models.handovers import Promise
 from checks.wire.sharding import parent_of
 from clusteragent.lib import conf
+from clusteragent.lib.patterns import fits, overlap
 from clusteragent.lib.scrub import scrub
 from nodes.models import validate_labels
 
@@ -134,7 +134,7 @@ class Pin(Order):
         if self.kind == self.Kind.LABEL:
             label, _, value = self.aim.partition("=")
             return labels.get(label) == value
-        return name == self.aim if self.kind == self.Kind.NODE else fnmatchcase(name, self.aim)
+        return name == self.aim if self.kind == self.Kind.NODE else fits(name, self.aim)
 
 
 # All chunks of an order without a plan are written within this time of each other.
@@ -183,11 +183,6 @@ class Isolation(Order):
 def patterns_of(text: str) -> list[str]:
     """The patterns of checks in a text, which commas and blanks part."""
     return text.replace(",", " ").split()
-
-
-def _overlap(one: str, other: str) -> bool:
-    """Whether one of two patterns matches what the other one does, as far as their texts tell."""
-    return fnmatchcase(one, other) or fnmatchcase(other, one)
 
 
 class RuleManager(models.Manager["Rule"]):
@@ -266,8 +261,8 @@ class Rule(models.Model):
                 apart = apart or next(filter(two.is_apart_from, patterns_of(one.together_with)), "")
                 if (
                     apart
-                    and _overlap(one.check_pattern, two.check_pattern)
-                    and _overlap(one.source_pattern, two.source_pattern)
+                    and overlap(one.check_pattern, two.check_pattern)
+                    and overlap(one.source_pattern, two.source_pattern)
                 ):
                     parting = "it" if two is self else f"rule {two}"
                     joining = "it" if one is self else f"rule {one}"
@@ -275,16 +270,16 @@ class Rule(models.Model):
 
     def joins(self, check: str) -> bool:
         """Whether it prefers nodes that have configs of this check."""
-        return any(fnmatchcase(check, pattern) for pattern in patterns_of(self.together_with))
+        return any(fits(check, pattern) for pattern in patterns_of(self.together_with))
 
     def is_apart_from(self, check: str) -> bool:
         """Whether it keeps its configs apart from those of this check."""
-        return any(fnmatchcase(check, pattern) for pattern in patterns_of(self.apart_from))
+        return any(fits(check, pattern) for pattern in patterns_of(self.apart_from))
 
     def covers(self, check: str, origins: Collection[str]) -> bool:
         """Return whether it covers a config of this check that one of these origins (`source:key`) sends."""
-        return fnmatchcase(check, self.check_pattern) and (
-            self.source_pattern == "*" or any(fnmatchcase(origin, self.source_pattern) for origin in origins)
+        return fits(check, self.check_pattern) and (
+            self.source_pattern == "*" or any(fits(origin, self.source_pattern) for origin in origins)
         )
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from django.db import models
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 
 from checks.models.map import Move, fetched, move_reasons
 from checks.models.titles import called
@@ -40,7 +40,12 @@ class Held(NamedTuple):
 
 
 class PlanQuerySet(models.QuerySet["Plan"]):
-    """Reads the input of plans, and prunes them."""
+    """Reads the input of plans, and plans themselves."""
+
+    def with_number(self) -> PlanQuerySet:
+        """Each with the `number` of its moves, which are not read for it unless an older version stored the plan."""
+        counted = models.Func("moves", function="jsonb_array_length", output_field=models.IntegerField())
+        return self.annotate(number=Coalesce("size", counted))
 
     # Not the ORM: stats, ledger and map are joined once for all configs. Versions are the database's time in nanoseconds,
     # so a version older than an assignment does not contain it. A config that came back to the same node, or was edited,
@@ -105,6 +110,8 @@ class Plan(models.Model):
     # [{"config": id, "digest": …, "name": …, "title": …, "source": node's id, "to": node's id, "from_node": name,
     #   "to_node": name, "cost": workers, "gain": …}], the greatest gain first
     moves = models.JSONField(default=list)
+    # How many there are. Null in rows of older versions.
+    size = models.PositiveIntegerField(null=True)
     # The order that is given together with the moves, with what stays: see Decision.order. Empty for a rebalance.
     order = models.JSONField(default=dict, db_default={})
     # {node's name: {"before": utilization, "after": utilization}} of the nodes that the moves touch

@@ -76,10 +76,13 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
     # told from others of that name, so it counts as running. So does a check when the runner reports an unknown check ID of
     # its name, since agents change some instances before they hash them. What failed where it was goes on until its new node
     # tells of it, as long as that has time to; so does what failed or was slow on a node that started again. An error that begins
-    # as before is not written anew: many have a time in it.
+    # as before is not written anew: many have a time in it. A last good run is kept: a node that never ran the check well
+    # knows of none.
     _NOTE = f"""
         WITH reported AS (
-            SELECT a.config_id, s.failed, s.execution_ms > i.interval * 1000 AS slow, s.check_id, s.last_error
+            SELECT a.config_id, s.failed, s.execution_ms > i.interval * 1000 AS slow, s.check_id, s.last_error,
+                CASE WHEN s.last_success BETWEEN 1 AND extract(epoch FROM statement_timestamp()) + %(round)s
+                    THEN to_timestamp(s.last_success) END AS last_good
             FROM nodes_runnerstats AS s
             JOIN checks_instance AS i ON i.check_id = s.check_id
             JOIN checks_assignment AS a ON a.config_id = i.config_id AND a.node_id = s.node_id
@@ -115,15 +118,16 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
                 AND 2 * count(*) FILTER (WHERE part > %(nearly)s) > count(*)
         ), found AS (
             (
-                SELECT DISTINCT ON (config_id) config_id, 'failing' AS kind, check_id, last_error
+                SELECT DISTINCT ON (config_id) config_id, 'failing' AS kind, check_id, last_error,
+                    max(last_good) OVER (PARTITION BY config_id) AS last_good
                 FROM reported WHERE failed ORDER BY config_id, check_id
             )
             UNION
-            SELECT config_id, 'slow', '', '' FROM reported WHERE slow
+            SELECT config_id, 'slow', '', '', NULL FROM reported WHERE slow
             UNION
-            SELECT config_id, 'slow_everywhere', '', '' FROM busy JOIN everywhere USING (name) WHERE part > %(nearly)s
+            SELECT config_id, 'slow_everywhere', '', '', NULL FROM busy JOIN everywhere USING (name) WHERE part > %(nearly)s
             UNION
-            SELECT config_id, 'not_running', '', '' FROM expected AS e
+            SELECT config_id, 'not_running', '', '', NULL FROM expected AS e
             WHERE NOT EXISTS (SELECT FROM nodes_runnerstats WHERE node_id = e.node_id AND check_id = e.check_id)
                 AND NOT EXISTS (SELECT FROM strange WHERE node_id = e.node_id AND name = e.name)
         ), restarted AS (
@@ -156,10 +160,13 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
                 AND NOT EXISTS (SELECT FROM moved AS m WHERE m.id = t.id)
                 AND NOT EXISTS (SELECT FROM silent AS s WHERE s.id = t.id)
         ), noted AS (
-            INSERT INTO checks_trouble AS t (config_id, kind, since, check_id, last_error)
-            SELECT config_id, kind, statement_timestamp(), check_id, last_error FROM found ORDER BY config_id, kind
-            ON CONFLICT (config_id, kind) DO UPDATE SET check_id = excluded.check_id, last_error = excluded.last_error
+            INSERT INTO checks_trouble AS t (config_id, kind, since, check_id, last_error, last_good)
+            SELECT config_id, kind, statement_timestamp(), check_id, last_error, last_good FROM found
+            ORDER BY config_id, kind
+            ON CONFLICT (config_id, kind) DO UPDATE SET check_id = excluded.check_id, last_error = excluded.last_error,
+                last_good = greatest(t.last_good, excluded.last_good)
             WHERE t.check_id <> excluded.check_id OR left(t.last_error, 100) <> left(excluded.last_error, 100)
+                OR greatest(t.last_good, excluded.last_good) IS DISTINCT FROM t.last_good
             RETURNING t.since = statement_timestamp() AS is_new
         )
         SELECT count(*) FILTER (WHERE is_new) FROM noted
@@ -229,6 +236,8 @@ class Trouble(models.Model):
     # Of what fails: the first of its checks that does, and that one's error as the runner sent it, so it may hold a secret.
     check_id = models.TextField(default="", db_default="")
     last_error = models.TextField(default="", db_default="")
+    # When one of the checks that fail last succeeded, on whichever node; None where no node told it.
+    last_good = models.DateTimeField(null=True)
 
     objects: ClassVar[Any] = TroubleQuerySet.as_manager()
 

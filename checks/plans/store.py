@@ -24,14 +24,15 @@ def to_plan(decision: Decision, *, author: str) -> Plan:
         order["also"] = [[one.config, one.digest, one.source, one.name, one.title] for one in staying]
     if decision.refused:
         order["refused"] = {str(id_): why for id_, why in decision.refused.items()}
+    moves = [
+        {name: value for name, value in one._asdict().items() if name in MOVE_FIELDS or value} for one in decision.moves
+    ]
     return Plan(
         author=author,
         reason=decision.reason,
         revision=decision.revision,
-        moves=[
-            {name: value for name, value in one._asdict().items() if name in MOVE_FIELDS or value}
-            for one in decision.moves
-        ],
+        moves=moves,
+        size=len(moves),
         order=order,
         nodes=decision.loads.nodes,
         spread=decision.loads.spread,

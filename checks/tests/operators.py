@@ -85,11 +85,24 @@ def act_confirmed(client: Client, action: str, keys: Collection[str]) -> str:
     return confirmed(client, CONFIGS, action=action, _selected_action=[config(key).pk for key in keys])
 
 
+def saved(client: Client, url: str, **fields: Any) -> Any:
+    """Send the form of a config, confirm what it asks, and return the answer."""
+    response: Any = client.post(url, fields)
+    if question := (response.context or {}).get("question"):
+        response = client.post(url, fields | {"seen": question.seen, "typed": question.word})
+    return response
+
+
 def confirmed(client: Client, url: str, **fields: Any) -> str:
     """Send a form that shows what it would do first, confirm that, and return the page that the operator sees then."""
+    response = answered(client, url, **fields)
+    assert response.status_code == 200
+    return str(response.content.decode())
+
+
+def answered(client: Client, url: str, **fields: Any) -> Any:
+    """Send a form that shows what it would do first, confirm that, and return the answer that the browser ends with."""
     shown = client.post(url, fields)
     assert shown.status_code == 200, shown
     given = {"seen": shown.context["seen"], "typed": shown.context["word"]}
-    response = client.post(url, fields | given, follow=True)
-    assert response.status_code == 200
-    return response.content.decode()
+    return client.post(url, fields | given, follow=True)

@@ -116,6 +116,17 @@ class TestRules:
         assert why_not()["cedar"] == "rule near: it requires zone=a"
         assert may_run("ntp") == {"ash", "birch", "cedar"}
 
+    def test_brackets_of_a_pattern_are_no_class_of_characters(self):
+        rule = Rule(
+            check_pattern="http[_]check", source_pattern="api:[st]hop", together_with="n[t]p", apart_from="n[t]p"
+        )
+        assert not rule.covers("http_check", ())
+        assert not rule.joins("ntp")
+        assert not rule.is_apart_from("ntp")
+        rule.check_pattern = "*"
+        assert not rule.covers("http_check", ("api:shop",))
+        assert rule.covers("http_check", ("api:[st]hop",))
+
     def test_a_forbidden_label(self):
         Rule.objects.create(name="far", forbidden={"zone": "a"})
         assert may_run() == {"birch", "cedar"}

@@ -60,6 +60,7 @@ def test_pins_aim_at_names_and_labels():
     dispatcher.pin([ids["one"]], "b*", kind=Pin.Kind.PATTERN)
     dispatcher.pin([ids["two"]], "zone=b", kind=Pin.Kind.LABEL)
     assert owners() == {"one": "birch", "two": "cedar"}
+    assert not Pin(kind=Pin.Kind.PATTERN, aim="[a-z]*").matches("birch", {})
 
 
 def test_a_pin_that_is_over_no_longer_holds():

@@ -286,6 +286,29 @@ def test_a_failure_keeps_its_time_and_its_error_over_a_move() -> None:
     assert facts.of(Config.objects.get()).error == "timed out"
 
 
+def test_a_failure_keeps_its_last_good_run_over_a_move_to_a_node_that_knows_of_none() -> None:
+    good = timezone.now().replace(microsecond=0) - timedelta(hours=1)
+
+    def bad(succeeded: int | None) -> CheckStats:
+        return told(check_id("one"), failed=True)._replace(last_success=succeeded)
+
+    round_of(bad(int(good.timestamp())))
+    move("birch")
+    assert [one.last_good for one in failures.read().told] == [good], "before the new node told of it"
+    for unknown in (0, None, 2**62):
+        round_of(bad(unknown), node="birch")
+        assert [failing().last_good, *(one.last_good for one in failures.read().told)] == [good, good]
+    later = good + timedelta(minutes=30)
+    round_of(bad(int(later.timestamp())), node="birch")
+    assert failing().last_good == later
+
+
+def test_a_time_that_can_be_none_is_no_last_good_run() -> None:
+    for moment in (0, None, -5, 2**62, int(timezone.now().timestamp()) + 7200):
+        round_of(told(check_id("one"), failed=True)._replace(last_success=moment))
+        assert failing().last_good is None
+
+
 def test_a_failure_is_over_when_the_new_node_runs_it_well() -> None:
     grow_old(1000)
     round_of(told(check_id("one"), failed=True))

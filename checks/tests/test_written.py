@@ -14,7 +14,7 @@ from checks.models import Config, Move, Origin, Source
 from checks.sources import FileSource, origins, repatching
 from checks.sources.sync import sync
 from checks.tests.cast import ledger, owners, report, sent, versions
-from checks.tests.operators import CONFIGS, config, operator, page_of, superuser
+from checks.tests.operators import CONFIGS, config, operator, page_of, saved, superuser
 from clusteragent.lib import conf
 
 pytestmark = pytest.mark.django_db
@@ -39,7 +39,7 @@ def _nodes(warm: None) -> None:
 
 
 def save(client: Client, url: str, text: str, **fields: str) -> None:
-    assert client.post(url, {"key": "shop", "check": "http_check", "yaml": text} | fields).status_code == 302
+    assert saved(client, url, **{"key": "shop", "check": "http_check", "yaml": text} | fields).status_code == 302
 
 
 def form(client: Client) -> str:

@@ -131,6 +131,15 @@ def trusted_by(certificate: Path) -> Path | None:
     return certificate.with_name(AUTHORITY) if _is_ours(first, certificate.parent) else None
 
 
+def signed_itself_here(certificate: x509.Certificate) -> bool:
+    """Whether an earlier version made this certificate. What openssl makes says of itself that it is an authority."""
+    try:
+        limits = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except x509.ExtensionNotFound:
+        return False
+    return certificate.subject == certificate.issuer == _named("cluster agent") and not limits.ca
+
+
 def is_ours(folder: Path) -> bool:
     """Whether the folder's certificate was signed by the folder's authority, so that it is renewed here."""
     try:
@@ -258,11 +267,19 @@ def _authority(key: Key) -> str:
     )
 
 
+def _identifier(authority: x509.Certificate, authority_key: Key) -> x509.AuthorityKeyIdentifier:
+    """What names the authority's key in what it signs, as its own certificate does: tools work it out in several ways."""
+    try:
+        own = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
+
+
 def _sign(key: Key, wanted: Collection[str], authority: x509.Certificate, authority_key: Key) -> str:
     age = min(_AGE, authority.not_valid_after_utc - datetime.now(UTC))
     if age <= timedelta(0):
         raise CredentialsError(f"the authority of {AUTHORITY} has ended: remove {AUTHORITY} and {AUTHORITY_KEY}")
-    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
     return (
         _builder("cluster agent", key, age)
         .issuer_name(authority.subject)
@@ -270,7 +287,7 @@ def _sign(key: Key, wanted: Collection[str], authority: x509.Certificate, author
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(identifier, critical=False)
+        .add_extension(_identifier(authority, authority_key), critical=False)
         .sign(authority_key, _digest(authority_key))
         .public_bytes(serialization.Encoding.PEM)
         .decode()

@@ -129,7 +129,7 @@ AUTH_TOKEN = secret("DD_CLUSTER_AGENT_AUTH_TOKEN", VAR / "cluster_agent.auth_tok
 SHARED_TOKEN_OPENS = choice("CLUSTERAGENT_SHARED_TOKEN", "on", {"on": "on", "off": "off"}) == "on"
 #: Node tokens that the leader sends to runners when it asks for their stats, with blanks between: each to the nodes of its pool,
 #: since a runner accepts only the token that it sends itself. Two of a pool while it is rotated. All replicas need the same.
-#: Default: none; all get the token of node agents.
+#: Default: none; runners get the token of node agents, but those whose names a node token opens.
 RUNNER_TOKENS = secrets("CLUSTERAGENT_RUNNER_TOKENS")
 #: The token of the local routes, such as the state of the cluster. All replicas need the same.
 #: Default: the file `auth_token` in `CLUSTERAGENT_VAR`, which the first start makes.

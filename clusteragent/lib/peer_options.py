@@ -6,11 +6,11 @@ A cluster that moves to this server keeps the environment of the old one. Every 
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 
 import structlog
 
 from clusteragent.lib import conf, options, spelling  # noqa: F401 - conf reads all options, so that options.READ has them
+from clusteragent.lib.patterns import fits
 
 _NO_OPTION = "it is no option of cluster checks"
 # {why options of the peer have no effect here: patterns of their names}. The first pattern that matches a name counts. Options
@@ -154,7 +154,7 @@ def _is_mistaken(name: str) -> bool:
 
 def _pattern(name: str) -> str:
     """Return the first pattern of the table that the name matches; empty for a name that is not the peer's."""
-    return next((pattern for pattern in WITHOUT_EFFECT if fnmatchcase(name, pattern)), "")
+    return next((pattern for pattern in WITHOUT_EFFECT if fits(name, pattern)), "")
 
 
 def _nearest(name: str, likeness: float) -> str:

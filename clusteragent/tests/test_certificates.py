@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from clusteragent import web
 from clusteragent.lib import certificates, conf, credentials, files
@@ -97,6 +98,23 @@ def test_replicas_with_one_authority_are_trusted_by_it_alone(folder: Path, tmp_p
         (other / name).write_bytes((folder / name).read_bytes())
     credentials.make_missing(other, names=["second.example.com"])
     handshake(ssl.create_default_context(cafile=str(folder / "ca.pem")), server(other), "second.example.com")
+
+
+@pytest.mark.parametrize("identifier", [None, b"of another tool"])
+def test_an_authority_that_another_tool_made_is_trusted_too(tmp_path: Path, identifier: bytes | None) -> None:
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ours")])
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1).not_valid_before(now - timedelta(days=1))
+    made = made.not_valid_after(now + timedelta(days=90)).add_extension(
+        x509.BasicConstraints(True, None), critical=True
+    )
+    if identifier:
+        made = made.add_extension(x509.SubjectKeyIdentifier(identifier), critical=False)
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (tmp_path / "ca_key.pem").write_bytes(key.private_bytes(*form))
+    (tmp_path / "ca.pem").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    credentials.make_missing(tmp_path)
+    handshake(ssl.create_default_context(cafile=str(tmp_path / "ca.pem")), server(tmp_path), "localhost")
 
 
 def test_other_names_make_another_certificate_of_the_same_key_and_authority(folder: Path) -> None:

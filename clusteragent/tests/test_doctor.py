@@ -17,15 +17,18 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from django.contrib.auth.models import Group, User
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
+from django.test import Client
 from knox.models import AuthToken
 
 from checks.tests.cast import report
 from clusteragent import doctor, weaknesses
 from clusteragent.doctor import Finding, Level
 from clusteragent.lib import certificates, clock, conf, credentials
+from clusteragent.upgrade import ADMIN
 from nodes import tokens
 from nodes.heartbeats import note_heartbeat
 from nodes.models import Node, NodeToken, Runner
@@ -150,11 +153,15 @@ def test_what_is_mounted_read_only_is_not_ours_to_close(folder: Path, monkeypatc
     assert levels(doctor.tokens()) == [Level.OK] * 3
 
 
-def write_certificate(folder: Path, begins: timedelta, ends: timedelta) -> None:
-    """Replace the certificate and its key by new ones, which are valid from now plus `begins` to now plus `ends`."""
+def write_certificate(folder: Path, begins: timedelta, ends: timedelta, *, is_authority: bool = False) -> None:
+    """Replace the certificate and its key by new ones, as earlier versions made them, or openssl, which makes authorities.
+
+    They are valid from now plus `begins` to now plus `ends`.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
-    name, now = x509.Name([]), datetime.now(UTC)
+    name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "cluster agent")]), datetime.now(UTC)
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
     made = builder.not_valid_before(now + begins).not_valid_after(now + ends).sign(key, hashes.SHA256())
     plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     (folder / certificates.KEY).write_bytes(key.private_bytes(serialization.Encoding.PEM, *plain))
@@ -203,6 +210,21 @@ def test_a_certificate_that_signed_itself_has_no_authority_and_can_be_replaced_b
     assert (folder / certificates.KEY).read_bytes() == key
     assert certificates.is_ours(folder)
     assert Level.WEAK not in levels(doctor.certificate())
+
+
+def test_one_that_openssl_signed_by_itself_is_its_operators(folder: Path) -> None:
+    write_certificate(folder, timedelta(days=-1), timedelta(days=3000), is_authority=True)
+    assert levels(doctor.certificate()) == [Level.OK]
+
+
+def test_a_certificate_is_not_all_right_where_it_can_not_be_seen(folder: Path) -> None:
+    for name in (certificates.CERTIFICATE, certificates.KEY):
+        (folder / name).unlink()
+    [finding] = doctor.certificate()
+    assert finding.level == Level.SKIP
+    assert str(folder) in finding.text
+    assert "a container of agents" in finding.remedy
+    assert doctor.worst([finding]) == 0
 
 
 @pytest.mark.django_db
@@ -310,18 +332,22 @@ def test_weak_defaults_are_named_and_no_longer_once_they_are_off(folder: Path, m
     user = User.objects.create_user("otto")
     user.groups.add(Group.objects.get(name="operator"))
     AuthToken.objects.create(user, expiry=None)
-    tokens.make(NodeToken(note="all", pattern="*"))
+    for pattern in ("*", "runner-*", "*-a"):
+        tokens.make(NodeToken(note="pool", pattern=pattern))
+    User.objects.create_superuser(ADMIN, password="made at first")
     report("ash")
     Runner.objects.create(node=Node.objects.get())
     credentials.make_admin_password(folder)
     (folder / certificates.AUTHORITY_KEY).write_text("")
     monkeypatch.setattr(conf, "WEBHOOK", "http://127.0.0.1/alerts")
+    monkeypatch.setattr(conf, "HTTP_SD_URL", "http://127.0.0.1/targets")
+    monkeypatch.setattr(conf, "HTTP_SD_CHECK_TEMPLATE", '{"name": "openmetrics", "instances": [{}]}')
     monkeypatch.setattr(conf, "AGENT_PROXIES", (ip_network("0.0.0.0/0"),))
     monkeypatch.setattr(conf, "METRICS_PUBLIC", True)
     monkeypatch.setattr(conf, "DATABASE_URL", "")
     named = {one.name for one in weaknesses.found(with_database=True)}
-    # The first holds without node tokens, the last of a database elsewhere.
-    assert named == {one.name for one in weaknesses.WEAKNESSES} - {"shared token", "database's name"}
+    # One holds without node tokens, one where one is for no runner, one of a database elsewhere.
+    assert named == {one.name for one in weaknesses.WEAKNESSES} - {"shared token", "runners' token", "database's name"}
     monkeypatch.setattr(conf, "DATABASE_URL", "postgresql://x@db.example.com/x?sslmode=require")
     assert "database's name" in {one.name for one in weaknesses.found(with_database=False)}
     monkeypatch.setattr(conf, "DATABASE_URL", "")
@@ -330,15 +356,50 @@ def test_weak_defaults_are_named_and_no_longer_once_they_are_off(folder: Path, m
     assert doctor.worst(list(doctor.weak_defaults(with_database=True))) == 0
 
     AuthToken.objects.all().delete()
+    User.objects.get(username=ADMIN).delete()
     NodeToken.objects.all().delete()
+    assert {"shared token", "runners' token"} <= {one.name for one in weaknesses.found(with_database=True)}
     (folder / credentials.ADMIN_PASSWORD).unlink()
     (folder / certificates.AUTHORITY_KEY).unlink()
     for option, value in {
         "SHARED_TOKEN_OPENS": False, "ONE_ADDRESS": "refuse", "METRICS_PUBLIC": False, "ACCESS_LOG": True,
         "RUNNER_CERTIFICATES_PINNED": True, "RUNNER_NETWORKS": (ip_network("10.1.0.0/16"),), "WEBHOOK": "",
+        "HTTP_SD_URL": "https://sd.example.com",
         "AGENT_PROXIES": (), "OIDC_ISSUER": "https://id.example.com", "METRICS_CONFIGS_INFO": False,
         "AD_ALLOWED_ENV_VARS": frozenset({"home"}), "DATABASE_URL": "postgresql://x/x?sslmode=verify-full",
         "CERTIFICATE": folder / "own.pem", "CERTIFICATE_KEY": folder / "own.pem",
     }.items():  # fmt: skip
         monkeypatch.setattr(conf, option, value)
     assert levels(doctor.weak_defaults(with_database=True)) == [Level.OK]
+
+
+@pytest.mark.django_db
+def test_the_first_password_is_named_until_it_is_changed_wherever_its_file_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_named() -> bool:
+        return "unchanged password" in {one.name for one in weaknesses.found(with_database=True)}
+
+    first = "made at first, for the first"
+    user = User.objects.create_superuser(ADMIN, password=first)
+    assert is_named()
+    monkeypatch.setattr(conf, "LOCAL_LOGIN", False)
+    assert not is_named()
+    monkeypatch.setattr(conf, "LOCAL_LOGIN", True)
+    # What was on record then may be gone.
+    User.objects.update(date_joined=clock.now() - conf.ACT_RETENTION - timedelta(days=1))
+    assert not is_named()
+    User.objects.update(date_joined=clock.now())
+    client = Client()
+    client.force_login(user)
+    fields = {
+        "old_password": first,
+        "new_password1": "one of my own, at last",
+        "new_password2": "one of my own, at last",
+    }
+    assert client.post("/admin/password_change/", fields).status_code == 302
+    assert not is_named()
+
+
+def test_config_files_that_may_read_no_environment_are_no_weak_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "environment" in {one.name for one in weaknesses.found(with_database=False)}
+    monkeypatch.setattr(conf, "AD_DISABLE_ENV_VAR_RESOLUTION", True)
+    assert "environment" not in {one.name for one in weaknesses.found(with_database=False)}

@@ -21,6 +21,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/login/provider/", signon.begin, name="signon"),
     path("admin/login/provider/answer/", signon.answer, name="signon-answer"),
     path("admin/password_change/", admin.site.admin_view(login.own_password)),
+    path("admin/session/", login.session, name="session"),
     path("admin/now/", now.fragment, name="now"),
     # Before the admin's own routes: the last of them matches everything.
     path("admin/", include("operators.pages.urls")),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from django.core.exceptions import ValidationError
@@ -13,6 +12,7 @@ from django.core.validators import MinValueValidator
 from django.db import connection, models, transaction
 from django.db.models.functions import Now
 
+from clusteragent.lib.patterns import fits
 from nodes.models.nodes import Node, NodeQuerySet, NodeType
 
 # Nodes that one transaction changes at most.
@@ -139,7 +139,7 @@ class NodeRule(models.Model):
 
     def covers(self, name: str, client_ip: str | None, node_type: int) -> bool:
         """Whether the rule holds for a node of that name, address and type."""
-        if not fnmatchcase(name, self.pattern or "*") or self.node_type not in (None, node_type):
+        if not fits(name, self.pattern or "*") or self.node_type not in (None, node_type):
             return False
         if not self.network:
             return True

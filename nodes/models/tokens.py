@@ -7,7 +7,6 @@ import re
 import secrets
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
-from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ from clusteragent.lib.clients import Address
 from clusteragent.lib.clock import ago
 from clusteragent.lib.database import bulk
 from clusteragent.lib.database.arrays import array
+from clusteragent.lib.patterns import fits
 from clusteragent.lib.words import listed, plain_count, utc
 
 # How a token looks: its beginning, by which people tell tokens apart, and 224 bits more that only its node agents know.
@@ -87,11 +87,6 @@ class Pool(NamedTuple):
     def has_kubernetes_node(self, name: str) -> bool:
         """Whether the token opens the endpoint checks of the Kubernetes node of that name."""
         return bool(self.kubernetes_pattern) and fits(name, self.kubernetes_pattern)
-
-
-def fits(name: str, pattern: str) -> bool:
-    """Whether a name fits a pattern of `*` and `?` alone: brackets stand for themselves."""
-    return fnmatchcase(name, pattern.replace("[", "[[]"))
 
 
 class NodeTokenQuerySet(models.QuerySet["NodeToken"]):

@@ -135,6 +135,13 @@ class TestByTheWebServer:
         assert agent(THERE, "status/elm", REPORT)[0] == 403
         assert agent(HERE, "status/elm", REPORT)[0] == 200
 
+    def test_a_process_that_heard_a_goodbye_asks_who_has_the_name_now(self) -> None:
+        assert agent(HERE, "status/ash", REPORT)[0] == 200
+        assert agent(HERE, "goodbye/ash", {"kind": "restarting"})[0] == 200
+        call(Holders(), THERE)
+        Node.objects.update(kept_until=None)
+        assert agent(HERE, "configs/ash")[0] == 403
+
     def test_what_is_no_name_is_refused_before_it_is_asked_who_holds_it(self) -> None:
         """The question goes together with those of other nodes, which would fail with it."""
         refusal = 400, b"a node's name is one path segment of printable characters\n"
@@ -186,6 +193,19 @@ def test_processes_that_hear_one_each_ask_again_in_time(monkeypatch: pytest.Monk
         call(one, HERE)
         call(other, THERE)
     assert notes() == [f"{HERE} and {THERE}"]
+
+
+def test_who_reports_on_after_its_goodbye_is_refused_once_another_has_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a process that heard neither the goodbye nor the other one, however often it is called."""
+    one, clock = Holders(), iter(range(0, 600, 5))
+    monkeypatch.setattr(holders, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    call(one, HERE)
+    note_goodbye("ash", "restarting")
+    call(Holders(), THERE)
+    Node.objects.update(kept_until=None)
+    answers = [is_refused(one, HERE) for _ in range(10)]
+    assert answers == sorted(answers)
+    assert answers[-1]
 
 
 def test_off_asks_nothing(monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any) -> None:

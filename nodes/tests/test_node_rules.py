@@ -28,6 +28,7 @@ def register(name: str, **fields: Any) -> Node:
         ({"pattern": "runner-*"}, True),
         ({"pattern": "runner-?"}, False),
         ({"pattern": "Runner-*"}, False),
+        ({"pattern": "runner-[0-9]*"}, False),
         ({"network": "10.1.0.0/16"}, True),
         ({"network": "10.1.2.3"}, True),
         ({"network": "10.2.0.0/16"}, False),

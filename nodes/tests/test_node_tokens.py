@@ -18,7 +18,6 @@ from clusteragent.urls import agents
 from nodes import authentication, tokens
 from nodes.authentication import AGENT_TOKEN, ANY_TOKEN, LOCAL_TOKEN, BearerToken, KnownTokens, Names
 from nodes.models import NodeToken
-from nodes.models import tokens as pool_tokens
 from nodes.tokens import NoSuchToken
 
 pytestmark = pytest.mark.django_db
@@ -222,11 +221,3 @@ def test_a_token_is_revoked_by_how_it_begins() -> None:
     with pytest.raises(NoSuchToken, match=f"no node token begins with {token[:11]}$"):
         tokens.beginning_with([other[:11], token])
     assert [row.key for row in NodeToken.objects.all()] == [other[:11]]
-
-
-@pytest.mark.parametrize(("pattern", "name", "is_one"), [
-    ("web[12]", "web1", False), ("web[12]", "web[12]", True), ("[!a]*", "birch", False), ("web-?", "web-1", True),
-    ("*", "anything[", True),
-])  # fmt: skip
-def test_a_pattern_has_no_brackets(pattern: str, name: str, is_one: bool) -> None:
-    assert pool_tokens.fits(name, pattern) is is_one

@@ -1,13 +1,16 @@
 """Which tokens runners are sent: those of their pools alone, in rotation too, and what is said of those that refuse ours."""
 
+from datetime import timedelta
+
 import pytest
 
 from checks.explain import alerts
 from clusteragent import doctor
-from clusteragent.lib import conf
+from clusteragent.lib import clock, conf
 from nodes import statsclient, tokens
 from nodes.heartbeats import note_heartbeat
 from nodes.models import NodeToken, Runner
+from nodes.models.runners import UNSENT
 from nodes.tests.fake_runners import FakeRunners, told
 from simulation.tests.scripted_server import TOKEN
 
@@ -36,6 +39,13 @@ def sent(fakes: FakeRunners, address: str) -> list[str]:
     return found[:-1]
 
 
+def sent_in_all(fakes: FakeRunners, address: str) -> set[str]:
+    """All tokens that the runner was sent since the last time."""
+    found = {asked.authorization.removeprefix("bearer ") for asked in fakes.asked if asked.address == address}
+    fakes.asked[:] = [asked for asked in fakes.asked if asked.address != address]
+    return found
+
+
 def test_a_runner_is_sent_the_token_of_its_pool_and_no_other_pools(
     fakes: FakeRunners, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,35 +62,83 @@ def test_in_a_rotation_each_runner_is_asked_with_the_token_that_it_has(
 ) -> None:
     old, new = made("zone-*"), made("zone-*")
     monkeypatch.setattr(conf, "RUNNER_TOKENS", (new, old))
-    # One has still the token of all.
     fakes.accepts(ASH, old)
-    fakes.accepts(BIRCH, TOKEN)
+    fakes.accepts(BIRCH, new)
     assert statsclient.collect()[:2] == (2, 0)
-    assert (sent(fakes, ASH), sent(fakes, BIRCH)) == ([new, old], [new, old, TOKEN])
+    assert (sent(fakes, ASH), sent(fakes, BIRCH)) == ([new, old], [new])
     # What a runner accepted comes first from then on.
     assert statsclient.collect()[:2] == (2, 0)
-    assert (sent(fakes, ASH), sent(fakes, BIRCH)) == ([old], [TOKEN])
-    for address in (ASH, BIRCH):
-        fakes.accepts(address, new)
+    assert (sent(fakes, ASH), sent(fakes, BIRCH)) == ([old], [new])
+    fakes.accepts(ASH, new)
     assert statsclient.collect()[:2] == (2, 0)
-    assert (sent(fakes, ASH), sent(fakes, BIRCH)) == ([old, new], [TOKEN, new])
+    assert (sent(fakes, ASH), sent(fakes, BIRCH)) == ([old, new], [new])
 
 
-def test_what_is_no_node_token_that_holds_is_sent_to_nobody(
+def test_who_refuses_its_pools_token_is_not_sent_the_shared_one(
     fakes: FakeRunners, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    a = made("zone-a-*")
+    monkeypatch.setattr(conf, "RUNNER_TOKENS", (a,))
+    fakes.accepts(ASH, TOKEN)
+    fakes.accepts(BIRCH, TOKEN)
+    assert statsclient.collect()[:2] == (2, 1)
+    # Of no pool.
+    assert (sent_in_all(fakes, ASH), sent_in_all(fakes, BIRCH)) == ({a}, {TOKEN})
+    assert Runner.objects.get(node__name="zone-a-ash").error == "refuses our token: stats: answered 403"
+
+
+@pytest.mark.parametrize("ends", [None, timedelta(seconds=-1)])
+def test_nor_is_who_has_a_token_that_the_leader_was_not_given_even_an_ended_one(
+    fakes: FakeRunners, ends: timedelta | None
+) -> None:
+    made("zone-?-*")
+    NodeToken.objects.update(expires_at=ends and clock.now() + ends)
+    assert statsclient.collect()[:2] == (2, 2)
+    assert fakes.asked == []
+    assert {one.error for one in Runner.objects.all()} == {UNSENT}
+
+
+def test_a_pool_gets_its_own_token_and_no_runner_learns_the_shared_one_on_the_way(
+    fakes: FakeRunners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The steps of docs/howto/rotate-node-tokens.md."""
+    for address in (ASH, BIRCH):
+        fakes.accepts(address, TOKEN)
+    assert statsclient.collect()[:2] == (2, 0)
+    fakes.asked.clear()
+    token = made("zone-*")
+    assert statsclient.collect()[:2] == (2, 2)
+    monkeypatch.setattr(conf, "RUNNER_TOKENS", (token,))
+    assert statsclient.collect()[:2] == (2, 2)
+    fakes.accepts(ASH, token)
+    assert statsclient.collect()[:2] == (2, 1)
+    fakes.accepts(BIRCH, token)
+    assert statsclient.collect()[:2] == (2, 0)
+    assert sent_in_all(fakes, ASH) == sent_in_all(fakes, BIRCH) == {token}
+
+
+def test_what_is_no_node_token_that_holds_is_sent_to_nobody_nor_is_the_shared_one(
+    fakes: FakeRunners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thief of a token that was just revoked still counts as alive, and nobody knows in which names."""
     revoked = made("zone-*")
     tokens.revoke(NodeToken.objects.all())
     monkeypatch.setattr(conf, "RUNNER_TOKENS", (revoked, "u" * 32))
-    assert statsclient.collect()[:2] == (2, 0)
-    assert (sent(fakes, ASH), sent(fakes, BIRCH)) == ([TOKEN], [TOKEN])
-    text = "Of CLUSTERAGENT_RUNNER_TOKENS 2 are no node tokens that open anything, so nobody is sent them."
+    assert statsclient.collect()[:2] == (2, 2)
+    assert fakes.asked == []
+    text = (
+        "Of CLUSTERAGENT_RUNNER_TOKENS 2 are no node tokens that open anything, so nobody is sent them."
+        " Nor is the shared token: whose they were is not known."
+    )
     assert text in [finding.text for finding in doctor.runners()]
+    monkeypatch.setattr(conf, "RUNNER_TOKENS", ())
+    assert statsclient.collect()[:2] == (2, 0)
+    assert sent_in_all(fakes, ASH) == {TOKEN}
 
 
 def test_who_refuses_our_token_is_named_and_its_stats_stay(fakes: FakeRunners) -> None:
     assert statsclient.collect()[:2] == (2, 0)
-    fakes.accepts(ASH, made("zone-*"))
+    fakes.accepts(ASH, "nt-" + "0" * 64)
     assert statsclient.collect()[:2] == (2, 1)
     assert Runner.objects.get(node__name="zone-a-ash").error == "refuses our token: stats: answered 403"
     [alert] = [alert for alert in alerts.current() if alert.kind == alerts.Kind.TOKEN_REFUSED]

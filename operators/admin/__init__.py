@@ -13,6 +13,7 @@ from operators.admin import (
     plans,
     rules,
     sources,
+    tokens,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "plans",
     "rules",
     "sources",
+    "tokens",
 ]

@@ -20,6 +20,7 @@ from checks.models import Config
 from checks.models.bounds import NEEDED
 from clusteragent.lib.words import grouped_count, percent, plain_count
 from nodes.models import Node
+from operators import returning
 from operators.admin.base import TABLE_ROWS, ReadOnlyAdmin, Table, link, list_url, row_url
 from operators.admin.orderforms import DecidingForm, PauseForm, PinForm, ReassignForm
 from operators.admin.plans import show_plan, unpin
@@ -153,7 +154,8 @@ class SteeringAdmin(ReadOnlyAdmin):
             "across": across,
             # They may be too many to name in the form: the filter finds them again.
             "named": [] if across else ids,
-            "list_url": list_url(Config),
+            "back_to": returning.named(request),
+            "back": returning.named(request, list_url(Config)),
             "table": Table("", ("config", "owner now", "origins"), rows),
             "left": max(len(ids) - len(rows), 0),
         }

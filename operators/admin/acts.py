@@ -1,19 +1,24 @@
 """Acts in the admin: what people did."""
 
 import json
+from contextlib import suppress
+from datetime import UTC
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
-from django.db.models.functions import Now
+from django.db.models import Q, QuerySet, TextField, Value
+from django.db.models.functions import Concat, Now
 from django.http import HttpRequest
+from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.timezone import is_aware, make_aware
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, TextFilter
 from unfold.decorators import display
 
 from acts.models import Act
 from checks.models import Plan
+from clusteragent.lib.database.natural import Natural
 from operators.admin.base import TABLE_ROWS, ReadOnlyAdmin, Table, dated, link, list_url, time_column
 from operators.admin.filters import DaysFilter, OptionFilter
 
@@ -21,8 +26,8 @@ SEES = "acts.view_act"
 HEADERS = ("time", "who", "how", "what", "reason")
 
 
-# What people call the entrances: *admin* is a role and often a user, too.
-_ENTRANCES = {value: "web" if value == Act.How.ADMIN else label for value, label in Act.How.choices}
+# What was done to what, as it is shown.
+_WHAT = Concat("verb", Value(" ", output_field=TextField()), "object", output_field=TextField())
 
 
 class PersonFilter(TextFilter):
@@ -37,10 +42,47 @@ class PersonFilter(TextFilter):
 class HowFilter(OptionFilter):
     """Acts by their entrance."""
 
-    title, parameter_name, options = "how", "how__exact", _ENTRANCES
+    title, parameter_name, options = "how", "how__exact", dict(Act.How.choices)
 
     def condition(self, value: str) -> Q:
         return Q(how=value)
+
+
+class TokenFilter(TextFilter):
+    """Acts by the tokens that begin like this."""
+
+    title = parameter_name = "token"
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[Act]:
+        return queryset.by_token(self.value()) if self.value() else queryset
+
+
+class MomentFilter(TextFilter):
+    """Acts from a moment on, or before it, as 2026-11-23T03:12:00Z; of what is no moment none. lookup: which of both."""
+
+    lookup: str
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Act]) -> QuerySet[Act]:
+        if not (value := self.value()):
+            return queryset
+        with suppress(ValueError):
+            if moment := parse_datetime(value):
+                return queryset.filter(**{self.lookup: moment if is_aware(moment) else make_aware(moment, UTC)})
+        return queryset.none()
+
+
+class SinceFilter(MomentFilter):
+    """Acts from a moment on."""
+
+    title = parameter_name = "since"
+    lookup = "time__gte"
+
+
+class UntilFilter(MomentFilter):
+    """Acts before a moment."""
+
+    title = parameter_name = "until"
+    lookup = "time__lt"
 
 
 class ConfigFilter(TextFilter):
@@ -72,12 +114,12 @@ class ActAdmin(ReadOnlyAdmin):
     empty = "What people and tokens do is a line here: who, from where, what, before and after."
     list_display = ("when", "who", "shown_how", "address", "what", "reason")
     list_display_links = ("what",)
-    # What has an index: there may be many.
-    sortable_by = ("when",)
+    is_endless = True
+    indexed = ("when",)
     when = time_column("time", dated)
     list_filter = (
-        PersonFilter, ("verb", ChoicesDropdownFilter), HowFilter, ("time", DaysFilter), NodeFilter,
-        ConfigFilter,
+        PersonFilter, ("verb", ChoicesDropdownFilter), HowFilter, TokenFilter, ("time", DaysFilter), SinceFilter,
+        UntilFilter, NodeFilter, ConfigFilter,
     )  # fmt: skip
     search_fields = ("object",)
     search_help_text = "A part of what it was done to"
@@ -93,17 +135,17 @@ class ActAdmin(ReadOnlyAdmin):
         acts: QuerySet[Act] = super().get_queryset(request)
         return acts.defer("before", "after", "about")
 
-    @display(description="who")
+    @display(description="who", ordering="person")
     def who(self, act: Act) -> str:
         """The person."""
         return who(act)
 
-    @display(description="how")
+    @display(description="how", ordering="how")
     def shown_how(self, act: Act) -> str:
-        """The entrance."""
+        """The entrance, and of the API which token."""
         return how(act)
 
-    @display(description="what")
+    @display(description="what", ordering=Natural(_WHAT))
     def what(self, act: Act) -> str:
         """The verb and its object."""
         return str(act)
@@ -131,8 +173,9 @@ def who(act: Act) -> str:
 
 
 def how(act: Act) -> str:
-    """The entrance of an act, in words."""
-    return _ENTRANCES.get(act.how, act.how)
+    """The entrance of an act, in words. Whoever came to the API did so by a token or by a session."""
+    by = f" by {act.credential}" if act.how == Act.How.API and act.credential else ""
+    return f"{act.get_how_display()}{by}"
 
 
 def tables(user: Any, acts: QuerySet[Act], **query: Any) -> list[Table]:

@@ -1,29 +1,27 @@
-"""What the admin's pages share: links, tables, lists that filter by declared fields and never count, read-only rows."""
+"""What the admin's pages share: links, tables, the bases of all admins, read-only rows."""
 
 import json
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property, partial
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin, messages
-from django.contrib.admin.exceptions import DisallowedModelAdminLookup
-from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
-from django.contrib.admin.views.main import ALL_VAR, ORDER_VAR, PAGE_VAR, SEARCH_VAR
+from django.contrib.admin.views.main import ORDER_VAR, SEARCH_VAR
 from django.core.exceptions import FieldDoesNotExist
-from django.core.paginator import Paginator
-from django.db import DataError
 from django.db.models import Model, QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.text import Truncator, capfirst
+from django.utils.text import Truncator
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.views import ChangeList
@@ -32,21 +30,18 @@ from checks.explain.alerts import Alert, Target
 from checks.models import Config
 from checks.wire.scrub import scrub
 from clusteragent.lib import certificates, conf
-from clusteragent.lib.database import bulk
-from clusteragent.lib.words import duration, grouped, moment, relative
+from clusteragent.lib.words import duration, moment, relative
+from operators import returning
+from operators.admin.changelists import DeclaredChangeList, UncountedChangeList, UncountedPaginator
 from operators.admin.greying import Greyed, GreyingAdmin, words_of
 from operators.errors import NoSuchRow
 from operators.models import SavedView
 from operators.queries import Word, matching
-from operators.terms import BadQuery, parse, written
+from operators.terms import BadQuery
 
 TABLE_ROWS = 20
 # So much of an error is shown in lists.
 MOST_ERROR_WORDS = 12
-LAST_PAGE = 1_000_000
-# The milliseconds that a page spends on counting the rows of its list. Of a filtered list so many rows after the page's are
-# looked at, so that few need no count: counting what a filter finds may take as long as finding it.
-MOST_COUNTING, MOST_AHEAD = 50, 300
 
 
 def row_url(row: Model) -> str:
@@ -175,156 +170,6 @@ class Table:
         return cls(title, headers, listed[:TABLE_ROWS], more if len(listed) > TABLE_ROWS else "")
 
 
-class Chip(NamedTuple):
-    """A filter of a list that is on. without: the list's URL without it."""
-
-    text: str
-    without: str
-
-
-class UncountedPaginator(Paginator):  # type: ignore[type-arg]
-    """Marks a list whose pages `UncountedChangeList` reads."""
-
-    template_name = "admin/uncounted_pagination.html"
-
-
-class DeclaredChangeList(ChangeList):
-    """A list that filters and sorts only by what its admin declares. A column is sorted by its number or name: `?o=-load`.
-
-    Django's own list filters by any lookup of any field: whoever may see the list could find out, letter by letter, what no
-    page shows. It also sorts by columns that are not offered for it.
-    """
-
-    model_admin: "DeclaredAdmin"
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # Django's asks to select one to change, which nobody can.
-        self.title = capfirst(self.opts.verbose_name_plural)
-
-    @property
-    def chips(self) -> list[Chip]:
-        """What filters the list now: the terms of its bar and its other filters, each with the list's URL without it."""
-        given = {name: self.params[name] for name in self.params if name in self.model_admin.linked}
-        titles: dict[str, tuple[str, Mapping[str, str]]] = {name: (name, {}) for name in given}
-        for spec in self.filter_specs:
-            told = dict(getattr(spec, "lookup_choices", ()))
-            titles |= dict.fromkeys(spec.expected_parameters(), (spec.title, told))
-        found = []
-        for name, (title, options) in titles.items():
-            if value := str(self.params.get(name, "")):
-                found.append(Chip(f"{title}: {options.get(value, value)}", self._url({name: None})))
-        return [*self._terms(), *found]
-
-    @property
-    def unfiltered(self) -> str:
-        """The list's URL with nothing but its order."""
-        return self._url(dict.fromkeys(name for name in self.params if name != ORDER_VAR))
-
-    @property
-    def named(self) -> dict[str, str]:
-        """What filters and sorts the list now, as parameters of its URL that are the same for everybody."""
-        kept = {name: str(value) for name, value in self.params.items() if name not in (PAGE_VAR, ALL_VAR) and value}
-        if ORDER_VAR in kept:
-            kept[ORDER_VAR] = ".".join(map(self._column, kept[ORDER_VAR].split(".")))
-        return kept | ({SEARCH_VAR: self.query} if self.query else {})
-
-    @property
-    def named_query(self) -> str:
-        """The query string that says this."""
-        return urlencode(self.named)
-
-    def _column(self, number: str) -> str:
-        """The name of the column of this number, with its sign."""
-        sign, number = ("-", number[1:]) if number.startswith("-") else ("", number)
-        is_known = number.isdecimal() and int(number) < len(self.list_display)
-        return sign + (str(self.list_display[int(number)]) if is_known else number)
-
-    def _terms(self) -> list[Chip]:
-        try:
-            terms = parse(self.query, self.model_admin.words) if self.model_admin.words else []
-        except BadQuery:
-            terms = []
-        if not terms:
-            return [Chip(self.query, self._url({SEARCH_VAR: None}))] if self.query else []
-        rest = (written(terms[:number] + terms[number + 1 :]) or None for number in range(len(terms)))
-        return [
-            Chip(written([term]), self._url({SEARCH_VAR: others})) for term, others in zip(terms, rest, strict=True)
-        ]
-
-    def _url(self, changed: dict[str, Any]) -> str:
-        return self.get_query_string({PAGE_VAR: None, **changed})
-
-    def get_filters(self, request: HttpRequest) -> tuple[list[Any], bool, dict[str, Any], bool, bool]:
-        """Raise DisallowedModelAdminLookup for an undeclared filter; the answer is 400."""
-        found = super().get_filters(request)
-        # Django would use what no filter took as a lookup.
-        for name in found[2]:
-            if name not in self.model_admin.linked:
-                raise DisallowedModelAdminLookup(f"{self.opts.label} has no filter {name[:100]}")
-        return found
-
-    def get_ordering(self, request: HttpRequest, queryset: Any) -> Any:
-        # Links name columns: their numbers depend on what else the user sees.
-        asked = str(self.params.get(ORDER_VAR, "")).split(".")
-        numbers = {name: str(number) for number, name in enumerate(map(str, self.list_display))}
-        signs = (("-", one[1:]) if one.startswith("-") else ("", one) for one in asked)
-        if any(asked):
-            self.params[ORDER_VAR] = ".".join(sign + numbers.get(name, name) for sign, name in signs)
-        return super().get_ordering(request, queryset)
-
-    def get_ordering_field(self, field_name: Any) -> Any:
-        is_offered = self.sortable_by is None or field_name in self.sortable_by
-        return super().get_ordering_field(field_name) if is_offered else None
-
-
-class UncountedChangeList(DeclaredChangeList):
-    """A list that reads one row more than it shows, to know whether a page follows: a count may cost more than the page."""
-
-    def get_results(self, request: HttpRequest) -> None:
-        if not 1 <= self.page_num <= LAST_PAGE:
-            raise IncorrectLookupParameters
-        self.paginator = self.model_admin.get_paginator(request, self.queryset, self.list_per_page)
-        before = (self.page_num - 1) * self.list_per_page
-        end = before + self.list_per_page + (MOST_AHEAD if self.chips else 1)
-        try:
-            # Keys first: the rows before a late page are then skipped in an index, without joins.
-            keys = list(self.queryset.values_list("pk", flat=True)[before:end])
-        except DataError as error:
-            raise IncorrectLookupParameters from error
-        shown = keys[: self.list_per_page]
-        rows = {row.pk: row for row in self.queryset.filter(pk__in=shown).order_by()}
-        self.result_list = [rows[key] for key in shown if key in rows]
-        self.has_next = len(keys) > self.list_per_page
-        self._seen = before + len(keys)
-        self._are_all_seen = self._seen < end and (bool(keys) or not before)
-        self.first_number, self.last_number = before + 1, before + len(self.result_list)
-        self.result_count = self.last_number
-        self.full_result_count = self.result_count  # so that no page shows a total
-        self.show_full_result_count = self.can_show_all = self.multi_page = False
-        self.show_admin_actions = True
-
-    @cached_property
-    def total(self) -> str:
-        """How many rows fit, of a filtered list also how many there are: `26, 548 in all`. `more than 100` where it is slow."""
-        # A whole list is always counted, by as many statements for few rows as for many.
-        fitting = None if self._are_all_seen and self.chips else counted(self.queryset)
-        if fitting is None and self._are_all_seen:
-            fitting = self._seen
-        told = f"more than {grouped(self._seen - 1)}" if fitting is None else grouped(fitting)
-        whole = counted(self.root_queryset) if self.chips else None
-        return told if whole is None else f"{told}, {grouped(whole)} in all"
-
-
-def counted(rows: QuerySet[Any]) -> int | None:
-    """How many rows there are; None if counting takes too long."""
-    try:
-        with bulk.within(MOST_COUNTING):
-            return rows.count()
-    except bulk.TooSlow:
-        return None
-
-
 # The most characters and words of a search that are used.
 MOST_SEARCHED, MOST_WORDS = 500, 10
 
@@ -346,15 +191,6 @@ class WithoutTransaction(_DjangoModelAdmin):
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         return self._delete_view(request, object_id, extra_context)
 
-    def sent_form(self, request: HttpRequest, object_id: str | None) -> Any:
-        """The form of this row, or of a new one, if it was sent by somebody who may save it, and is valid; otherwise None."""
-        obj = self.get_object(request, unquote(object_id)) if object_id else None
-        allowed = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
-        if request.method != "POST" or not allowed or (object_id and obj is None):
-            return None
-        form = self.get_form(request, obj, change=obj is not None)(request.POST, instance=obj)
-        return form if form.is_valid() else None
-
 
 def first_words(searched: str) -> str:
     """The first MOST_WORDS words of a search. Each word is a condition of its own, and few suffice."""
@@ -362,13 +198,19 @@ def first_words(searched: str) -> str:
 
 
 class DeclaredAdmin(GreyingAdmin, ModelAdmin):
-    """The base of every admin. Its list only filters and sorts by what it declares.
+    """The base of every admin. Its list only filters by what it declares, and is sorted by each column that has an order.
 
     linked: lookups that links to the list use, besides those of `list_filter`. words: the filters that its bar understands.
-    empty: what stands in a list without rows: what they are, and how one comes about.
+    empty: what stands in a list without rows: what they are, and how one comes about. at_times: the columns that
+    `get_list_display` adds at times. unsorted: {column: why its list can't be sorted by it}. is_endless: whether there may be so
+    many rows that only the newest can be sorted by a column that is not `indexed`.
     """
 
     empty = ""
+    at_times: Sequence[str] = ()
+    unsorted: Mapping[str, str] = {}
+    is_endless = False
+    indexed: Collection[str] = ()
 
     linked: Sequence[str] = ()
     words: Mapping[str, Word] = {}
@@ -385,6 +227,15 @@ class DeclaredAdmin(GreyingAdmin, ModelAdmin):
             raise NoSuchRow(self.model, list_url(self.model))
         return found
 
+    def sent_form(self, request: HttpRequest, object_id: str | None) -> Any:
+        """The form of this row, or of a new one, if it was sent by somebody who may save it, and is valid; otherwise None."""
+        obj = self.get_object(request, unquote(object_id)) if object_id else None
+        allowed = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
+        if request.method != "POST" or not allowed or (object_id and obj is None):
+            return None
+        form = self.get_form(request, obj, change=obj is not None)(request.POST, instance=obj)
+        return form if form.is_valid() else None
+
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
         if not self.words:
             return super().get_search_results(request, queryset, first_words(search_term))
@@ -400,6 +251,10 @@ class DeclaredAdmin(GreyingAdmin, ModelAdmin):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return DeclaredChangeList
+
+    def get_sortable_by(self, request: HttpRequest) -> Any:
+        """The columns of all times: a saved view may name one that is not shown now."""
+        return [column for column in (*self.list_display, *self.at_times) if column not in self.unsorted]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         views = list(SavedView.objects.seen_by(request.user).filter(of=self.opts.label_lower))
@@ -461,7 +316,7 @@ class NotedAdmin(DeclaredAdmin):
             return fields
         return ["shown_note" if field == "note" else field for field in fields]
 
-    @display(description="note")
+    @display(description="note", ordering="note")
     def shown_note(self, row: Any) -> str:
         """The note without secrets."""
         return scrub(row.note)
@@ -477,7 +332,6 @@ class ReadOnlyAdmin(DeclaredAdmin, WithoutTransaction):
     list_disable_select_all = True
     list_filter_submit = True
     list_fullwidth = True
-    sortable_by: Sequence[str] = ()
     change_form_outer_before_template = "admin/row_actions.html"
     change_form_outer_after_template: str | None = "admin/tables.html"
 
@@ -498,6 +352,19 @@ class ReadOnlyAdmin(DeclaredAdmin, WithoutTransaction):
         """The names of the list's actions that the row's page offers. For deleting it has a button of its own."""
         return [name for name in self.actions or () if name != "delete_selected"]
 
+    def form_reasons(self, request: HttpRequest, obj: Any) -> list[tuple[str, str]]:
+        """The buttons of the row's form, if it has one, and why the user may not use each; empty where it may."""
+        return []
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        """Run the chosen action. What was pressed on a row's own page leads back to it, as long as the row is there."""
+        response: HttpResponse | None = super().response_action(request, queryset)
+        back = returning.named(request)
+        if back and getattr(response, "url", "") == request.get_full_path():
+            rows = self.get_queryset(request).filter(pk__in=request.POST.getlist(ACTION_CHECKBOX_NAME))
+            return redirect(back) if rows.exists() else response
+        return response
+
     def tables(self, request: HttpRequest, obj: Any) -> list[Table]:
         """The tables below the row's fields."""
         return []
@@ -511,12 +378,17 @@ class ReadOnlyAdmin(DeclaredAdmin, WithoutTransaction):
     ) -> HttpResponse:
         if obj is not None:
             actions = self.get_actions(request)
-            reasons = {name: self.why_not(request, name, obj) for name in self.row_actions(request, obj)}
+            reasons = self.reasons(request, self.row_actions(request, obj), obj)
             offered = [(name, actions[name][2]) for name, why in reasons.items() if name in actions and not why]
             own = {
                 "tables": self.tables(request, obj),
                 "row_actions": offered,
-                "greyed": Greyed.of((words_of(getattr(self, name)), why) for name, why in reasons.items()),
+                "greyed": Greyed.of(
+                    [
+                        *((words_of(getattr(self, name)), why) for name, why in reasons.items()),
+                        *self.form_reasons(request, obj),
+                    ]
+                ),
                 "list_url": list_url(self.model),
             }
             context |= self.page_context(request, obj) | own

@@ -1,7 +1,7 @@
 """The form of a config that is written by hand: an editor for its YAML, which says what is wrong while it is written."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -52,8 +52,8 @@ class CheckInput(UnfoldAdminTextInputWidget):
         return format_html('{}<datalist id="{}">{}</datalist>{}', field, known, options, box if self.doubted else "")
 
 
-# What a browser without scripts sends.
-UNSEEN = "unseen"
+# What has the server look at the text.
+CHANGES = "input changed delay:500ms, change from:[name=check], change from:[name=key]"
 
 
 class YAMLEditor(AceWidget):
@@ -77,7 +77,7 @@ class YAMLEditor(AceWidget):
                 "rows": 16,
                 "spellcheck": "false",
                 "class": " ".join([*UnfoldAdminTextareaWidget().attrs["class"].split(), "font-mono"]),
-                "hx-trigger": "input changed delay:500ms, change from:[name=check], change from:[name=key]",
+                "hx-trigger": CHANGES,
                 "hx-target": "#yaml-remarks",
                 "hx-sync": "this:queue last",
             },
@@ -90,9 +90,7 @@ class YAMLEditor(AceWidget):
 
     def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
         where = flatatt({"id": "yaml-remarks", "role": "status", "class": "yaml-remarks"})
-        # Without scripts nothing is told beside the text, so the form says that it must be told before it is saved.
-        form = '{}<div{}></div><noscript><input type="hidden" name="{}" value="1"></noscript>'
-        return format_html(form, super().render(name, value, attrs, renderer), where, UNSEEN)
+        return format_html("{}<div{}></div>", super().render(name, value, attrs, renderer), where)
 
 
 class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -131,6 +129,9 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
             "admin:checks_config_remarks", query={"config": self.instance.pk} if self.instance.pk else None
         )
         self.fields["yaml"].widget.attrs["hx-post"] = remarks
+        if self.is_bound or self.instance.pk:
+            # A text that is whole already.
+            self.fields["yaml"].widget.attrs["hx-trigger"] = f"load, {CHANGES}"
         if not self.instance.pk:
             self.fields["yaml"].widget.attrs["data-template"] = reverse("admin:checks_config_template")
             self.fields["yaml"].help_text += _templates()
@@ -181,25 +182,13 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
         return found
 
 
-class Foreseen(NamedTuple):
-    """What saving a text would do. is_at_stake: whether it is asked for."""
-
-    question: Question
-    is_at_stake: bool
-
-    @property
-    def shown(self) -> str:
-        """What the form sends of it once it was shown beside the text; empty for what must be typed on a page of its own."""
-        return "" if self.question.word else self.question.seen
-
-
-def foresee(sent: Sent) -> Foreseen:
-    """Return what saving this config would do. Raises Refused or UnpatchableConfig."""
+def foresee(sent: Sent) -> Question:
+    """Return the question about what saving this config would do. Raises Refused or UnpatchableConfig."""
     effect = writing.save(ADMIN, origins.admit(ADMIN, sent.key, sent.original, text=sent.written))
     nowhere = f"{grouped_count(effect.lost, 'config')} would run nowhere."
     rows = [(scrub(one.entry.shown), one.before or "not there", one.after or "gone") for one in effect.fates]
     title = first_of("What would change", min(len(rows), MOST_LISTED), len(rows))
-    question = Question(
+    return Question(
         f"Save {scrub(sent.key)}",
         [scrub(one) for one in effect.sentences if one != nowhere],
         [nowhere] if effect.lost else [],
@@ -208,7 +197,6 @@ def foresee(sent: Sent) -> Foreseen:
         scrub(sent.key) if effect.lost else "",
         "Save",
     )
-    return Foreseen(question, effect.is_at_stake)
 
 
 def remarks_on(fields: Mapping[str, Any], config: Config | None) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from checks.models.configs import displayable
 from checks.models.tags import tags_in
 from checks.models.troubles import Trouble
 from clusteragent.lib.database.natural import Natural
-from operators.admin.base import TABLE_ROWS, UncountedChangeList, list_url
+from operators.admin.base import TABLE_ROWS, list_url
+from operators.admin.changelists import UncountedChangeList
 from operators.queries import of_node
 
 # Since when a config fails where it is; NULL if it does not. All are read at once: few fail.

@@ -90,8 +90,10 @@ def _word(fact: Fact, known: Facts) -> tuple[str, str]:
 def _failing(config: Config, known: Facts) -> dict[str, Any]:
     """Since when a config fails, and when it last succeeded; empty where nothing says so."""
     now = clock.now()
-    since = Trouble.objects.filter(config=config, kind=Trouble.Kind.FAILING).values_list("since", flat=True).first()
-    good = max((run.stats.last_good for run in known.runs if run.stats and run.stats.last_good), default=None)
+    noted = Trouble.objects.filter(config=config, kind=Trouble.Kind.FAILING).values_list("since", "last_good")
+    since, kept = noted.first() or (None, None)
+    told = (run.stats.last_good for run in known.runs if run.stats)
+    good = max(filter(None, (kept, *told)), default=None)
     return {"since": aged(since, now) if since else "", "last_good": aged(good, now) if good else ""}
 
 

@@ -50,7 +50,7 @@ from operators.admin.base import (
     shortened,
     time_column,
 )
-from operators.admin.configform import UNSEEN, ConfigForm, foresee, remarks_on
+from operators.admin.configform import ConfigForm, foresee, remarks_on
 from operators.admin.filters import (
     CheckFilter,
     ClusterCheckFilter,
@@ -87,7 +87,7 @@ class ConfigAdmin(SteeringAdmin):
         "A config is one check of something that belongs to no single host. Add one by hand here, put a file with"
         " cluster_check: true into the folder of configs, or annotate a Service of Kubernetes."
     )
-    list_display = ("called", "owner", "since", "condition", "load", "run_time", "last_error", "tags", "origins")
+    list_display = ("called", "owner", "since", "condition", "load", "run_time", "last_error", "tags", "shown_origins")
     list_filter = (
         OwnerFilter, OrderFilter, TroubleFilter, CheckFilter, SourceFilter, ServiceFilter, ClusterCheckFilter, NodeFilter
     )  # fmt: skip
@@ -95,7 +95,7 @@ class ConfigAdmin(SteeringAdmin):
     search_help_text = "tag:env:prod check:postgres state:failing, words of the title or the YAML, an ID"
     words = CONFIG_WORDS
     ordering = (Natural("title"), "pk")
-    sortable_by = ("called", "owner", "since", "condition", "load", "run_time", "last_error")
+    unsorted = {"tags": "a config has many: the bar finds those that have one"}
     readonly_fields = (
         "check_name", "digest", "shown_short_id", "origins", "node_name", "dangles", "former_node", "made", "written"
     )  # fmt: skip
@@ -193,16 +193,13 @@ class ConfigAdmin(SteeringAdmin):
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        """Where a node would lose a config, or a config run nowhere, ask first, unless the form itself has shown that.
-
-        A browser without scripts is asked always: its form shows nothing.
-        """
+        """Save what the form itself has shown, and ask first where it has not, or where a number must be typed."""
         if form := self.sent_form(request, object_id):
-            foreseen = foresee(form.sent)
-            is_shown = bool(foreseen.shown) and request.POST.get("shown") == foreseen.shown
-            if (foreseen.is_at_stake and not is_shown) or UNSEEN in request.POST:
+            question = foresee(form.sent)
+            # None: something else was shown, or nothing.
+            if question.agreed(request.POST.get("shown", "")) != "":
                 back = row_url(form.instance) if form.instance.pk else list_url(Config)
-                if page := foreseen.question.unanswered(request, back, form.instance):
+                if page := question.unanswered(request, back, form.instance):
                     return page
         named = {} if object_id else {"title": "Add a config by hand"}
         return super().changeform_view(request, object_id, form_url, named | (extra_context or {}))
@@ -338,6 +335,9 @@ class ConfigAdmin(SteeringAdmin):
             and "reassign" in self.row_actions(request, config)
             and not self.why_not(request, "reassign", config)
         )
+
+    def form_reasons(self, request: HttpRequest, obj: Any) -> list[tuple[str, str]]:
+        return self.reasons_of_form(request, obj, ["change"]) if by_hand(obj) else []
 
     def page_context(self, request: HttpRequest, config: Config) -> dict[str, Any]:
         exact = sees_digests(request.user)

@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -14,6 +15,7 @@ from unfold.decorators import display
 from checks.explain import forecasts
 from checks.models import freezes
 from checks.models.freezes import Freeze
+from clusteragent.lib.database.natural import Natural
 from operators.admin.base import NotedAdmin, ReadOnlyAdmin, aged, dated, list_url, time_column
 from operators.admin.orderforms import NoteField, UntilField
 from operators.admin.questions import Question
@@ -37,7 +39,6 @@ class FreezeAdmin(NotedAdmin, ReadOnlyAdmin):
     form = FreezeForm
     empty = "A freeze stops automatic balancing until a time, as during a release. Configs of lost nodes still move."
     list_display = ("about", "shown_note", "when", "ends", "over")
-    sortable_by = ("when", "ends")
     actions = ("thaw",)
     own_permissions = {"thaw": "checks.delete_freeze"}
     when, given = time_column("time"), time_column("time", dated)
@@ -59,12 +60,12 @@ class FreezeAdmin(NotedAdmin, ReadOnlyAdmin):
     def row_actions(self, request: HttpRequest, obj: Freeze) -> list[str]:
         return [] if self.over(obj) != "no" else ["thaw"]
 
-    @display(description="freeze")
+    @display(description="freeze", ordering=Natural("author"))
     def about(self, freeze: Freeze) -> str:
         """The freeze in words."""
         return str(freeze)
 
-    @display(description="over")
+    @display(description="over", ordering=Coalesce("ended_at", "until"))
     def over(self, freeze: Any) -> SafeString | str:
         """Whether the freeze is over, and who ended it."""
         if freeze.ended_at:

@@ -12,6 +12,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
 from checks.models import Config, Move
+from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.shortids import short_id, short_id_in
 from operators.admin.base import ReadOnlyAdmin, dated, link, time_column
 from operators.admin.filters import DaysFilter
@@ -24,8 +25,8 @@ class MoveAdmin(ReadOnlyAdmin):
 
     empty = "Each change of who runs a config is a line here."
     list_display = ("when", "config", "source_node", "to_node", "reason", "actor")
-    # What has an index: there may be many.
-    sortable_by = ("when",)
+    is_endless = True
+    indexed = ("when",)
     list_filter = (("reason", ChoicesDropdownFilter), ("time", DaysFilter))
     linked = ("config_id",)
     when = time_column("time", dated)
@@ -33,7 +34,7 @@ class MoveAdmin(ReadOnlyAdmin):
     search_help_text = "A check, the title or short ID of a config, or a node"
     fields = readonly_fields = ("when", "config", "short_id", *list_display[2:], "term")
 
-    @display(description="config")
+    @display(description="config", ordering=Natural("title"))
     def config(self, move: Move) -> SafeString:
         """What people call the config, linked to it."""
         return link(Config(pk=move.config_id), move.shown)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import Exists, F, OuterRef, QuerySet
+from django.db.models import Case, Exists, F, OuterRef, QuerySet, When
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
@@ -31,7 +31,6 @@ from operators.admin import acts, nodepage
 from operators.admin.base import (
     ReadOnlyAdmin,
     Table,
-    UncountedChangeList,
     aged,
     anchor,
     by_load,
@@ -42,6 +41,7 @@ from operators.admin.base import (
     list_url,
     time_column,
 )
+from operators.admin.changelists import UncountedChangeList
 from operators.admin.configlists import NodeConfigs
 from operators.admin.filters import (
     CLOSED,
@@ -86,17 +86,14 @@ class NodeAdmin(ReadOnlyAdmin):
         "called", "shown_state", "load", "failing", "configs", "heard", "shown_type", "address", "up_to_date",
         "shown_schedulable",
     )  # fmt: skip
+    at_times = ("shown_drain", "pace", "shown_domain", "looks_like")
     list_filter = (
         StateFilter, SchedulableFilter, PaceFilter, TypeFilter, DomainFilter, AlikeFilter, AcknowledgedFilter
     )  # fmt: skip
     search_fields = ("name",)
-    search_help_text = "state:silent domain:zone-a check:postgres, or a part of the name"
+    search_help_text = "team:payments state:silent domain:zone-a, or a part of the name"
     words = NODE_WORDS
     ordering = (Natural("name"),)
-    sortable_by = (
-        "called", "shown_state", "load", "failing", "heard", "configs", "shown_schedulable", "shown_type", "address",
-        "up_to_date", "pace", "shown_domain",
-    )  # fmt: skip
     # The head of the page shows the rest.
     fields = readonly_fields = (
         "shown_declared", "labels", "weight", "max_configs", "config_version", "joined", "lost"
@@ -158,7 +155,8 @@ class NodeAdmin(ReadOnlyAdmin):
         """Whether it is slow; empty if not."""
         return node.slowness.state if hasattr(node, "slowness") and node.state != "lost" else ""
 
-    @display(description="looks like")
+    # Beside each other, below each other, and before the others.
+    @display(description="looks like", ordering=Case(When(pk__in=Node.objects.lookalikes(), then="likeness")))
     def looks_like(self, node: Node) -> str:
         """The names of living nodes that a reader could take for this one."""
         return node.looks_like()
@@ -198,7 +196,7 @@ class NodeAdmin(ReadOnlyAdmin):
         """Its address; empty if unknown."""
         return node.heartbeat.client_ip or "" if node.state != "lost" else ""
 
-    @display(description="drain")
+    @display(description="drain", ordering=Case(When(draining=True, then="configs")))
     def shown_drain(self, node: Any) -> str:
         """How much its drain has left, and its deadline, or that it may be stopped; empty without a drain."""
         if not node.draining or node.state == "lost":
@@ -353,15 +351,15 @@ class NodeEventAdmin(ReadOnlyAdmin):
 
     empty = "What happens to nodes is a line here: that they join, fall silent, leave, are cordoned or drained."
     list_display = fields = readonly_fields = ("when", "node_name", "kind", "shown_cause")
-    # What has an index: there may be many.
-    sortable_by = ("when", "node_name")
+    is_endless = True
+    indexed = ("when", "node_name")
     list_filter = (("kind", ChoicesDropdownFilter), ("time", DaysFilter))
     linked = ("node_name",)
     when = time_column("time", dated)
     search_help_text = "Name of a node"
     search_fields = ("node_name",)
 
-    @display(description="cause")
+    @display(description="cause", ordering="cause")
     def shown_cause(self, event: NodeEvent) -> str:
         """The cause in words."""
         return event.told

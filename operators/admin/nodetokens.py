@@ -12,12 +12,12 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf
+from clusteragent.lib.patterns import fits
 from clusteragent.lib.words import listed, plain_count, utc
 from nodes import tokens
 from nodes.models import Node, NodeToken, SharedTokenUse
-from nodes.models.tokens import fits
 from operators import documentation
-from operators.admin.base import TABLE_ROWS, DeclaredAdmin, Table, link
+from operators.admin.base import TABLE_ROWS, DeclaredAdmin, Table, link, list_url
 from operators.admin.orderforms import UntilField
 from operators.admin.questions import Question, ShownDeletions
 
@@ -114,6 +114,23 @@ class NodeTokenAdmin(ShownDeletions, DeclaredAdmin):
         found = [node for node in Node.objects.known().only("name").order_by("name") if fits(node.name, token.pattern)]
         title = f"It opens {plain_count(len(found), 'node')} that {'reports' if len(found) == 1 else 'report'} now"
         return Table.of(title, ("Node",), ([link(node)] for node in found[:TABLE_ROWS]))
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """Show what a token would open until that is confirmed, then make it."""
+        if form := self.sent_form(request, None):
+            token = form.instance
+            sentences, worse = tokens.opened(token)
+            question = Question(
+                f"Make a node token of {scrub(token.note)}",
+                sentences,
+                worse,
+                [self._nodes(token)],
+                button="Make the token",
+            )
+            if page := question.unanswered(request, list_url(NodeToken), token):
+                return page
+        response: HttpResponse = super().add_view(request, form_url, extra_context)
+        return response
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         obj.author = request.user.get_username()

@@ -25,7 +25,6 @@ from checks.wire.scrub import scrub
 from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.words import listed, plain_count
 from operators.admin.base import NotedAdmin, ReadOnlyAdmin, dated, link, list_url, row_url, time_column
-from operators.admin.greying import Greyed
 from operators.admin.orderforms import IsolationForm, PauseForm, PinForm
 from operators.admin.plans import show_plan
 from operators.admin.questions import Question, ShownDeletions
@@ -42,10 +41,6 @@ class OrderAdmin(ShownDeletions, NotedAdmin, ReadOnlyAdmin):
     search_help_text = "An origin or an author"
     when, given, ends = time_column("time"), time_column("time", dated), time_column("until")
     ordering = (Natural("config__title"), "id")
-    # As many as people and sources ordered: few beside configs.
-    sortable_by: Sequence[str] = (
-        "about", "pinned_to", "waits", "ends", "get_reason_display", "origin", "author", "when",
-    )  # fmt: skip
 
     has_add_permission = ModelAdmin.has_add_permission
 
@@ -54,13 +49,6 @@ class OrderAdmin(ShownDeletions, NotedAdmin, ReadOnlyAdmin):
         if obj.config_id is None:
             return bounds.why_not_all(permission, f"the {self.opts.verbose_name} waits for its origin")
         return bounds.why_not_configs(permission, [obj.config_id])
-
-    def why_not(self, request: HttpRequest, action: str, obj: Any = None) -> str:
-        """Why a bound keeps the user from this action; `change` and `delete` are those of the form's buttons."""
-        if action not in ("change", "delete"):
-            return super().why_not(request, action, obj)
-        permission = self._permission(action)
-        return self.outside(permission, obj) if request.user.has_perm(permission) else ""
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Whether the user may change orders, or this one."""
@@ -72,9 +60,12 @@ class OrderAdmin(ShownDeletions, NotedAdmin, ReadOnlyAdmin):
         may_delete: bool = ModelAdmin.has_delete_permission(self, request)
         return may_delete and not (obj and self.why_not(request, "delete", obj))
 
-    def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        deeds = (("Save", "change"), ("Delete", "delete"))
-        return {"kept": Greyed.of((words, self.why_not(request, deed, obj)) for words, deed in deeds)}
+    def form_reasons(self, request: HttpRequest, obj: Any) -> list[tuple[str, str]]:
+        return self.reasons_of_form(request, obj, ["change", "delete"] if self.is_deleted(obj) else ["change"])
+
+    def is_deleted(self, obj: Any) -> bool:
+        """Whether the page of an order has a button that deletes it."""
+        return True
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         own = [field.attname for field in self.opts.concrete_fields]
@@ -214,7 +205,11 @@ class PauseAdmin(OrderAdmin):
     list_display = ("about", "ends", "origin", "author", "shown_note", "when")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return super().has_delete_permission(request, obj) and (obj is None or obj.config_id is None)
+        return super().has_delete_permission(request, obj) and (obj is None or self.is_deleted(obj))
+
+    def is_deleted(self, obj: Any) -> bool:
+        """A pause that waits for its origin is deleted. Any other one is ended by a plan."""
+        return obj.config_id is None
 
     def get_actions(self, request: HttpRequest) -> Any:
         return {name: action for name, action in super().get_actions(request).items() if name != "delete_selected"}

@@ -1,35 +1,48 @@
-"""Users, groups and operators' tokens in the admin."""
+"""Users and groups in the admin. Who gains and who loses what is shown before it is saved."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
+from urllib.parse import urlencode
 
 from django import forms
 from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.contrib.auth.models import Group, User
 from django.contrib.contenttypes.models import ContentType
-from django.core.exceptions import ValidationError
+from django.contrib.postgres.aggregates import StringAgg
 from django.db import transaction
-from django.db.models import Model, Q
+from django.db.models import Case, Model, OuterRef, Q, Subquery, TextField, Value, When
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
-from knox.admin import AuthTokenCreateForm
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from knox.models import AuthToken
-from knox.settings import knox_settings
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
-from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextInputWidget
 
 from acts.models import Act
 from acts.recording import record
-from clusteragent.lib import clock
 from clusteragent.lib.words import listed, plain_count
-from operators import bounds, documentation, identities, tokens
-from operators.admin.base import DeclaredAdmin, dated, example, time_column
-from operators.admin.questions import Question, ShownDeletions
-from operators.models import Purpose, SavedView
+from operators import bounds, identities
+from operators.admin import access
+from operators.admin.base import (
+    TABLE_ROWS,
+    DeclaredAdmin,
+    Table,
+    anchor,
+    dated,
+    first_of,
+    link,
+    list_url,
+    row_url,
+    time_column,
+)
+from operators.admin.questions import Question, ShownDeletions, seen_of, unseal
+from operators.models import SavedView
 from operators.roles import MEANINGS, Role
 
 # Remove what libraries registered. A Schedule of django-q2 would run any function that its author names.
@@ -38,17 +51,46 @@ admin.site.unregister(
     [model for model in apps.get_app_config("django_q").get_models() if admin.site.is_registered(model)]
 )
 
-# As the sidebar and the command call it.
-AuthToken._meta.verbose_name, AuthToken._meta.verbose_name_plural = "token", "tokens"
-# The library's name is the whole hash.
-AuthToken.__str__ = tokens.named
+
+def by_roles(user: str = "") -> Case:
+    """Expression: the roles of a user, as `roles_of` tells them. user: the path to the user, as `user__`."""
+    of_user = Group.objects.filter(user=OuterRef(f"{user}pk")).order_by().values("user")
+    named = of_user.annotate(names=StringAgg("name", ", ", order_by="name")).values("names")
+    everything = When(**{f"{user}is_superuser": True}, then=Value("everything"))
+    return Case(everything, default=Subquery(named), output_field=TextField())
+
+
+# What lets a user in, as `identities.told` begins.
+_LOGS_IN_BY = Case(
+    When(broken_glass__isnull=False, then=Value("an emergency's password")),
+    When(identity__isnull=False, then="identity__issuer"),
+    When(password__startswith=UNUSABLE_PASSWORD_PREFIX, then=Value("tokens alone")),
+    default=Value("password"),
+    output_field=TextField(),
+)
 
 
 class RecordedAdmin(ShownDeletions, DeclaredAdmin):
     """Rows that forms change: each change is on record, in its transaction, with all that the row was and is.
 
-    A deletion shows what goes with the rows first.
+    A deletion shows what goes with the rows first, and a form who gains and loses what.
     """
+
+    def asked(self, request: HttpRequest, form: Any) -> Question | None:
+        """What saving a valid form does to what people may do; None if that is nothing."""
+        raise NotImplementedError
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """Show what a valid form does to what people may do until that is confirmed, then save it."""
+        unseal(request)
+        if (form := self.sent_form(request, object_id)) and (question := self.asked(request, form)):
+            back = row_url(form.instance) if form.instance.pk else list_url(self.model)
+            if page := question.unanswered(request, back, form.instance):
+                return page
+        response: HttpResponse = super().changeform_view(request, object_id, form_url, extra_context)
+        return response
 
     def lost_with(self, obj: Any) -> str:
         """What a row's deletion does, in a sentence."""
@@ -63,8 +105,8 @@ class RecordedAdmin(ShownDeletions, DeclaredAdmin):
         """What a row says, as JSON data. What is secret, of all of it nothing but that it is there."""
         raise NotImplementedError
 
-    def granted(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-        """What people may do now, or no more, since the row was saved, one sentence each. before, now: see `told`."""
+    def granted(self, obj: Any, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+        """What people may do now, or no more, once the row is saved, one sentence each. before, now: see `told`."""
         return iter(())
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
@@ -79,7 +121,7 @@ class RecordedAdmin(ShownDeletions, DeclaredAdmin):
         # Read again: what was read before may be cached.
         now = self.told(self.model._default_manager.get(pk=obj.pk))
         record(verb, named(obj), before=obj.told_before, after=now)
-        for told in self.granted(obj.told_before or {}, now):
+        for told in self.granted(obj, obj.told_before or {}, now):
             messages.info(request, told)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
@@ -109,14 +151,14 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
     # What one may do comes from roles alone.
     fieldsets = (
         (None, {"fields": ("username", "password", "groups", "is_active", "is_superuser")}),
-        ("About", {"fields": ("logs_in_by", "first_name", "last_name", "email", "was_here", "joined")}),
+        ("About", {"fields": ("logs_in_by", "tokens", "first_name", "last_name", "email", "was_here", "joined")}),
     )
     list_display = ("username", "roles", "logs_in_by", "is_active", "logged_in")
     list_filter = ("groups", "is_active")
     # Name, role and password in one form: nothing is left to be done for a colleague.
     add_fieldsets = ((None, {"fields": ("username", "groups", "usable_password", "password1", "password2")}),)
 
-    readonly_fields = ("logs_in_by", "was_here", "joined")
+    readonly_fields = ("logs_in_by", "tokens", "was_here", "joined")
     filter_horizontal = ("user_permissions",)
     logged_in, was_here = time_column("last_login"), time_column("last_login", dated)
     joined = time_column("date_joined", dated)
@@ -125,20 +167,36 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
         rows = super().get_queryset(request).select_related("identity", "broken_glass").prefetch_related("groups")
         return rows.annotate(now=Now())
 
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """The fields. Tokens are for who may make them."""
+        found = super().get_fieldsets(request, obj)
+        unseen = set() if request.user.has_perm("knox.add_authtoken") else {"tokens"}
+        return [
+            (title, {**shown, "fields": [one for one in shown["fields"] if one not in unseen]})
+            for title, shown in found
+        ]
+
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         fields = super().get_readonly_fields(request, obj)
         # The provider decides what its people may do, and says it again with each login.
         return (*fields, "groups", "is_superuser", "username") if obj and identities.of(obj) else fields
 
-    @display
+    @display(ordering=by_roles())
     def roles(self, user: Any) -> str:
         """The groups of the user."""
         return roles_of(user)
 
-    @display
+    @display(ordering=_LOGS_IN_BY)
     def logs_in_by(self, user: Any) -> str:
         """What lets the user in, and what the provider said last."""
         return identities.told(user, user.now)
+
+    @display
+    def tokens(self, user: Any) -> SafeString:
+        """The user's tokens, and the form for another one."""
+        number = plain_count(AuthToken.objects.filter(user=user).count(), "token")
+        add = f"{reverse('admin:knox_authtoken_add')}?{urlencode({'user': user.pk})}"
+        return format_html("{}, {}", anchor(list_url(AuthToken, q=user.username), number), anchor(add, "Add a token"))
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "groups":
@@ -150,22 +208,29 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
         return field
 
     def told(self, obj: User) -> dict[str, Any]:
-        names = ("username", "first_name", "last_name", "email", "is_active", "is_staff", "is_superuser")
-        return {name: getattr(obj, name) for name in names} | {
+        return _told(obj) | {
             "groups": sorted(obj.groups.values_list("name", flat=True)),
             "permissions": codes(obj.user_permissions),
         }
 
-    def granted(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-        who, had, has = f"User {now['username']}", set(before.get("groups", ())), set(now["groups"])
-        for name in sorted(has - had):
-            yield f"{who} gets the role {name}: {MEANINGS.get(name, 'may do what the group allows')}."
-        for name in sorted(had - has):
-            yield f"{who} has the role {name} no more."
-        if bool(before.get("is_superuser")) != now["is_superuser"]:
-            yield f"{who} may do {'everything' if now['is_superuser'] else 'no more than the roles allow'}."
-        if before and before["is_active"] != now["is_active"]:
-            yield f"{who} may {'log in and call again' if now['is_active'] else 'not log in or call any more'}."
+    def asked(self, request: HttpRequest, form: Any) -> Question | None:
+        user = form.instance
+        before = self.told(User.objects.get(pk=user.pk)) if user.pk else {}
+        # The provider's people have no such field.
+        groups = form.cleaned_data.get("groups")
+        roles = before.get("groups", []) if groups is None else sorted(group.name for group in groups)
+        now = _told(user) | {"groups": roles}
+        sentences = list(self.granted(user, before, now))
+        if not sentences:
+            return None
+        own = "This is your own user: what you lose, another admin must give you again."
+        worse = [own] if user == request.user else []
+        grave = bool(worse) or (user.is_superuser and not before.get("is_superuser"))
+        seen = seen_of(sentences)
+        return Question(f"Save {named(user)}", sentences, worse, seen=seen, button="Save", is_dangerous=grave)
+
+    def granted(self, obj: Any, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+        return access.of_user(before, now)
 
     def lost_with(self, obj: User) -> str:
         tokens = plain_count(AuthToken.objects.filter(user=obj).count(), "token")
@@ -235,7 +300,7 @@ class OperatorGroupAdmin(GroupAdmin, RecordedAdmin):
     list_display = ("name", "bound")
     list_select_related = ("bound",)
 
-    @display(description="bound to")
+    @display(description="bound to", ordering="bound__sources")
     def bound(self, group: Group) -> str:
         """Sources and checks."""
         return bounds.in_words(group)
@@ -257,20 +322,33 @@ class OperatorGroupAdmin(GroupAdmin, RecordedAdmin):
         users = plain_count(obj.user_set.count(), "user")
         return f"{users} in group {obj} can't do any more what only it allows."
 
-    def granted(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-        users = plain_count(User.objects.filter(groups__name=now["name"]).count(), "user")
-        had, has = set(before.get("permissions", ())), set(now["permissions"])
-        for verb, codenames in (("gives", has - had), ("takes from", had - has)):
-            if codenames:
-                yield f"Group {now['name']} {verb} {users} {listed(sorted(codenames))}."
-        if before.get("bound") != now.get("bound"):
-            bound = listed([*now["bound"]["sources"], *now["bound"]["checks"]], None) if "bound" in now else ""
-            yield (
-                f"Group {now['name']} is bound to {bound}." if bound else f"Group {now['name']} is not bound any more."
-            )
+    def granted(self, obj: Any, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+        return access.of_group(obj.user_set.count(), before, now)
+
+    def asked(self, request: HttpRequest, form: Any) -> Question | None:
+        group = form.instance
+        users = access.members(group) if group.pk else []
+        if not users:
+            return None
+        before = self.told(Group.objects.get(pk=group.pk))
+        bound = {"bound": form.bound} if any(form.bound.values()) else {}
+        now = {"name": group.name, "permissions": codes(form.cleaned_data["permissions"])} | bound
+        sentences = list(self.granted(group, before, now))
+        if not sentences:
+            return None
+        rows = [(link(user), roles_of(user)) for user in users[:TABLE_ROWS]]
+        table = Table(first_of("Users in it", len(rows), len(users)), ("user", "roles"), rows)
+        seen = seen_of([*sentences, *users])
+        return Question(f"Save {named(group)}", sentences, tables=[table], seen=seen, button="Save")
 
     def told(self, obj: Group) -> dict[str, Any]:
         return {"name": obj.name, "permissions": codes(obj.permissions)} | bounds.told(obj)
+
+
+def _told(user: User) -> dict[str, Any]:
+    """What a user's own row says, as JSON data, without what is secret."""
+    names = ("username", "first_name", "last_name", "email", "is_active", "is_staff", "is_superuser")
+    return {name: getattr(user, name) for name in names}
 
 
 def roles_of(user: User) -> str:
@@ -289,140 +367,3 @@ def codes(permissions: Any) -> list[str]:
         "content_type__app_label", "codename"
     )
     return [".".join(row) for row in rows]
-
-
-class TokenForm(BoundForm, AuthTokenCreateForm):
-    """The library's form, which makes the token, and what it is for and bound to. A new user comes with it where that is asked.
-
-    makes_users: whether who fills it in may add users.
-    """
-
-    makes_users = False
-
-    new_user = forms.CharField(
-        label="Or a new user for it", required=False, widget=UnfoldAdminTextInputWidget(),
-        help_text="Such as: shop-deploys. It can't log in, and what the token does is on record under its name.",
-    )  # fmt: skip
-    role = forms.ChoiceField(
-        label="With the role", required=False, widget=UnfoldAdminSelectWidget(),
-        choices=[("", "-"), *((role, f"{role}: {MEANINGS[role]}") for role in Role)],
-    )  # fmt: skip
-    purpose = forms.CharField(
-        label="What for", max_length=Purpose.MOST, required=False, widget=UnfoldAdminTextInputWidget(),
-        help_text="Such as: deploys of the shop. It tells this token from others of its user.",
-    )  # fmt: skip
-
-    class Meta(AuthTokenCreateForm.Meta):
-        help_texts: ClassVar = {
-            "user": "It may do what this user may. A pipeline has a user of its own.",
-            "expiry": "UTC. Empty: it never ends.",
-        }
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if self.makes_users:
-            self.fields["user"].required = False
-        else:
-            del self.fields["new_user"], self.fields["role"]
-
-    def clean_new_user(self) -> str:
-        """The name. Raises ValidationError for what can't be one, and for that of a user who exists."""
-        name: str = self.cleaned_data["new_user"]
-        if name:
-            User._meta.get_field("username").clean(name, None)
-            if User.objects.filter(username=name).exists():
-                raise ValidationError("There is a user of this name: choose it above.")
-        return name
-
-    def clean(self) -> Any:
-        super().clean()
-        given = self.cleaned_data
-        if self.makes_users and not self.errors:
-            if bool(given["user"]) == bool(given["new_user"]):
-                self.add_error("user", "Choose a user, or name a new one below.")
-            elif bool(given["new_user"]) != bool(given["role"]):
-                self.add_error("role", "A new user has a role. That of others is given on their pages.")
-        return given
-
-
-@admin.register(AuthToken)
-class TokenAdmin(RecordedAdmin):
-    """Operators' tokens. A token has the permissions of its user. Only its hash is stored."""
-
-    form = TokenForm
-    empty = (
-        "A token lets a script or a pipeline use the operators' API with the role of its user. Give each pipeline a user of"
-        " its own, so that what it does is on record under its name."
-    )
-    list_display = ("token_key", "what_for", "user", "roles", "bound", "made", "expires")
-    list_select_related = ("user", "purpose", "bound")
-    search_fields = ("user__username", "token_key", "purpose__text")
-    search_help_text = "A user, what it is for, or how a token begins"
-    ordering = ("user__username", "created")
-    made, issued = time_column("created"), time_column("created", dated)
-    expires, due = time_column("expiry"), time_column("expiry", dated)
-
-    def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).prefetch_related("user__groups")
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        form = super().get_form(request, obj, change=change, **kwargs)
-        form.makes_users = obj is None and may_add_users(request)
-        return form
-
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        if obj is None:
-            new = ("new_user", "role") if may_add_users(request) else ()
-            return "user", *new, "purpose", "sources", "checks", "expiry"
-        return "token_key", "what_for", "user", "bound", "issued", "due"
-
-    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        return {"expiry": clock.now() + knox_settings.TOKEN_TTL} | super().get_changeform_initial_data(request)
-
-    def told(self, obj: Any) -> dict[str, Any]:
-        return tokens.told(obj)
-
-    def lost_with(self, obj: Any) -> str:
-        return f"Whoever calls with {named(obj)} is answered 401 from then on."
-
-    @display(description="for")
-    def what_for(self, token: Any) -> str:
-        """What it is for."""
-        return tokens.purpose_of(token)
-
-    @display(description="bound to")
-    def bound(self, token: Any) -> str:
-        """Sources and checks."""
-        return bounds.in_words(token)
-
-    @display
-    def roles(self, token: Any) -> str:
-        """The groups of the token's user."""
-        return roles_of(token.user)
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        if name := form.cleaned_data.get("new_user"):
-            obj.user = tokens.make_user(name, form.cleaned_data["role"])
-        super().save_model(request, obj, form, change)
-        tokens.give_purpose(obj, form.cleaned_data["purpose"])
-        bounds.bind(**form.bound, token=obj)
-        obj.shown_once = form.token
-
-    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
-        """Show the token on a page of its own: a message would be stored in the session."""
-        context = self.admin_site.each_context(request) | {
-            "title": f"Token of {obj.user}",
-            "opts": self.opts,
-            "token": obj.shown_once,
-            "purpose": tokens.purpose_of(obj),
-            "bound": bounds.in_words(obj),
-            "owner": obj.user.get_username(),
-            "roles": self.roles(obj),
-            "example": example(request, "operators:status-list"),
-            "expiry": obj.expiry,
-            "about_url": documentation.page("howto/tokens"),
-        }
-        return TemplateResponse(request, "admin/operators/token.html", context, headers={"Cache-Control": "no-store"})

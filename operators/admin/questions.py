@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from cryptography.fernet import Fernet, InvalidToken
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
@@ -20,12 +21,18 @@ from checks.explain.aftermath import Moving, titled
 from checks.explain.forecasts import Forecast
 from checks.models import Config
 from checks.wire.scrub import scrub
+from clusteragent.lib import clock
 from clusteragent.lib.words import grouped_count, natural, plain_count
-from operators.admin.base import Table, first_of, link, list_url
+from operators import returning
+from operators.admin.base import Table, first_of, link, list_url, row_url
+from operators.ciphers import cipher
 
 MOST_LISTED = 100
 # What the page adds to what was sent.
 _OWN_FIELDS = {"csrfmiddlewaretoken", "seen", "typed", "post"}
+# What is typed here is on the page sealed alone, for so many seconds and this session.
+_SECRET = ("password1", "password2")
+_SEALED, SEALED_FOR = "sealed_", 900
 
 
 def seen_of(about: Iterable[object], lost: int = 0) -> str:
@@ -56,6 +63,37 @@ def word_of_configs(rows: Sequence[tuple[str, str]]) -> str:
 def only(rows: Sequence[Model] | QuerySet[Any], model: type[Model]) -> Model | type[Model]:
     """The only one of these rows; of several their model."""
     return rows[0] if len(rows) == 1 else model
+
+
+def unseal(request: HttpRequest) -> None:
+    """Let a form that comes back from the page that asks have its passwords again; empty ones if that took too long."""
+    if request.method != "POST":
+        return
+    sent = request.POST.copy()
+    for name in _SECRET:
+        if sealed := sent.pop(f"{_SEALED}{name}", None):
+            try:
+                opened = _cipher(request).decrypt_at_time(str(sealed[-1]), SEALED_FOR, _now()).decode()
+            except InvalidToken:
+                opened = ""
+            sent[name] = opened
+    request.POST = sent  # type: ignore[assignment]
+
+
+def _sealed(request: HttpRequest, name: str, value: str) -> tuple[str, str]:
+    """A field as the page that asks has it, hidden."""
+    if name not in _SECRET or not value:
+        return name, value
+    return f"{_SEALED}{name}", _cipher(request).encrypt_at_time(value.encode(), _now()).decode()
+
+
+def _cipher(request: HttpRequest) -> Fernet:
+    return cipher("operators.admin.questions", request.session.session_key or "")
+
+
+def _now() -> int:
+    """Seconds since 1970 by the database's clock: another replica may get the answer."""
+    return int(clock.now().timestamp())
 
 
 @dataclass(frozen=True)
@@ -103,13 +141,14 @@ class Question:
     ) -> HttpResponse | None:
         """Return the page that asks; None if the user has answered it. Answers that come too late are on record.
 
-        back: where *Cancel* leads. row: the one row that it is about, which the heading names if it is stored; of
-        several rows their model.
+        back: where *Cancel* leads, unless the form names its page. row: the one row that it is about, which the heading
+        names if it is stored; of several rows their model.
         """
         problem = self._problem(request) if request.method == "POST" and request.POST.get("seen") else ""
         if problem is None:
             return None
-        context = admin.site.each_context(request) | self._context(request) | {"problem": problem, "back": back}
+        context = admin.site.each_context(request) | self._context(request)
+        context |= {"problem": problem, "back": returning.named(request, back)}
         if row is not None:
             context["opts"] = row._meta
         if isinstance(row, Model) and row.pk:
@@ -138,7 +177,12 @@ class Question:
             "word": self.word,
             "worse": self.worse,
             "tables": self.tables,
-            "hidden": [(name, value) for name, values in request.POST.lists() if name not in own for value in values],
+            "hidden": [
+                _sealed(request, name, str(value))
+                for name, values in request.POST.lists()
+                if name not in own
+                for value in values
+            ],
             "note": request.POST.get("note", ""),
         }
 
@@ -160,7 +204,7 @@ class ShownDeletions(_DjangoModelAdmin):
         """Show what deleting a row would do until that is confirmed, then delete it."""
         obj = self.get_object(request, unquote(object_id))
         allowed = obj is not None and self.has_delete_permission(request, obj)
-        if allowed and (page := self.question([obj]).unanswered(request, list_url(self.model), obj)):
+        if allowed and (page := self.question([obj]).unanswered(request, row_url(obj), obj)):
             return page
         response: HttpResponse = super().delete_view(request, object_id, extra_context)
         return response

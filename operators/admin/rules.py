@@ -2,22 +2,25 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from unfold.decorators import display
 
 from checks.explain import ruling
 from checks.models import Config
 from checks.models.orders import Rule
 from checks.wire.scrub import scrub
+from clusteragent.lib.database.natural import Natural
+from clusteragent.lib.patterns import fits
 from clusteragent.lib.words import grouped_count, listed
 from nodes.models import NodeRule
 from operators import rules
-from operators.admin.base import NotedAdmin, WithoutTransaction, list_url, time_column
-from operators.admin.plans import load_change, worse
+from operators.admin.base import NotedAdmin, WithoutTransaction, list_url, row_url, time_column
+from operators.admin.greying import Greyed
+from operators.admin.planpage import load_change, worse
 from operators.admin.questions import Question, ShownDeletions, moving_table, word_of
 
 
@@ -44,6 +47,7 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
         "together_with", "handover", "author", "when",
     )  # fmt: skip
     when = time_column("time")
+    change_form_outer_before_template = "admin/greyed.html"
     search_fields: tuple[str, ...] = ("name", "check_pattern")
     fields: tuple[str, ...] = (
         "name",
@@ -68,6 +72,13 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
             form.base_fields[self.typed_field].required = True
         return form
 
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any
+    ) -> HttpResponse:
+        if obj is not None:
+            context |= {"greyed": Greyed.of(self.reasons_of_form(request, obj))}
+        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
+
     def get_changeform_initial_data(self, request: HttpRequest) -> Any:
         return {self.typed_field: ""} | super().get_changeform_initial_data(request)
 
@@ -77,7 +88,8 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
         """Show what a valid form would do until that is confirmed, then save it."""
         if form := self.sent_form(request, object_id):
             question = self._question("Save", [form.instance], saved=form.instance)
-            if page := question.unanswered(request, list_url(self.model), form.instance):
+            back = row_url(form.instance) if form.instance.pk else list_url(self.model)
+            if page := question.unanswered(request, back, form.instance):
                 return page
         return super().changeform_view(request, object_id, form_url, extra_context)
 
@@ -119,10 +131,15 @@ class NodeRuleAdmin(RuleAdmin):
         "A node rule gives nodes of some name or network labels, a weight or a limit of configs. What it would move is shown"
         " before it is made."
     )
-    list_display = ("__str__", "node_type", "labels", "weight", "max_configs", "author", "when")
+    list_display = ("about", "node_type", "labels", "weight", "max_configs", "author", "when")
     search_fields = ("pattern",)
     fields = ("pattern", "network", "node_type", "labels", "weight", "max_configs", "note")
     typed_field = "pattern"
+
+    @display(description="node rule", ordering=Natural("pattern"))
+    def about(self, rule: NodeRule) -> str:
+        """Which nodes it is about."""
+        return str(rule)
 
 
 def _of_none(rule: Any) -> list[str]:
@@ -130,7 +147,7 @@ def _of_none(rule: Any) -> list[str]:
     if not isinstance(rule, Rule):
         return []
     names = Config.objects.order_by().values_list("name", flat=True).distinct()
-    if any(fnmatchcase(name, rule.check_pattern) for name in names):
+    if any(fits(name, rule.check_pattern) for name in names):
         return []
     return [f"No config is of the checks {rule.check_pattern} now."]
 

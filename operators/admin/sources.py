@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
-from django.db.models.functions import Now
+from django.db.models import Case, QuerySet, TextField, Value, When
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Coalesce, Now
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from unfold.decorators import display
@@ -28,6 +29,13 @@ MOST_PROBLEMS = 200
 MOST_LOCATED = 20
 # How many removals are listed where they are accepted. For more than one config in MUCH the source's name must be typed.
 MOST_ASKED, MUCH = 100, 10
+# What a source is doing; of one that nobody watches what came of the last reading.
+_STATE = Coalesce(
+    KeyTextTransform("phase", "state"),
+    Case(When(errors_number__gt=0, then=Value("error")), When(read_at__isnull=False, then=Value("read"))),
+    Value(""),
+    output_field=TextField(),
+)
 UNDER_WAY = "Another scan is under way. Try again when it is over."
 
 
@@ -92,10 +100,6 @@ class SourceAdmin(ReadOnlyAdmin):
         "called", "doing", "read", "scanned", "scanned_by", "errors_number", "warnings_number", "passed_over_number",
         "held_removals_number",
     )  # fmt: skip
-    sortable_by = (
-        "called", "read", "scanned", "scanned_by", "errors_number", "warnings_number", "passed_over_number",
-        "held_removals_number",
-    )  # fmt: skip
     actions = ("scan_now", "accept_removals")
     # What is wrong there is what most come for.
     change_form_outer_before_template = "admin/troubles_first.html"
@@ -109,7 +113,7 @@ class SourceAdmin(ReadOnlyAdmin):
         """What people call it."""
         return str(source)
 
-    @display(description="state")
+    @display(description="state", ordering=_STATE)
     def doing(self, source: Any) -> str:
         """What the process that watches the source is doing, and why; of others what came of the last reading."""
         state = source.state

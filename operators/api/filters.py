@@ -189,6 +189,7 @@ class ActFilter(TimeRange):
     person = filters.CharFilter()
     how = filters.ChoiceFilter(choices=Act.How.choices)
     verb = filters.ChoiceFilter(choices=Act.Verb.choices)
+    token = filters.CharFilter(method="of_token", help_text="How the operators' token begins by which it was done.")
     object = filters.CharFilter(lookup_expr="icontains", help_text="A part of what it was done to.")
     plan = WholeNumberFilter(help_text="The id of the plan that it applied.")
     config = WholeNumberFilter(method="of_config", help_text="The config's id.")
@@ -197,6 +198,10 @@ class ActFilter(TimeRange):
     class Meta:
         model = Act
         fields: tuple[str, ...] = ()
+
+    def of_token(self, acts: Any, name: str, value: str) -> QuerySet[Act]:
+        """The acts by a token."""
+        return acts.by_token(value)
 
     def of_config(self, acts: Any, name: str, value: Any) -> QuerySet[Act]:
         """The acts on this config."""

@@ -42,7 +42,7 @@ class ActSerializer(serializers.ModelSerializer[Act]):
     class Meta:
         model = Act
         fields: tuple[str, ...] = (
-            "id", "time", "person", "how", "address", "verb", "object", "plan", "reason"
+            "id", "time", "person", "how", "address", "credential", "verb", "object", "plan", "reason"
         )  # fmt: skip
         read_only_fields = fields
 

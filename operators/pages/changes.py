@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -20,7 +20,8 @@ from checks.wire.scrub import scrub
 from clusteragent.lib import clock, deadlines
 from clusteragent.lib.words import duration
 from nodes.models import Node, NodeEvent
-from operators.admin.base import row_url
+from operators.admin.acts import SEES
+from operators.admin.base import list_url, row_url
 from operators.admin.plans import show_plan
 from operators.errors import Lacks
 from operators.pages import base, now, stories, titles
@@ -36,6 +37,8 @@ MOST_MOVES = 10_000
 MOST_STORIES = 200
 MOST_LINES = 200
 MOST_UNDONE = 1000
+# An order may be on record this long before its first move, or after its last one.
+AROUND = timedelta(minutes=1)
 UNDO = "checks.change_assignment"
 
 
@@ -82,6 +85,7 @@ def changes(request: HttpRequest) -> HttpResponseBase:
         "stories_left": len(history.stories) - MOST_STORIES,
         "most_moves": MOST_MOVES,
         "may_undo": request.user.has_perm(UNDO),
+        "acts_url": _acts_url(span.since, span.until) if request.user.has_perm(SEES) else "",
         "back": _back(span.last, span),
     }
     return base.render(request, "operators/changes.html", "Changes", **context)
@@ -117,8 +121,9 @@ def story(request: HttpRequest) -> HttpResponse:
     ]
     events = NodeEvent.objects.filter(pk__in=[event.id for event in found.events[-MOST_LINES:]]).order_by("-id")
     deeds = Act.objects.filter(pk__in=[deed.id for deed in found.deeds[-MOST_LINES:]]).order_by("-id")
-    may_read = request.user.has_perm("acts.view_act")
+    may_read = request.user.has_perm(SEES)
     context = {
+        "around": _acts_around(found) if may_read else [],
         "lines": lines,
         "deeds": [(deed, row_url(deed) if may_read else "") for deed in deeds],
         "events": events,
@@ -129,6 +134,18 @@ def story(request: HttpRequest) -> HttpResponse:
         "back": _back(last, span),
     }
     return base.render_part(request, "operators/story.html", "What happened", **context)
+
+
+def _acts_around(story: stories.Story) -> list[tuple[str, str]]:
+    """The people who did something as the story went on, each with the URL of all their acts then."""
+    since, until = story.start - AROUND, story.end + AROUND
+    found = Act.objects.filter(person__in=story.people, time__gte=since, time__lt=until)
+    names = found.order_by("person").values_list("person", flat=True).distinct()
+    return [(name, _acts_url(since, until, person=name)) for name in names]
+
+
+def _acts_url(since: datetime, until: datetime, **query: str) -> str:
+    return list_url(Act, since=since.isoformat(), until=until.isoformat(), **query)
 
 
 def _back(last: str, span: Range) -> str:

@@ -1,16 +1,22 @@
 """What fails, by what it says: the same error of many checks is one line."""
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from django.http import HttpRequest, HttpResponse
 
 from checks.explain import failures as failing
+from checks.explain.failures import Failure
 from checks.models import Config
+from checks.models.tags import TEAM
 from checks.wire.scrub import scrub
 from clusteragent.lib import clock
-from clusteragent.lib.words import listed
+from nodes.models import Node
 from operators.admin.base import aged, list_url, row_url
 from operators.pages import base
+from operators.terms import Term, written
 
-# The most configs that each failure names.
+# The most configs and nodes that each failure names.
 MOST_NAMED = 5
 
 
@@ -19,16 +25,18 @@ def failures(request: HttpRequest) -> HttpResponse:
     """The failures by the last stats."""
     found = failing.read()
     now = clock.now()
+    ids = _nodes(found.told)
     rows = [
         {
             "failure": one,
             "check": scrub(one.check),
             "since": aged(one.since, now),
             "last_good": aged(one.last_good, now),
-            "nodes": listed([name for name, _ in one.nodes.most_common()]),
-            "teams": [scrub(team) for team in one.teams],
+            "nodes": [(name, row_url(Node(pk=ids[name])) if name in ids else "") for name in _first(one)],
+            "more_nodes": max(0, len(one.nodes) - MOST_NAMED),
+            "teams": [(scrub(team), _of_team(team)) for team in one.teams],
             "named": [(str(config), row_url(config)) for config in one.configs[:MOST_NAMED]],
-            "more": len(one.configs) - MOST_NAMED,
+            "more": max(0, len(one.configs) - MOST_NAMED),
         }
         for one in found.told
     ]
@@ -37,3 +45,20 @@ def failures(request: HttpRequest) -> HttpResponse:
         "is_cut": found.is_cut, "looked_at": failing.MOST, "list": list_url(Config, trouble="failing"), "at": now,
     }  # fmt: skip
     return base.render(request, "operators/failures.html", "Failures", **context)
+
+
+def _first(failure: Failure) -> list[str]:
+    """The names of the nodes on which most of it fails."""
+    return [name for name, _ in failure.nodes.most_common(MOST_NAMED)]
+
+
+def _nodes(told: Iterable[Failure]) -> Mapping[str, Any]:
+    """{name: id} of the nodes that these failures name."""
+    names = {name for failure in told for name in _first(failure)}
+    return dict(Node.objects.filter(name__in=names).values_list("name", "pk"))
+
+
+def _of_team(team: str) -> str:
+    """The URL of the list of a team's failing configs; empty where its name shows a secret, which would stand in the URL."""
+    terms = [Term("team", team), Term("state", "failing")]
+    return list_url(Config, q=written(terms)) if scrub(TEAM + team) == TEAM + team else ""

@@ -39,7 +39,7 @@ class Older(NamedTuple):
 
 
 class Deed(NamedTuple):
-    """An act that says what holds from then on. object: what it was done to, in words.
+    """An act by which somebody steers. object: what it was done to, in words.
 
     held: of accepted removals, {source: how many}.
     """

@@ -19,12 +19,23 @@ from operators.admin.base import list_url
 from operators.pages import base, now
 from operators.pages.pools import Member, NodePool, pools
 
-# From so many nodes on the tiles are small and have no text.
+# Of more nodes the tiles are small, and show their words on focus and on hover alone.
 DENSE = 400
 # The sizes of tiles: 1 for none or hardly any of the most configs that a node has, SIZES for as many.
 SIZES = 6
 # The most lost nodes that a group names.
 MOST_LOST = 5
+
+
+class Group(NamedTuple):
+    """Nodes whose tiles stand together. url: of their list. alone: the address of the map of them alone, if that is larger."""
+
+    title: str
+    pool: NodePool
+    url: str
+    tiles: SafeString
+    lost: str
+    alone: str
 
 
 class Band(NamedTuple):
@@ -54,7 +65,7 @@ def band_of(load: float) -> Band:
 
 @base.page
 def nodemap(request: HttpRequest) -> HttpResponse:
-    """The map. `?by=pool|domain`, and `?load=` with a band's name for its nodes alone."""
+    """The map. `?by=pool|domain`, `?load=` with a band's name for its nodes alone, `?group=` with a group's title for that."""
     by = request.GET.get("by", "pool")
     by = by if by in WAYS else "pool"
     members = now.members()
@@ -65,12 +76,19 @@ def nodemap(request: HttpRequest) -> HttpResponse:
         one for one in members if wanted not in _NAMES or (one.state != "lost" and band_of(one.load).name == wanted)
     ]
     most = max((member.configs for member in members), default=0)
-    is_dense = len(chosen) > DENSE
+    asked = {"by": by} | ({"load": wanted} if wanted in _NAMES else {})
+    found, only = _groups(members, chosen, by), request.GET.get("group", "")
+    found = [group for group in found if only in ("", group[0])]
+    is_dense = sum(len(pool.members) for _, pool, _ in found) > DENSE
     context = {
         "groups": [
-            (*group, _tiles(group[1].members, most, is_dense), _lost(group[1].members))
-            for group in _groups(members, chosen, by)
+            Group(
+                title, pool, url, _tiles(pool.members, most, is_dense), _lost(pool.members),
+                "?" + urlencode(asked | {"group": title}) if is_dense and len(pool.members) <= DENSE else "",
+            )
+            for title, pool, url in found
         ],
+        "only": only, "all": "?" + urlencode(asked),
         "legend": [(band, counts[band.name], "?" + urlencode({"by": by, "load": band.name})) for band in BANDS],
         "ways": WAYS, "by": by, "load": wanted if wanted in _NAMES else "", "is_dense": is_dense, "at": clock.now(),
         "number": len(chosen), "assumed": costs.assumed(),
@@ -113,10 +131,11 @@ def _links(members: Iterable[Member], most: int, is_dense: bool) -> Iterator[str
         load = "" if member.state == "lost" else percent(member.load)
         told = f", load {load}" if load else ""
         look, state = ("", "") if member.state == "alive" else (f" tile-{member.state}", f", {member.state}")
-        text = "" if is_dense else load or member.state
+        name = escape(member.name)
+        text = "" if is_dense else f'<span class="tile-name"><bdi>{name}</bdi></span> {load or member.state}'
         yield (
             f'<a class="tile tile-{size} tile-{band_of(member.load).name}{look}" href="{url}{member.id}/change/"'
-            f' title="{escape(member.name)}: {grouped_count(member.configs, "config")}{told}{state}">{text}</a>'
+            f' title="{name}{told}{state}, {grouped_count(member.configs, "config")}">{text}</a>'
         )
 
 

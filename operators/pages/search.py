@@ -18,10 +18,11 @@ from checks.models.configs import containing, displayable
 from checks.wire.scrub import scrub
 from clusteragent.lib.database.natural import Natural
 from nodes.models import Node
-from operators.admin.base import counted, first_words, list_url, row_url
+from operators.admin.base import first_words, list_url, row_url
+from operators.admin.changelists import counted
 from operators.pages import base, views
 from operators.pages.phrases import spoken
-from operators.queries import CONFIG_WORDS, NODE_WORDS, completed, matching
+from operators.queries import CONFIG_WORDS, NODE_WORDS, OWN_NODE_WORDS, completed, matching
 from operators.roles import sees_digests
 from operators.terms import MOST_CHARACTERS, BadQuery, Term, parse, written
 
@@ -128,7 +129,12 @@ def _filtered(query: str, exact: bool, refused: list[str]) -> Iterable[Group]:
     )
     bars: Any = (
         ("Configs", configs, CONFIG_WORDS, lambda rows, text: rows.containing(text, exact=exact)),
-        ("Nodes", nodes.order_by(Natural("name")), NODE_WORDS, lambda rows, text: rows.filter(name__icontains=text)),
+        (
+            "Nodes",
+            nodes.order_by(Natural("name")),
+            OWN_NODE_WORDS,
+            lambda rows, text: rows.filter(name__icontains=text),
+        ),
     )
     errors, asked = [], 0
     for title, rows, words, free in bars:
@@ -169,7 +175,7 @@ def _with_text(query: str, exact: bool) -> Iterable[Group]:
     origins = origins.order_by("shown", "source")
     named = _named([(one.config_id, str(one)) for one in origins[: MOST + 1]], words[0])
     yield _group("Configs by file or name", named, seen)
-    texts = _with_all(Config.objects.filter(displayable()), "text", words)
+    texts = Config.objects.with_texts(words)
     ids = list(texts.values_list("pk", flat=True)[:MOST_AHEAD])
     others = [pk for pk in ids if pk not in seen][: MOST + 1]
     shown = Config.objects.filter(pk__in=others).only("name", "title", "digest", "text")

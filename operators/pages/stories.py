@@ -25,7 +25,7 @@ from django.db.models import (
 from django.db.models.fields.json import KT
 
 from acts.models import Act
-from acts.models.acts import BY_COMMAND, ORDERS
+from acts.models.acts import BY_COMMAND, MOVING, ORDERS
 from checks.explain.reasons import Grouping, words
 from checks.models import Move, Origin
 from checks.models.handovers import Promise
@@ -53,6 +53,14 @@ _NODES_COME_AND_GO = {
 
 # Where somebody, or the balancing, gives configs to other nodes. What nodes do that come and go is not to be undone.
 _UNDOABLE = {_MOVE.REBALANCED, _MOVE.OPERATOR, _MOVE.UNDONE}
+
+# The reasons of moves by what a person orders.
+_MOVED_BY: Mapping[str, str] = {
+    "pin": _MOVE.PINNED, "pause": _MOVE.PAUSED, "resume": _MOVE.RESUMED, "isolate": _MOVE.ISOLATED,
+    "reassign": _MOVE.OPERATOR, "rebalance": _MOVE.REBALANCED, "undo": _MOVE.UNDONE,
+}  # fmt: skip
+# What a person is named as the cause of.
+_ORDERED = (_EVENT.CORDONED, _EVENT.UNCORDONED, _EVENT.DRAINING)
 
 # What people say of rules, and of orders that wait. The moves that follow are the leader's.
 RULED = "ruled"
@@ -105,6 +113,15 @@ class Story:
         return sum((Counter(deed.held or {}) for deed in self.deeds), Counter())
 
     @property
+    def people(self) -> list[str]:
+        """The names under which it was ordered, as acts have them. What did it by itself may be among them."""
+        actors = {step.actor for step in self.steps} | {event.cause for event in self.events if event.kind in _ORDERED}
+        if self.more and self.cause.kind not in ("nodes", "drain", BY_RULE):
+            actors.add(self.cause.about)
+        named = {actor.removesuffix(BY_COMMAND) for actor in actors} | {deed.person for deed in self.deeds}
+        return sorted(named - {""})
+
+    @property
     def moves_to_undo(self) -> list[int]:
         """The ids of its moves from node to node, where that is what the story is about."""
         if self.cause.kind not in _UNDOABLE:
@@ -141,7 +158,7 @@ def read(since: datetime, until: datetime, most: int, sizes: Mapping[str, int] |
     timed = told.annotate(seconds=seconds)
     steps = [_line(*row) for row in timed.values_list("seconds", *columns, *_OF_WHY)[:most]]
     happened = [Event(*row) for row in events.values_list(*fields)[:MOST_EVENTS]]
-    acts = Act.objects.ordering().filter(time__gte=since, time__lt=until).order_by("-id")
+    acts = Act.objects.steering().filter(time__gte=since, time__lt=until).order_by("-id")
     held = Case(When(verb=Act.Verb.ACCEPT, then="after"))
     deeds = [Deed(*row) for row in acts.values_list("id", "person", "verb", "object", "time", held)[:MOST_EVENTS]]
     older = _older(told.filter(id__lt=steps[-1].id)) if len(steps) == most else []
@@ -337,12 +354,10 @@ def _follows_rules(step: LedgerLine | Older) -> bool:
 
 
 def cause_of_act(deed: Deed) -> Cause:
-    """The cause of an act that says what holds from then on."""
+    """The cause of an act by which somebody steers."""
     if deed.verb == Act.Verb.ACCEPT:
         return Cause(ACCEPTED, deed.person)
-    # Moves by what a person orders have these reasons.
-    reason = {"pin": _MOVE.PINNED, "pause": _MOVE.PAUSED, "resume": _MOVE.RESUMED, "isolate": _MOVE.ISOLATED}
-    return Cause(reason.get(deed.verb, deed.verb) if deed.verb in ORDERS else RULED, deed.person)
+    return Cause(_MOVED_BY.get(deed.verb, deed.verb) if deed.verb in (*ORDERS, *MOVING) else RULED, deed.person)
 
 
 def cause_of_event(event: Event) -> Cause:

@@ -32,6 +32,8 @@ _ACTS = {
 _HAND_WRITTEN = "hand-written configs"
 # What sources sent, and removals of theirs that somebody accepted.
 _OF_SOURCES = ("sent", ACCEPTED)
+# So many objects of a story's acts are named.
+MOST_OBJECTS = 3
 # Acts that are about the whole cluster.
 _OF_ALL = {"freeze", "thaw"}
 
@@ -95,10 +97,10 @@ def _facts(story: Story, turnover: "_Turnover") -> str:
     which = "more move" if moved else "earlier move"
     more = f"{'and ' if moved else ''}{grouped_count(story.more, which)}" if story.more else ""
     found = [*filter(None, (_replaced(story, turnover), moved, more, gap, waiting))]
-    if found and story.cause.kind == _MOVE.ISOLATED:
-        # What moved is what made room.
-        found = [*_said(story), *found]
-    return ", ".join(found or _said(story))
+    # What an isolation moved is what made room. Several acts are told apart from what all of them moved.
+    if not found or story.cause.kind == _MOVE.ISOLATED or len(story.deeds) > 1:
+        found = [*_said(story, moved=bool(found)), *found]
+    return ", ".join(found)
 
 
 def _ruled(story: Story) -> str:
@@ -108,13 +110,19 @@ def _ruled(story: Story) -> str:
     return said[0].upper() + said[1:]
 
 
-def _said(story: Story) -> list[str]:
-    """What a story that moved nothing is about."""
+def _said(story: Story, *, moved: bool) -> list[str]:
+    """What the acts of a story are about: `3 acts (tls a; tls b)`. moved: whether its moves are told, too."""
     if story.cause.kind == ACCEPTED:
-        return [f"{grouped_count(story.held.total(), 'config')} to be removed"]
+        return [] if moved else [f"{grouped_count(story.held.total(), 'config')} to be removed"]
     if story.cause.kind == RULED:
-        return ["nothing moved"]
-    return [listed(list(dict.fromkeys(deed.object for deed in story.deeds)))] if story.cause.kind not in _OF_ALL else []
+        # The title names them.
+        return [] if moved else ["nothing moved"]
+    objects = [] if story.cause.kind in _OF_ALL else list(dict.fromkeys(deed.object for deed in story.deeds))
+    if len(story.deeds) < 2:
+        return objects
+    rest = [f"{grouped(len(objects) - MOST_OBJECTS)} more"] if len(objects) > MOST_OBJECTS else []
+    about = "; ".join([*objects[:MOST_OBJECTS], *rest])
+    return [f"{grouped_count(len(story.deeds), 'act')}{f' ({about})' if about else ''}"]
 
 
 class _Turnover(NamedTuple):

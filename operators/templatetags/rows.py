@@ -45,6 +45,7 @@ def _rows(cl: ChangeList, labels: Sequence[str]) -> Iterator[SafeString]:
     tick = f'<td class="{_TICK}" data-label="Select record">{box}</td>'
     filters: Any = {"preserved_filters": cl.preserved_filters, "opts": cl.opts}
     names = [str(name) for name in cl.list_display]
+    empty = conditional_escape(cl.model_admin.get_empty_value_display())
     linked = [name for name in names if name in (cl.list_display_links or ())]
     for row in cl.result_list:
         cells = []
@@ -54,10 +55,11 @@ def _rows(cl: ChangeList, labels: Sequence[str]) -> Iterator[SafeString]:
                 continue
             text, nowrap = _shown(cl, name, row)
             kind = "th" if name in linked[:1] else "td"
+            known = " is-empty" if text.strip() in ("", "{}", empty) else ""
             if name in linked:
                 url = conditional_escape(add_preserved_filters(filters, cl.url_for_result(row)))
                 text = f'<a href="{url}" class="{_LINK}" >{text}</a>'
-            cells.append(f'<{kind} class="field-{name} {_CELL}{nowrap}" data-label="{label}">{text}</{kind}>')
+            cells.append(f'<{kind} class="field-{name} {_CELL}{nowrap}{known}" data-label="{label}">{text}</{kind}>')
         yield SafeString("".join(cells))
 
 

@@ -270,8 +270,10 @@ ADMIN: dict[str, Callable[[World], object]] = {
     ),
     "config:release": lambda w: (w.order("isolate"), act_confirmed(w.client, "release", ["shop"])),
     "config:unschedule": lambda w: act_confirmed(w.client, "unschedule", ["hand"]),
-    "config:add": lambda w: w.post("checks/config/add/", key="new", check="http_check", yaml="instances: [{url: u}]"),
-    "config:change": lambda w: w.post(
+    "config:add": lambda w: w.confirm(
+        "checks/config/add/", key="new", check="http_check", yaml="instances: [{url: u}]"
+    ),
+    "config:change": lambda w: w.confirm(
         f"checks/config/{config('hand').pk}/change/", check="http_check", yaml="instances: [{url: other}]"
     ),
     "node:cordon": lambda w: w.confirm("nodes/node/", action="cordon", _selected_action=[node().pk]),
@@ -321,7 +323,7 @@ ADMIN: dict[str, Callable[[World], object]] = {
         "nodes/noderule/", action="delete_selected", _selected_action=[node_rule().pk], post="yes"
     ),
     "user:add": lambda w: w.post("auth/user/add/", **USER),
-    "user:change": lambda w: w.post(f"auth/user/{user('eve', Role.VIEWER).pk}/change/", **NEW_USER),
+    "user:change": lambda w: w.confirm(f"auth/user/{user('eve', Role.VIEWER).pk}/change/", **NEW_USER),
     "user:delete": lambda w: w.confirm(f"auth/user/{user('eve').pk}/delete/"),
     "user:delete_selected": lambda w: w.confirm(
         "auth/user/", action="delete_selected", _selected_action=[user("eve").pk]
@@ -332,12 +334,12 @@ ADMIN: dict[str, Callable[[World], object]] = {
     "group:delete_selected": lambda w: w.confirm(
         "auth/group/", action="delete_selected", _selected_action=[Group.objects.create(name="old").pk]
     ),
-    "authtoken:add": lambda w: w.post("knox/authtoken/add/", user=w.olga.pk, **EXPIRY),
+    "authtoken:add": lambda w: w.confirm("knox/authtoken/add/", user=w.olga.pk, **EXPIRY),
     "authtoken:delete": lambda w: w.confirm(f"knox/authtoken/{token_of('eve').pk}/delete/"),
     "authtoken:delete_selected": lambda w: w.confirm(
         "knox/authtoken/", action="delete_selected", _selected_action=[token_of("eve").pk]
     ),
-    "nodetoken:add": lambda w: w.post("nodes/nodetoken/add/", note="runners", pattern="runner-*"),
+    "nodetoken:add": lambda w: w.confirm("nodes/nodetoken/add/", note="runners", pattern="runner-*"),
     "nodetoken:delete": lambda w: w.confirm(f"nodes/nodetoken/{node_token().pk}/delete/"),
     "nodetoken:delete_selected": lambda w: w.confirm(
         "nodes/nodetoken/", action="delete_selected", _selected_action=[node_token().pk]

@@ -3,7 +3,9 @@
 import re
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
+from knox.models import AuthToken
 
 from acts.models import Act
 from acts.recording import entered, record
@@ -12,7 +14,8 @@ from checks.tests.cast import report, sent
 from checks.tests.operators import config, page_of
 from nodes.models import Node
 from operators.roles import Role
-from operators.tests.cast import having, user
+from operators.tests.cast import API, bearer, having, user
+from operators.tokens import give_purpose
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
@@ -53,6 +56,11 @@ def shown(client: Client, query: str = "") -> list[str]:
         ("?config=x", []),
         ("?how__exact=admin", ["pin http_check shop"]),
         ("?how__exact=command", ["drain ash"]),
+        ("?token=1a2b", []),
+        ("?since=2000-01-01T03:00&until=2100-01-01T03:00:00Z", ["pin http_check shop", "drain ash"]),
+        ("?until=2000-01-01T03:00:00%2B01:00", []),
+        ("?since=soon", []),
+        ("?since=2026-13-01T00:00", []),
         ("?time_from=2000-01-01&time_to=2000-01-02", []),
     ],
 )
@@ -118,9 +126,54 @@ def test_the_api_has_all_of_an_act() -> None:
     row = caller.call("GET", f"acts/{told['id']}").json()
     assert row.keys() >= {"id", "time", "before", "after"}
     assert row | {"id": 0, "time": "", "before": None, "after": None} == {
-        "id": 0, "time": "", "person": "olga", "how": "admin", "address": "192.0.2.1", "verb": "pin", "object": "http_check shop",
+        "id": 0, "time": "", "person": "olga", "how": "admin", "address": "192.0.2.1", "credential": "", "verb": "pin",
+        "object": "http_check shop",
         "before": None, "after": None, "plan": 7, "reason": "near <it>", "configs": [pk], "nodes": [],
     }  # fmt: skip
+
+
+def test_two_tokens_of_one_user_are_told_apart_and_from_a_session() -> None:
+    report("birch")
+    ci = user("ci", Role.OPERATOR)
+    tokens = [AuthToken.objects.create(ci) for _ in range(2)]
+    give_purpose(tokens[0][0], "deploys of the shop")
+    for _, token in tokens:
+        assert bearer(token).call("POST", "nodes/ash/cordon").status_code == 200
+        assert bearer(token).call("POST", "nodes/ash/uncordon").status_code == 200
+    client = Client()
+    client.force_login(ci)
+    assert client.post(f"{API}/nodes/ash/cordon").status_code == 200
+    first, second = (row.token_key for row, _ in tokens)
+    cordons = Act.objects.filter(verb="cordon").order_by("pk")
+    said = [f"token {first}…, for deploys of the shop", f"token {second}…", "session"]
+    assert [act.credential for act in cordons] == said
+    caller = having(Role.ADMIN)
+    assert [row["credential"] for row in caller.rows("acts?verb=cordon")] == said[::-1]
+    assert [row["verb"] for row in caller.rows(f"acts?token={second[:6]}")] == ["uncordon", "cordon"]
+    seer = seen_by(Role.ADMIN)
+    assert shown(seer, f"?token={first}") == ["uncordon ash", "cordon ash"]
+    page = seer.get(f"{ACTS}{cordons[0].pk}/change/").content.decode()
+    assert f"operators&#x27; API by {said[0]}" in page
+    for _, token in tokens:
+        assert token not in page
+
+
+def test_what_a_token_may_not_do_is_on_record_as_refused_to_it() -> None:
+    row, token = AuthToken.objects.create(user("eva", Role.VIEWER))
+    assert bearer(token).call("POST", "nodes/ash/cordon").status_code == 403
+    assert Act.objects.get(verb="refuse").credential == f"token {row.token_key}…"
+
+
+def test_a_click_is_by_a_session_and_a_login_begins_one() -> None:
+    client = Client()
+    User.objects.create_superuser("boss", password="four-words-in-a-row")
+    client.post("/admin/login/", {"username": "boss", "password": "wrong"})
+    client.post("/admin/login/", {"username": "boss", "password": "four-words-in-a-row"})
+    client.post("/admin/logout/")
+    told = [
+        (act.verb, act.credential) for act in Act.objects.exclude(object__in=["ash", "http_check shop"]).order_by("pk")
+    ]
+    assert told == [("fail to log in", ""), ("log in", "session"), ("log out", "session")]
 
 
 def test_who_was_refused_is_not_told_as_if_they_had_refused() -> None:

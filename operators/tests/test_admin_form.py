@@ -11,7 +11,7 @@ from checks import dispatcher
 from checks.models import Config, Move, Origin, Source
 from checks.sources.authored import text_of
 from checks.tests.cast import owners, report, sent
-from checks.tests.operators import CONFIGS, act_confirmed, config, operator, page_of, superuser
+from checks.tests.operators import CONFIGS, act_confirmed, config, operator, page_of, saved, superuser
 from checks.wire.patching import IntegrationConfig
 from clusteragent.lib import conf
 
@@ -26,7 +26,7 @@ def _nodes(warm: None) -> None:
 
 
 def save(client: Client, url: str, **fields: str) -> Any:
-    return client.post(url, {"key": "shop", "check": "http_check", "yaml": YAML} | fields)
+    return saved(client, url, **{"key": "shop", "check": "http_check", "yaml": YAML} | fields)
 
 
 def add(client: Client, **fields: str) -> Any:
@@ -222,8 +222,7 @@ def warned() -> list[tuple[str, int | None]]:
 
 def test_what_is_odd_is_saved_and_told_at_once_and_on_the_page() -> None:
     client = superuser()
-    written = {"key": "shop", "check": "http_check", "yaml": ODD}
-    shown = client.post(CONFIGS + "add/", written, follow=True).content.decode()
+    shown = client.get(add(client, yaml=ODD).url).content.decode()
     assert "shop:1: nothing reads cluster_checks at the top level: is cluster_check meant?" in shown
     assert owners() == {"shop": "ash"}
     assert warned() == [("shop", 1), ("shop", 4)]

@@ -7,6 +7,7 @@ from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
 from checks.tests.cast import report
+from checks.tests.operators import answered
 from nodes import tokens
 from nodes.models import NodeToken
 from nodes.models.tokens import digest
@@ -27,7 +28,8 @@ def admin() -> Client:
 
 
 def test_a_new_token_is_shown_once(admin: Client) -> None:
-    answer = admin.post(f"{TOKENS}add/", POOL | {"networks": "10.1.0.0/16", "expires_at": "90d"})
+    form = POOL | {"networks": "10.1.0.0/16", "expires_at": "90d"}
+    answer = answered(admin, f"{TOKENS}add/", **form)
     assert "no-store" in answer.headers["Cache-Control"]
     text = answer.content.decode()
     token = re.findall(r"nt-[0-9a-f]{64}", text)[0]

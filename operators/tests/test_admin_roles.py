@@ -1,19 +1,23 @@
 """The admin's pages and actions against the roles: the groups that the API asks for, too."""
 
+import re
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
 from django.test import Client
+from django.urls import reverse
 
 from acts.models import Act
-from checks import dispatcher
+from checks import dispatcher, plans
+from checks.dispatcher import deciding
 from checks.models import Config, Origin, Plan
+from checks.models.orders import Pin, Rule
 from checks.tests.cast import owners, report, sent
-from checks.tests.operators import superuser
-from nodes.models import Node
+from checks.tests.operators import confirmed, saved, superuser
+from nodes.models import Node, NodeRule
 from operators.admin.questions import seen_of
-from operators.roles import Role
+from operators.roles import Role, in_words
 from operators.tests.cast import user
 
 pytestmark = pytest.mark.django_db
@@ -102,17 +106,54 @@ def test_each_role_does_just_what_is_its(role: Role) -> None:
         client.post(f"/admin/checks/plan/{plan.pk}/apply/")
     assert owners() == {"hand": "birch" if role == O else "ash"}
     form = {"key": "hand", "check": "http_check", "yaml": "instances: [{url: other}]"}
-    assert client.post(f"/admin/checks/config/{pk}/change/", form).status_code == (302 if role == W else 403)
+    assert saved(client, f"/admin/checks/config/{pk}/change/", **form).status_code == (302 if role == W else 403)
     act(client, "/admin/checks/config/", "unschedule", pk, seen=seen_of([pk]))
     assert Origin.objects.filter(key="hand").exists() is (role != W)
 
 
+def buttons_of(client: Client, row: Any) -> dict[str, list[str]]:
+    """The greyed buttons of a row's page, by the reason."""
+    page = client.get(reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk]))
+    assert page.status_code == 200
+    found: dict[str, list[str]] = {}
+    for why, words in re.findall(r'disabled title="Not yours to do: ([^"]*)"[^>]*>([^<]*)<', page.content.decode()):
+        found.setdefault(why, []).append(words)
+    return found
+
+
+def test_what_the_role_does_not_give_is_greyed_on_a_rows_page_with_who_may_do_it() -> None:
+    pin = Pin.objects.create(config=hand(), source="admin", key="hand", aim="ash")
+    rule = Rule.objects.create(name="few", max_per_node=5)
+    plan = plans.store(deciding.pause([hand().pk]), author="eve")
+    rows = Node.objects.get(name="ash"), hand(), pin, rule, NodeRule.objects.create(pattern="a*"), plan
+    by_operators, by_authors = "this comes with the role operator", "this comes with the role author"
+    vera = staff(V)
+    buttons = {row: buttons_of(vera, row) for row in rows}
+    words = [sorted(found.get(by_operators, [])) for found in buttons.values()]
+    assert words == [
+        ["Cordon: give it nothing new…", "Drain: cordon it, and let what it has move away…"],
+        ["Isolate: leave it alone on its node…", "Pause…", "Pin…", "Reassign to a node…", "Unpin…"],
+        ["Delete", "Save"], ["Delete", "Save"], ["Delete", "Save"], ["Apply"],
+    ]  # fmt: skip
+    assert {row: set(found) - {by_operators} for row, found in buttons.items() if set(found) - {by_operators}} == {
+        hand(): {by_authors}
+    }
+    oona = Client()
+    oona.force_login(user("oona", O, W))
+    assert [buttons_of(oona, row) for row in rows] == [{}] * len(rows)
+    # One sentence for all buttons of a reason.
+    page = vera.get(reverse("admin:nodes_node_change", args=[rows[0].pk])).content.decode()
+    assert page.count(f"Not yours to do: {by_operators}.") == 1
+
+
 def told(client: Client, url: str, **fields: Any) -> set[str]:
-    """What is said after a form is saved."""
-    response = client.post(url, fields, follow=True)
-    assert response.status_code == 200
-    assert not response.context.get("errors"), response.context["errors"]
-    return {str(message) for message in response.context["messages"]}
+    """What is said after a form is saved, just as the page that asked first said it."""
+    asked = client.post(url, fields)
+    assert not (asked.context or {}).get("errors"), asked.context["errors"]
+    response = client.post(url, fields | {"seen": asked.context["seen"]}, follow=True)
+    said = {str(message) for message in response.context["messages"]}
+    assert {*asked.context["question"].sentences} <= said
+    return said
 
 
 def test_what_a_user_may_do_from_now_on_is_said_when_it_is_saved() -> None:
@@ -143,7 +184,7 @@ def test_what_a_group_gives_and_takes_is_said_with_how_many_users_have_it() -> N
     said = told(
         client, f"/admin/auth/group/{viewer.pk}/change/", name=V, permissions=[pk for pk in kept if pk != first.pk]
     )
-    assert f"Group viewer takes from 1 user {name}." in said
+    assert f"Group viewer takes from 1 user the right to {in_words(name)}, unless another role gives it." in said
     act = Act.objects.get(verb=Act.Verb.CHANGE, object="group viewer")
     assert name in act.before["permissions"]
     assert name not in act.after["permissions"]
@@ -160,7 +201,7 @@ def test_a_colleague_gets_name_role_and_password_in_one_form() -> None:
     )
     given = {"username": "eve", "usable_password": "true", "password1": PASSWORD, "password2": PASSWORD}
     viewer = Group.objects.get(name=V)
-    assert client.post("/admin/auth/user/add/", given | {"groups": [viewer.pk]}).status_code == 302
+    confirmed(client, "/admin/auth/user/add/", **given, groups=[viewer.pk])
     eve = Client()
     assert eve.post("/admin/login/", {"username": "eve", "password": PASSWORD}).status_code == 302
     assert eve.get("/admin/nodes/node/").status_code == 200

@@ -8,7 +8,7 @@ from django.test import Client
 
 from checks.models import Config, Move, Origin, Source
 from checks.tests.cast import owners, report
-from checks.tests.operators import CONFIGS, act, act_confirmed, config, confirmed, page_of, superuser
+from checks.tests.operators import CONFIGS, act, act_confirmed, config, page_of, saved, superuser
 from checks.wire.sharding import KSM
 from clusteragent.lib import conf
 
@@ -25,7 +25,7 @@ def _sharding(warm: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def save(client: Client, url: str = CONFIGS + "add/", **fields: str) -> Any:
-    return client.post(url, {"key": "shop", "check": "http_check", "yaml": YAML} | fields, follow=True)
+    return saved(client, url, **{"key": "shop", "check": "http_check", "yaml": YAML} | fields)
 
 
 def keys() -> list[str]:
@@ -53,7 +53,7 @@ def test_the_page_of_any_shard_edits_the_whole() -> None:
     assert keys() == ["shop#0", "shop#1", "shop#2"]
     assert "timeout: 9\n" in config("shop#1").text
     assert (owners().items() >= before.items(), config("shop#0").pk) == (True, pk)
-    confirmed(client, page_of("shop#1"), key="shop", check="http_check", yaml="instances:\n- url: http://one\n")
+    save(client, page_of("shop#1"), yaml="instances:\n- url: http://one\n")
     assert keys() == ["shop"]
 
 

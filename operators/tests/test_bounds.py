@@ -12,13 +12,14 @@ from acts import recording
 from acts.models import Act
 from checks import dispatcher, plans
 from checks.dispatcher import deciding
+from checks.dispatcher.inventory import read_reserved
 from checks.models import Source, TaskRun
 from checks.models.bounds import STEERING, Reach
 from checks.models.orders import Isolation, Pause, Pin
 from checks.models.tags import tags_of_instances
 from checks.tests.cast import hand_over, owners, report, sent
-from checks.tests.operators import config
-from nodes.models import NodeRule
+from checks.tests.operators import config, confirmed
+from nodes.models import Node, NodeRule
 from operators.roles import Role
 from operators.tests.bounded import ONE, calls, clicks, group, ids, paula, refused, state, wanda, work
 from operators.tests.cast import Caller, bearer, user
@@ -113,6 +114,11 @@ def test_an_isolation_after_a_pin_has_nobody_leave_a_node_either() -> None:
         TaskRun.objects.filter(name="reconcile").delete()
         hand_over()
     assert owners() == dict.fromkeys(("shop", "hand", "paycheck", "theirs"), "birch")
+    # In company it keeps the node from nobody, who might be kept from many by a few.
+    birch = Node.objects.get(name="birch").pk
+    assert read_reserved() == {}
+    dispatcher.reassign(ids("shop", "hand", "paycheck"), "ash", actor="eve")
+    assert {node: one.id for node, one in read_reserved().items()} == {birch: ids("theirs")[0]}
 
 
 # Whose order it is: of somebody who is bound, or not.
@@ -255,6 +261,9 @@ def test_a_tag_counts_where_each_instance_has_it() -> None:
         (["team:payments"], "team", "", False),
         ([], "x", "team:x", False),
         (["*"], "x", "", True),
+        (["team:[a-z]hop"], "x", "team:shop", False),
+        (["team:[a-z]hop"], "x", "team:[a-z]hop", True),
+        (["pay[a-z]heck"], "paycheck", "", False),
     ],
 )
 def test_words_are_names_of_checks_or_tags(words: list[str], name: str, tags: str, covered: bool) -> None:
@@ -315,7 +324,7 @@ def test_an_admin_makes_a_bound_token() -> None:
         "expiry_0": "2100-01-01",
         "expiry_1": "08:00:00",
     }
-    page = client.post("/admin/knox/authtoken/add/", fields).content.decode()
+    page = confirmed(client, "/admin/knox/authtoken/add/", **fields)
     assert "is bound to api:shop" in page
     row = AuthToken.objects.get()
     assert row.bound.sources == ["api:shop"]

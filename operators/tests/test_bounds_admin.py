@@ -11,7 +11,7 @@ from checks.dispatcher import deciding
 from checks.models import Config, Move, Origin, Plan, Source
 from checks.models.orders import Isolation, Pause, Pin
 from checks.tests.cast import owners, sent, silence
-from checks.tests.operators import act, config, page_of, superuser
+from checks.tests.operators import act, config, page_of, saved, superuser
 from nodes.models import Node
 from operators import bounds
 from operators.roles import Role
@@ -137,14 +137,14 @@ def test_what_is_written_by_hand_is_a_source_too() -> None:
     fields = {"key": "new", "check": "http_check", "yaml": "instances:\n- url: x\n"}
     assert client.get("/admin/checks/config/add/").status_code == 403
     assert client.post("/admin/checks/config/add/", fields).status_code == 403
-    client.post(page_of("hand"), fields)
+    assert client.post(page_of("hand"), fields).status_code == 403
     page = act(client, "unschedule", ["hand"])
     assert "admin is outside of api:shop, the bound of the role writers" in page
     assert Config.objects.filter(pk=hand.pk, digest=hand.digest).exists()
     assert not Origin.objects.filter(key="new").exists()
     Group.objects.get(name="writers").bound.delete()
     bounds.bind(["admin"], [], group=Group.objects.get(name="writers"))
-    assert client.post("/admin/checks/config/add/", fields, follow=True).status_code == 200
+    assert saved(client, "/admin/checks/config/add/", **fields).status_code == 302
     assert Origin.objects.filter(source="admin", key="new").exists()
 
 

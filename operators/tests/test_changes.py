@@ -421,7 +421,10 @@ def test_a_story_of_several_moves_of_a_config_is_undone_as_one(client: Client) -
     [story] = [story for story, _, _ in response.context["stories"] if story.moves_to_undo]
     text = response.content.decode()
     assert text.count('name="story"') == 1
-    assert f'value="{story.key}" aria-label="Undo Reassigned by otto of {story.start:%H:%M:%S}">Undo…<' in text
+    assert (
+        f'value="{story.key}" aria-label="Undo Reassigned by otto of {story.start:%Y-%m-%d %H:%M:%S} UTC">Undo…<'
+        in text
+    )
     plan = shown(client, f"{CHANGES}undo/?{response.context['span'].query}", story=story.key)
     assert owners() == {"one": "cedar"}
     apply(client, plan)

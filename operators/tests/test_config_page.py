@@ -399,6 +399,13 @@ def test_a_failing_config_says_at_its_top_since_when_and_what_and_that_running_i
     assert "Running: yes, but its last run failed error in the stats of ash" in rest
 
 
+def test_a_failing_config_that_moved_keeps_its_last_good_run() -> None:
+    good = clock.now() - timedelta(minutes=9)
+    Trouble.objects.create(config=config("db"), kind="failing", since=clock.now(), last_good=good)
+    tell("ash", failed=True, last_error="connection refused", last_success=0)
+    assert "Last good run 9 min ago" in page()
+
+
 def test_a_failing_config_whose_runner_tells_no_last_good_run_says_so() -> None:
     tell("ash", failed=True, last_error="connection refused")
     assert "First failed not noted yet Last good run none known" in page()

@@ -10,7 +10,7 @@ from checks.models import Config
 from checks.sources import authored
 from checks.sources.authored import ADMIN
 from checks.tests.cast import report, sent
-from checks.tests.operators import CONFIGS, config, operator, page_of, superuser
+from checks.tests.operators import CONFIGS, config, operator, page_of, saved, superuser
 from checks.wire import integrations
 
 pytestmark = pytest.mark.django_db
@@ -63,16 +63,14 @@ def test_a_mistake_is_found_before_the_check_is_named() -> None:
 def test_a_key_that_others_spell_otherwise_is_remarked_on() -> None:
     client = superuser()
     for number in range(3):
-        client.post(
-            CONFIGS + "add/",
-            {"key": f"shop-{number}", "check": "own_check", "yaml": GOOD.replace("shop", f"shop-{number}")},
-        )
+        name = f"shop-{number}"
+        saved(client, CONFIGS + "add/", key=name, check="own_check", yaml=GOOD.replace("shop", name))
     assert "timeout" in remarked(client, GOOD.replace("timeout", "timeuot"), check="own_check")
 
 
 def test_the_text_that_is_edited_is_not_compared_with_itself() -> None:
     client = superuser()
-    client.post(CONFIGS + "add/", {"key": "shop", "check": "http_check", "yaml": GOOD})
+    saved(client, CONFIGS + "add/", key="shop", check="http_check", yaml=GOOD)
     shop = config("shop")
     assert "Nothing is wrong with it." in remarked(client, GOOD, url=f"{REMARKS}?config={shop.pk}")
 
@@ -85,7 +83,7 @@ def test_only_who_may_write_a_config_is_answered(rights: tuple[str, ...]) -> Non
 
 
 def test_who_may_change_one_is_answered_about_that() -> None:
-    superuser().post(CONFIGS + "add/", {"key": "shop", "check": "http_check", "yaml": GOOD})
+    saved(superuser(), CONFIGS + "add/", key="shop", check="http_check", yaml=GOOD)
     client = operator("view_config", "change_config")
     assert "Nothing is wrong" in remarked(client, GOOD, url=f"{REMARKS}?config={config('shop').pk}")
     dispatcher.schedule([sent("mail")])
@@ -142,5 +140,5 @@ def test_what_was_written_survives_a_form_with_a_mistake() -> None:
 
 def test_an_edited_config_keeps_its_own_text() -> None:
     client = superuser()
-    client.post(CONFIGS + "add/", {"key": "shop", "check": "postgres", "yaml": GOOD})
+    saved(client, CONFIGS + "add/", key="shop", check="postgres", yaml=GOOD)
     assert client.get(page_of("shop")).context["adminform"].form.initial["yaml"] == GOOD

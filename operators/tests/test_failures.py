@@ -3,6 +3,7 @@
 import re
 import time
 from datetime import timedelta
+from html import unescape
 
 import pytest
 from django.db import connection
@@ -18,6 +19,7 @@ from checks.tests.cast import report, sent
 from checks.tests.operators import config, page_of
 from nodes.models import Node, Runner
 from nodes.models.runners import Answer, CheckStats
+from operators.admin.base import list_url, row_url
 
 pytestmark = pytest.mark.django_db
 
@@ -73,6 +75,23 @@ def test_the_same_error_of_many_is_one_failure(admin_client: Client, shops: list
     assert "5 min ago" in page
     assert page_of("shop-4") in page
     assert "Only on" in page
+
+
+def test_nodes_and_teams_are_links(admin_client: Client, shops: list[str]) -> None:
+    fail(dict.fromkeys(shops, "no"))
+    page = unescape(text(admin_client))
+    for node in Node.objects.filter(assignments__config__in=failures.read().told[0].configs).distinct():
+        assert f'<a href="{row_url(node)}">{node.name}</a>' in page
+    url = list_url(Config, q="team:pay state:failing")
+    assert f'<a href="{url}">pay</a>, <a' in page
+    assert len(admin_client.get(url).context["cl"].result_list) == 3
+
+
+def test_a_team_that_shows_a_secret_leads_nowhere(admin_client: Client, warm: None) -> None:
+    report("ash")
+    dispatcher.schedule([sent("cache", instances=("tags: ['team:password=hunter22']\n",))])
+    fail({"cache": "no"})
+    assert "hunter22" not in text(admin_client)
 
 
 def test_secrets_in_errors_are_hidden(admin_client: Client, shops: list[str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 from django.db.models import Q
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher
 from checks.models import Config
@@ -113,7 +114,29 @@ def test_nodes_are_found_by_the_words_of_nodes(client: Client) -> None:
     assert found("check:tcp_check") == {"ash"}
     assert found("-check:tcp_check") == {"birch"}
     assert found("type:runner") == set()
-    assert "there is no filter tag:" in client.get(NODES + asked("tag:x")).content.decode()
+    assert found("node:ash") == {"ash"}
+    assert found("node:as") == set()
+    assert found("team:payments") == found("tag:env:prod") == found("source:file") == {"ash"}
+    assert found("-team:payments") == {"birch"}
+    assert found("team:payments check:tcp_check") == {"ash"}
+    # Nobody has what dangles.
+    assert found("source:admin") == found("check:postgres") == found("team:pay") == set()
+    assert list(chips(client.get(NODES + asked("team:payments state:alive")))) == ["team:payments", "state:alive"]
+    assert "there is no filter colour:" in client.get(NODES + asked("colour:x")).content.decode()
+
+
+def test_nodes_are_found_by_what_they_run_in_as_many_queries_for_many(client: Client) -> None:
+    counts = []
+    for number in (1, 30):
+        report(*(f"n{one}" for one in range(number)))
+        dispatcher.schedule(
+            [sent(f"c{one}", instances=(f"url: {one}\ntags: ['team:web']\n",)) for one in range(number)]
+        )
+        client.get(NODES + asked("team:web"))
+        with CaptureQueriesContext(connection) as taken:
+            client.get(NODES + asked("team:web"))
+        counts.append(len(taken))
+    assert counts[0] == counts[1]
 
 
 def chips(response: Any) -> dict[str, str]:
@@ -160,6 +183,9 @@ def options(client: Client, rows: str, query: str) -> list[str]:
         ("configs", "tag:none of", []),
         ("nodes", "", [f"{word}:" for word in NODE_WORDS]),
         ("nodes", "state:s", ["state:silent"]),
+        ("nodes", "team:p", ["team:payments"]),
+        ("nodes", "node:", ["node:ash"]),
+        ("nodes", "-source:f", ["-source:file"]),
     ],
 )
 def test_the_bar_offers_how_to_go_on(client: Client, rows: str, query: str, offered: list[str]) -> None:

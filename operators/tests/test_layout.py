@@ -10,7 +10,7 @@ from django.db.models import FloatField, Func, Value
 from checks import dispatcher
 from checks.tests.cast import report, sent
 from checks.tests.operators import act, config, superuser
-from operators.admin import base
+from operators.admin import changelists
 from operators.admin.base import list_url
 
 pytestmark = pytest.mark.django_db
@@ -116,11 +116,11 @@ def test_a_list_says_how_many_of_how_many_fit(warm: None, monkeypatch: pytest.Mo
     assert foot() == "1 to 100 of 121"
     assert foot("?p=2") == "101 to 121 of 121"
     assert foot("?q=ash") == "1 to 1 of 1, 121 in all"
-    counted, slow = base.counted, Func(Value(0.1), function="pg_sleep", output_field=FloatField())
-    monkeypatch.setattr(base, "MOST_COUNTING", 1)
-    monkeypatch.setattr(base, "counted", lambda rows: counted(rows.annotate(slow=slow).filter(slow=None)))
+    counted, slow = changelists.counted, Func(Value(0.1), function="pg_sleep", output_field=FloatField())
+    monkeypatch.setattr(changelists, "MOST_COUNTING", 1)
+    monkeypatch.setattr(changelists, "counted", lambda rows: counted(rows.annotate(slow=slow).filter(slow=None)))
     assert foot() == "1 to 100 of more than 100"
     assert foot("?p=2") == "101 to 121 of 121"
     assert foot("?q=runner") == "1 to 100 of 120"
-    monkeypatch.setattr(base, "MOST_AHEAD", 10)
+    monkeypatch.setattr(changelists, "MOST_AHEAD", 10)
     assert foot("?q=runner") == "1 to 100 of more than 109"

@@ -37,22 +37,32 @@ def tiles(client: Client, query: str = "") -> dict[str, str]:
     return {title: classes for classes, title in re.findall(r'<a class="(tile [^"]*)"[^>]*title="([^"]*)"', text)}
 
 
+def name_of(title: str) -> str:
+    """The node of a tile with this title, which begins with its name."""
+    return title.partition(",")[0]
+
+
 def test_each_node_is_a_tile_that_tells_its_load_and_state(admin_client: Client, fleet: None, monkeypatch) -> None:
     ids = dict(Node.objects.values_list("name", "pk"))
     monkeypatch.setattr(costs, "loads", lambda needed: {ids["web-1"]: 1.2, ids["web-2"]: 0.05})
     Heartbeat.objects.filter(node__name="db-1").delete()
     found = tiles(admin_client)
-    assert {title.partition(":")[0] for title in found} == {"web-1", "web-2", "db-1"}
+    assert {name_of(title) for title in found} == {"web-1", "web-2", "db-1"}
     assert "tile-over" in next(classes for title, classes in found.items() if "load 120 %" in title)
     assert "tile-idle" in next(classes for title, classes in found.items() if "load 5.0 %" in title)
-    assert "tile-lost" in next(classes for title, classes in found.items() if title.endswith(", lost"))
-    assert [title.partition(":")[0] for title in tiles(admin_client, "?load=over")] == ["web-1"]
+    assert "tile-lost" in next(classes for title, classes in found.items() if ", lost, " in title)
+    assert [name_of(title) for title in tiles(admin_client, "?load=over")] == ["web-1"]
+    text = re.sub("<[^>]*>", "", admin_client.get(MAP).content.decode().replace("\u202f", " "))
+    assert "web-1 120 %" in text
+    assert "db-1 lost" in text
 
 
 def test_a_tile_leads_to_its_node_whatever_the_node_is_called(admin_client: Client, fleet: None) -> None:
     Node.objects.filter(name="web-2").update(name='<web>"2"')
     ids = dict(Node.objects.values_list("name", "pk"))
-    links = re.findall(r'class="tile [^"]*" href="([^"]*)" title="([^"]*):', admin_client.get(MAP).content.decode())
+    links = re.findall(
+        r'class="tile [^"]*" href="([^"]*)" title="([^"]*), load', admin_client.get(MAP).content.decode()
+    )
     assert {unescape(name): url for url, name in links} == {name: row_url(Node(pk=id_)) for name, id_ in ids.items()}
 
 
@@ -96,6 +106,21 @@ def test_many_nodes_are_small_tiles_of_as_many_queries(admin_client: Client, fle
     with CaptureQueriesContext(connection) as many:
         assert "tiles-dense" in admin_client.get(f"{MAP}?by={by}").content.decode()
     assert len(many) == len(few)
+
+
+def test_of_many_nodes_a_group_alone_has_names(admin_client: Client, fleet: None) -> None:
+    report(*(f"new-{number}" for number in range(nodemap.DENSE)))
+    text = admin_client.get(MAP).content.decode()
+    assert "tile-name" not in text
+    assert all(name_of(title) for title in tiles(admin_client))
+    alone = re.findall(r'<a href="(\?[^"]*group=[^"]*)">With names</a>', text)
+    assert [unescape(url) for url in alone] == [
+        f"?by=pool&group={name}" for name in ("new-%2A", "web-%2A", "Nodes+of+no+pool")
+    ]
+    found = admin_client.get(MAP + unescape(alone[1])).content.decode()
+    assert re.findall('class="tile-name"><bdi>([^<]*)<', found) == ["web-1", "web-2"]
+    assert "All groups" in found
+    assert "There is no such node" in admin_client.get(f"{MAP}?group=nonsense").content.decode()
 
 
 @pytest.mark.parametrize(("load", "name"), [(0, "idle"), (0.2, "low"), (0.79, "middle"), (1, "high"), (1.001, "over")])

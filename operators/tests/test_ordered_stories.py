@@ -1,5 +1,7 @@
 """Rules, orders and freezes of people are stories, with their author and what they moved, in Changes and on the first page."""
 
+import html
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,13 +10,16 @@ from django.test import Client
 
 from acts.models import Act
 from acts.recording import entered
-from checks import dispatcher
+from checks import dispatcher, plans
+from checks.dispatcher import deciding
 from checks.explain.why import explain
 from checks.models import Config, Move, freezes
 from checks.models.orders import Rule
 from checks.models.sources import Source
 from checks.sources import accept_removals_of, files, sync
+from checks.sources.authored import ADMIN
 from checks.sources.files import FileSource
+from checks.sources.origins import put
 from checks.tests.cast import dangling, report, sent
 from checks.tests.operators import config
 from clusteragent.lib import conf
@@ -125,6 +130,42 @@ def test_an_order_that_moves_nothing_is_a_story(deed: Callable[[int], object], s
     assert told()[0] == story
 
 
+def on_ash(*keys: str) -> list[int]:
+    """The ids of these configs, all of which are on ash."""
+    ids = [config(key).pk for key in keys]
+    dispatcher.reassign(ids, "ash", actor="eve")
+    return ids
+
+
+def test_several_pins_are_counted_apart_from_what_they_moved() -> None:
+    one, two = on_ash("one", "two")
+    by("otto", lambda: dispatcher.pin([one], "ash", actor="otto"))
+    by("otto", lambda: dispatcher.pin([two], "birch", actor="otto"))
+    assert told()[0] == "Pinned by otto: 2 acts (http_check one to ash; http_check two to birch), 1 config moved once"
+
+
+def test_two_freezes_and_two_undos_are_told_as_two() -> None:
+    ids = on_ash("one", "two")
+    by("otto", lambda: dispatcher.reassign(ids, "birch", actor="otto"))
+    assert told()[0] == "Reassigned by otto: 2 configs moved once"
+    for move in Move.objects.filter(to_node="birch", config_id__in=ids, actor="otto").order_by("config_id"):
+        by("otto", lambda pk=move.pk: plans.order(lambda: deciding.undo([pk]), actor="otto"))  # type: ignore[misc]
+    for _ in range(2):
+        by("otto", lambda: freezes.freeze(actor="otto"))
+    assert told()[:2] == [
+        "Automatic balancing frozen by otto: 2 acts",
+        "Undone by otto: 2 acts (http_check one; http_check two), 2 configs moved once",
+    ]
+
+
+def test_of_many_acts_the_first_ones_are_named() -> None:
+    dispatcher.schedule([sent(key) for key in "abcde"])
+    for one in on_ash(*"abcde"):
+        by("otto", lambda one=one: dispatcher.pin([one], "ash", actor="otto"))  # type: ignore[misc]
+    named = "http_check a to ash; http_check b to ash; http_check c to ash; 2 more"
+    assert told()[0] == f"Pinned by otto: 5 acts ({named})"
+
+
 def test_the_end_of_an_order_is_a_story() -> None:
     one = [config("one").pk]
     by("otto", lambda: dispatcher.pin(one, "birch", actor="otto"))
@@ -157,6 +198,43 @@ def test_an_unfolded_story_shows_its_acts(role: Role, links: bool) -> None:
     assert "make rule gold-only" in text
     assert "Ineligible: rule gold-only" in text
     assert ("/acts/act/" in text) == links
+
+
+@pytest.mark.parametrize(
+    ("deed", "act"),
+    [
+        (lambda: dispatcher.reassign([config("one").pk], "birch", actor="otto"), "reassign http_check one to birch"),
+        (lambda: plans.order(lambda: deciding.drain(["ash"]), actor="otto"), "drain ash"),
+        (lambda: Node.objects.filter(name="ash").cordon(actor="otto"), "cordon ash"),
+        (lambda: put(ADMIN, "new", sent("new").original, actor="otto"), "make config"),
+    ],
+)
+def test_a_story_of_a_person_leads_to_all_acts_of_that_time(deed: Callable[[], object], act: str) -> None:
+    on_ash("one")
+    by("otto", deed)
+    client = Client()
+    client.force_login(user("vera", Role.OPERATOR))
+    page = client.get(CHANGES)
+    [story, *_] = [story for story, *_ in page.context["stories"] if "otto" in story.people]
+    unfolded = f"{CHANGES}story/?{page.context['span'].query}&story={story.key}"
+    text = client.get(unfolded).content.decode()
+    [link] = re.findall(r'href="([^"]+)">All that otto did then', text)
+    shown = client.get(html.unescape(link)).context["cl"].result_list
+    assert any(str(one).startswith(act) for one in shown), [*map(str, shown)]
+    client.force_login(user("victor", Role.VIEWER))
+    assert "All that otto did" not in client.get(unfolded).content.decode()
+
+
+def test_changes_lead_to_acts_as_the_whole_record() -> None:
+    by("otto", lambda: freezes.freeze(actor="otto"))
+    client = Client()
+    client.force_login(user("vera", Role.OPERATOR))
+    [link] = re.findall(r'is in <a href="([^"]+)">Acts', client.get(f"{CHANGES}?last=1h").content.decode())
+    assert [str(one) for one in client.get(html.unescape(link)).context["cl"].result_list] == [
+        "freeze automatic balancing"
+    ]
+    client.force_login(user("victor", Role.VIEWER))
+    assert "acts/act" not in client.get(CHANGES).content.decode()
 
 
 def test_a_removed_config_that_was_paused_is_counted() -> None:

@@ -8,7 +8,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher
-from checks.models import Config, Instance, Source, freezes
+from checks.models import Config, Instance, SearchedText, Source, freezes
 from checks.tests.cast import report, sent, silence
 from checks.tests.operators import config, listed, page_of, superuser
 from nodes.models import Node
@@ -293,10 +293,22 @@ def test_who_may_not_do_it_is_not_offered_it(client: Client) -> None:
         assert "Act" not in {kind for _, _, kind in palette(viewer, phrase)}
 
 
+def test_what_is_stored_now_is_found_by_any_way_it_was_stored(client: Client) -> None:
+    [one, *_] = Config.objects.filter(name="postgres").order_by("pk")
+    Config.objects.filter(pk=one.pk).update(title="postgres ledger", text=one.text.replace("db-07", "ledger"))
+    assert "postgres ledger" in str(found(client, "LEDGER"))
+    assert Config.objects.containing("ledger").count() == 1
+    # http_check's URL names it still.
+    assert [one.name for one in Config.objects.containing("db-07")] == ["http_check"]
+    Config.objects.all().delete()
+    assert not SearchedText.objects.exists()
+    assert not found(client, "ledger")
+
+
 def test_postgresql_knows_whether_a_search_finds_few_configs_or_most(client: Client) -> None:
     dispatcher.schedule([sent(f"shop-{one}.yaml", url=f"http://shop-{one}/") for one in range(200)])
     with connection.cursor() as cursor:
-        cursor.execute("ANALYZE checks_config")
+        cursor.execute("ANALYZE checks_config, checks_searchedtext")
 
     def expected(word: str) -> int:
         """How many configs PostgreSQL expects to find. It reads them in the order of the page where they are many."""

@@ -1,10 +1,12 @@
 """How long an operator stays logged in, and what passwords there may be."""
 
 import io
+import re
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from django.conf import settings
@@ -16,6 +18,8 @@ from django.utils import timezone
 
 from clusteragent.lib import conf
 from operators import login
+from operators.roles import Role
+from operators.tests.cast import user
 
 pytestmark = pytest.mark.django_db
 
@@ -89,10 +93,99 @@ def test_a_replica_whose_clock_is_wrong_keeps_sessions_as_long_as_others(
         assert not is_in(client)
 
 
-def test_the_first_page_says_so(client: Client) -> None:
-    page = client.get("/admin/").content.decode()
-    assert "Your session is over" in page
-    assert "clusteragent/stale.js" in page
+LOOK = "/admin/session/"
+
+
+def test_a_page_that_looks_whether_its_session_stands_keeps_nobody_logged_in(
+    client: Client, later: Callable[[timedelta], None]
+) -> None:
+    for _ in range(11):
+        later(timedelta(minutes=5))
+        assert re.fullmatch(r"\d\d:\d\d:\d\d UTC", client.get(LOOK).json()["time"])
+    later(timedelta(minutes=5))
+    answer = client.get(LOOK)
+    assert (answer.status_code, answer.content) == (401, b"")
+
+
+def test_a_look_is_cheap(client: Client, django_assert_num_queries: Any) -> None:
+    with django_assert_num_queries(3):
+        assert client.get(LOOK).status_code == 200
+
+
+@pytest.mark.parametrize("role", Role)
+def test_who_lost_the_last_role_has_no_session(role: Role) -> None:
+    otto = user("otto", role)
+    client = Client()
+    client.force_login(otto)
+    assert client.get(LOOK).status_code == 200
+    otto.groups.clear()
+    assert client.get(LOOK).status_code == 401
+
+
+def test_a_form_of_the_session_before_is_sent_with_the_token_that_a_look_tells() -> None:
+    User.objects.create_superuser("olga", password=GOOD)
+    client = Client(enforce_csrf_checks=True)
+
+    def log_in() -> None:
+        token = client.get("/admin/login/").context["csrf_token"]
+        fields = {"username": "olga", "password": GOOD, "csrfmiddlewaretoken": token}
+        assert client.post("/admin/login/", fields).status_code == 302
+
+    def sends(token: str) -> int:
+        return client.post("/admin/logout/", {"csrfmiddlewaretoken": token}).status_code
+
+    log_in()
+    before = client.get(LOOK).json()["token"]
+    del client.cookies[settings.SESSION_COOKIE_NAME]
+    log_in()
+    assert sends(str(before)) == 403
+    assert sends(client.get(LOOK).json()["token"]) == 200
+
+
+@pytest.mark.parametrize("page", ["/admin/", PAGE, "/admin/checks/pin/add/", "/admin/map/", "/api/operator/v1/docs/"])
+def test_each_page_has_what_says_so(client: Client, page: str) -> None:
+    shown = client.get(page).content.decode()
+    assert f'data-url="{LOOK}"' in shown
+    assert "clusteragent/stale.js" in shown
+
+
+def sent(client: Client, url: str = PAGE, *, referrer: str = "", **fields: Any) -> str:
+    """Send a form without a session. Returns where the login that follows leads."""
+    answer = client.post(url, fields, headers={"referer": referrer} if referrer else {}, follow=True)
+    assert "Your session was over: what you sent was not done." in answer.content.decode()
+    [(login, status)] = answer.redirect_chain
+    assert status == 302
+    [where] = parse_qs(urlsplit(login).query)["next"]
+    return where
+
+
+def test_a_form_that_was_sent_too_late_is_told_to_be_undone_and_the_login_leads_back_to_it(client: Client) -> None:
+    client.logout()
+    row = "/admin/checks/config/7/change/"
+    assert sent(client, referrer=f"https://testserver{row}?a=b") == f"{row}?a=b"
+    assert sent(client, referrer=f"https://testserver{PAGE}", back_to=row) == row
+    assert sent(client) == PAGE
+    assert sent(client, "/admin/checks/pin/add/") == "/admin/checks/pin/add/"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://evil.example/admin/",
+        "//evil.example/admin/",
+        "/admin\\@evil.example",
+        "/\\evil.example/admin/",
+        "javascript:x",
+    ],
+)
+def test_it_leads_to_no_other_site(client: Client, url: str) -> None:
+    client.logout()
+    assert sent(client, back_to=url, referrer=url) == PAGE
+
+
+def test_a_login_that_was_not_sent_to_says_nothing_of_it(client: Client) -> None:
+    client.logout()
+    assert "what you sent" not in client.get(PAGE, follow=True).content.decode()
 
 
 def test_a_session_is_written_once_a_minute_at_most(

@@ -15,7 +15,7 @@ from django.utils import timezone
 from knox.models import AuthToken
 
 from acts.models import Act
-from checks.tests.operators import confirmed, operator
+from checks.tests.operators import answered, confirmed, operator
 from clusteragent.lib import conf, credentials
 from operators import documentation
 from operators.admin.base import example
@@ -149,7 +149,7 @@ def test_the_admin_shows_a_new_token_once() -> None:
     client = Client()
     client.force_login(user("ada", Role.ADMIN, is_staff=True))
     otto = user("otto", Role.OPERATOR)
-    page = client.post(f"{TOKENS}add/", {"user": otto.pk, "expiry_0": "2030-01-01", "expiry_1": "00:00:00"})
+    page = answered(client, f"{TOKENS}add/", user=otto.pk, expiry_0="2030-01-01", expiry_1="00:00:00")
     token = page.content.decode().partition('aria-label="Token">')[2].partition("<")[0]
     assert "no-store" in page["Cache-Control"]
     assert "It acts as <strong>otto</strong>, with the role operator." in page.content.decode()
@@ -168,7 +168,7 @@ def test_the_admin_shows_a_new_token_once() -> None:
 def test_a_token_and_its_user_are_made_in_one_form() -> None:
     client = Client()
     client.force_login(user("ada", Role.ADMIN))
-    page = client.post(f"{TOKENS}add/", {"new_user": "shop-deploys", "role": "author"})
+    page = answered(client, f"{TOKENS}add/", new_user="shop-deploys", role="author")
     assert "It acts as <strong>shop-deploys</strong>, with the role author." in page.content.decode()
     token = page.content.decode().partition('aria-label="Token">')[2].partition("<")[0]
     assert bearer(token).call("PUT", "sources/shop?dry_run=1", {"configs": []}).status_code == 200
@@ -240,9 +240,8 @@ def test_the_example_trusts_the_authority_that_is_ours(tmp_path: Path, monkeypat
 def test_a_token_says_what_it_is_for(admin_client: Client, django_assert_max_num_queries: Any) -> None:
     owner = User.objects.create_user("ci")
     form = {"user": owner.pk, "purpose": "deploys of\nthe <shop>", "expiry_0": "", "expiry_1": ""}
-    made = admin_client.post("/admin/knox/authtoken/add/", form)
-    assert made.status_code == 200, made.content
-    assert "for deploys of the &lt;shop&gt;" in made.content.decode()
+    made = confirmed(admin_client, "/admin/knox/authtoken/add/", **form)
+    assert "for deploys of the &lt;shop&gt;" in made
     call_command("createtoken", "--user", "ci", "--for", "nightly export")
     named = sorted(str(row).partition(" of ")[2] for row in AuthToken.objects.filter(user=owner))
     assert named == ["ci, for deploys of the <shop>", "ci, for nightly export"]

@@ -1,5 +1,6 @@
-"""Saving a config by hand says what that does: beside the text, and on a page of its own where something is at stake."""
+"""Saving a config by hand says what that does: beside the text, and on a page of its own where that was not shown yet."""
 
+import re
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from checks.models import Config
 from checks.models.orders import Rule
 from checks.sources import authored
 from checks.tests.cast import owners, report
-from checks.tests.operators import CONFIGS, config, confirmed, page_of, superuser
+from checks.tests.operators import CONFIGS, config, confirmed, page_of, saved, superuser
 from clusteragent.lib import conf
 from nodes.models import Hearing, Node
 
@@ -32,9 +33,10 @@ def live(client: Client, url: str = REMARKS, **given: str) -> str:
     return " ".join(response.content.decode().split())
 
 
-def seen_live(client: Client, url: str, **given: str) -> str:
-    """What the form sends of what it showed."""
-    return client.post(url, fields(**given)).context["foreseen"].shown
+def seen_live(client: Client, url: str = REMARKS, **given: str) -> str:
+    """What the form sends of what it showed; empty if that is nothing."""
+    found = re.search('name="shown" value="(.*?)"', live(client, url, **given))
+    return found[1] if found else ""
 
 
 def words(response: Any) -> str:
@@ -45,17 +47,17 @@ def words(response: Any) -> str:
 
 
 def stored(client: Client, **given: str) -> Config:
-    assert client.post(ADD, fields(**given)).status_code == 302
+    assert saved(client, ADD, **fields(**given)).status_code == 302
     return config(given.get("key", "shop"))
 
 
-def test_without_scripts_a_new_config_is_shown_before_it_is_saved() -> None:
+def test_a_new_config_that_was_not_shown_yet_is_shown_before_it_is_saved() -> None:
+    """To who presses Save before the forecast came, and to a browser without scripts."""
     report("ash")
     client = superuser()
-    assert '<noscript><input type="hidden" name="unseen" value="1"></noscript>' in client.get(ADD).content.decode()
-    assert words(client.post(ADD, fields(unseen="1"))) == "1 config would be added, on ash."
+    assert words(client.post(ADD, fields())) == "1 config would be added, on ash."
     assert not Config.objects.exists()
-    confirmed(client, ADD, **fields(unseen="1"))
+    confirmed(client, ADD, **fields())
     assert owners() == {"shop": "ash"}
 
 
@@ -63,13 +65,21 @@ def only_zone_b_runs(check: str) -> None:
     Rule.objects.create(name="b", check_pattern=check, required={"zone": "b"})
 
 
-def test_a_new_config_is_told_its_node_beside_the_text_and_saved_at_once() -> None:
+def test_a_new_config_is_told_its_node_beside_the_text_and_saved_without_being_asked_about_twice() -> None:
     report("ash")
     client = superuser()
     assert "1 config would be added, on ash." in live(client)
     assert not Config.objects.exists()
-    stored(client)
+    assert client.post(ADD, fields(shown=seen_live(client))).status_code == 302
     assert owners() == {"shop": "ash"}
+
+
+@pytest.mark.parametrize("given", [{"yaml": YAML + "    timeout: 5\n"}, {"check": "tcp_check"}, {"key": "mail"}])
+def test_what_was_shown_of_another_text_does_not_count(given: dict[str, str]) -> None:
+    report("ash")
+    client = superuser()
+    assert words(client.post(ADD, fields(shown=seen_live(client), **given))) == "1 config would be added, on ash."
+    assert not Config.objects.exists()
 
 
 def test_nothing_is_foreseen_before_the_name_and_the_text_are_whole() -> None:
@@ -115,9 +125,36 @@ def test_an_edit_that_stays_on_its_node_restarts_it_there() -> None:
     shop = stored(client)
     url = f"{REMARKS}?config={shop.pk}"
     edited = YAML + "    timeout: 5\n"
-    assert "1 config would change: ash would stop the old one and start the new one." in live(client, url, yaml=edited)
-    assert client.post(page_of("shop"), fields(yaml=edited)).status_code == 302
+    told = "1 config would change: ash would stop the old one and start the new one."
+    assert told in live(client, url, yaml=edited)
+    assert words(client.post(page_of("shop"), fields(yaml=edited))) == told
+    assert config("shop").digest == shop.digest
+    assert (
+        client.post(page_of("shop"), fields(yaml=edited, shown=seen_live(client, url, yaml=edited))).status_code == 302
+    )
     assert config("shop").digest != shop.digest
+
+
+def test_the_form_of_a_stored_config_says_at_once_what_saving_it_would_do() -> None:
+    report("ash")
+    client = superuser()
+    assert "load, input changed" not in client.get(ADD).content.decode()
+    stored(client)
+    assert "load, input changed" in client.get(page_of("shop")).content.decode()
+    assert "load, input changed" in client.post(ADD, fields(key="shop")).content.decode(), "it came back with an error"
+
+
+def test_a_rule_that_would_take_it_from_its_node_since_it_was_shown_is_shown_first() -> None:
+    report("ash", "birch")
+    Node.objects.filter(name="birch").update(labels={"zone": "b"})
+    client = superuser()
+    shop = stored(client)
+    dispatcher.reassign([shop.pk], "ash", actor="eve")
+    edited = fields(yaml=YAML + "    timeout: 5\n")
+    edited["shown"] = seen_live(client, f"{REMARKS}?config={shop.pk}", **edited)
+    only_zone_b_runs("http_check")
+    assert words(client.post(page_of("shop"), edited)) == "1 config would change and move from ash to birch."
+    assert config("shop").digest == shop.digest
 
 
 def test_a_text_that_means_the_same_changes_nothing() -> None:
@@ -128,7 +165,7 @@ def test_a_text_that_means_the_same_changes_nothing() -> None:
     assert "Nothing that runs would change." in told
 
 
-def test_an_edit_that_its_node_may_not_run_moves_and_is_asked_for_unless_the_form_showed_it() -> None:
+def test_an_edit_that_its_node_may_not_run_moves() -> None:
     report("ash", "birch")
     Node.objects.filter(name="birch").update(labels={"zone": "b"})
     only_zone_b_runs("tcp_check")
@@ -142,11 +179,6 @@ def test_an_edit_that_its_node_may_not_run_moves_and_is_asked_for_unless_the_for
     assert "1 config would change and move from ash to birch." in told
     assert config("shop").name == "http_check"
     shown = seen_live(client, f"{REMARKS}?config={shop.pk}", check="tcp_check")
-    # Another text was shown.
-    assert (
-        client.post(page_of("shop"), fields(check="tcp_check", yaml=YAML + "    a: b\n", shown=shown)).status_code
-        == 200
-    )
     assert client.post(page_of("shop"), fields(check="tcp_check", shown=shown)).status_code == 302
     dispatcher.move_misplaced()
     assert owners()["shop"] == "birch"
@@ -181,14 +213,15 @@ def test_an_edit_that_becomes_what_another_source_gives_takes_its_config_away() 
     assert Config.objects.count() == 1
 
 
-def test_a_config_that_runs_nowhere_as_now_is_said_and_not_asked_for() -> None:
+def test_a_config_that_runs_nowhere_as_now_needs_no_number() -> None:
     report("ash")
     only_zone_b_runs("http_check")
     client = superuser()
     confirmed(client, ADD, **fields())
     url = f"{REMARKS}?config={config('shop').pk}"
-    assert "1 config would run nowhere, as now." in live(client, url, yaml=YAML + "    timeout: 5\n")
-    assert client.post(page_of("shop"), fields(yaml=YAML + "    timeout: 5\n")).status_code == 302
+    edited = fields(yaml=YAML + "    timeout: 5\n")
+    assert "1 config would run nowhere, as now." in live(client, url, **edited)
+    assert client.post(page_of("shop"), edited | {"shown": seen_live(client, url, **edited)}).status_code == 302
 
 
 def test_a_paused_config_is_said_to_stay_so() -> None:

@@ -178,6 +178,17 @@ class Cluster:
         [number] = self.ask("SELECT id FROM nodes_node WHERE name = %s", name)
         return int(number)
 
+    @contextlib.contextmanager
+    def without_operators(self) -> Iterator[None]:
+        """End the operators' web server during the block."""
+        self.processes[0].end()
+        try:
+            yield
+        finally:
+            self.processes.insert(0, self._start("serve operators"))
+            del self.processes[-1], self.processes[1]
+            wait_for("operators are answered", lambda: _answers(self._ports[1]), PATIENCE)
+
     def manage(self, *arguments: str) -> str:
         """Run a command of ours; return what it prints."""
         command = [sys.executable, str(MANAGE), *arguments]

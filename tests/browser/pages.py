@@ -18,6 +18,7 @@ NO_PAGES = {
     "login/provider/": "leads to the provider: test_single_sign_on",
     "login/provider/answer/": "takes what the provider answers: test_single_sign_on",
     "logout/": "takes forms, and ends the session",
+    "session/": "data",
     "now/": "a part of the first page",
     "now/remedy/<str:kind>/": "takes forms",
     "changes/story/": "a part of Changes",

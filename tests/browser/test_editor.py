@@ -40,6 +40,33 @@ def test_a_config_is_written_with_remarks_and_runs(page: Page, cluster: Cluster)
     expect(page.get_by_text("1 config unscheduled.")).to_be_visible()
 
 
+def test_who_saves_before_the_forecast_came_is_shown_it_first(page: Page, cluster: Cluster) -> None:
+    page.goto(ADD)
+    page.get_by_label("Name").fill("raced")
+    page.get_by_label("Check").fill("tcp_check")
+    page.locator(".ace_content").click()
+    expect(page.locator(".ace_content")).to_contain_text("collect_response_time")
+    page.keyboard.press("ControlOrMeta+A")
+    page.keyboard.insert_text("instances:\n  - name: raced\n    host: mail.example.com\n    port: 25\n")
+    # The server is slow to look at the text.
+    page.route("**/config/remarks/*", lambda route: None)
+    page.route("**/config/remarks/", lambda route: None)
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_role("heading", name="Save raced")).to_be_visible()
+    expect(page.get_by_text("1 config would be added, on ")).to_be_visible()
+    assert not cluster.ask("SELECT 1 FROM checks_origin WHERE key = 'raced'")
+    page.unroute_all(behavior="ignoreErrors")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("was added successfully")).to_be_visible()
+    # Of a config that is there the form says at once what saving it would do.
+    expect(page.get_by_text("Nothing that runs would change.")).to_be_visible()
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("was changed successfully")).to_be_visible()
+    page.get_by_role("button", name="Unschedule…").click()
+    page.get_by_role("button", name="Unschedule", exact=True).click()
+    expect(page.get_by_text("1 config unscheduled.")).to_be_visible()
+
+
 def test_what_was_wrong_when_it_was_sent_is_seen_and_gone_once_the_text_is_another(page: Page) -> None:
     page.set_viewport_size({"width": 1280, "height": 900})
     page.goto(ADD)

@@ -1,5 +1,8 @@
 """Charts of history are drawn, and the table beside them says the same."""
 
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
 import pytest
 from playwright.sync_api import Browser, Page, StorageState, expect
 
@@ -50,6 +53,45 @@ def test_a_chart_shows_what_its_table_says(page: Page, cluster: Cluster, path: s
     told, unit = first.inner_text().replace("\u202f", " ").split()
     shown = {"%": drawn[0][0], "s": drawn[0][0], "ms": 1000 * (drawn[0][0] or 0)}[unit]
     assert float(told) == pytest.approx(shown, abs=0.5)
+
+
+# Of each chart the last label, of a strip the beginning of its last title, and what else says times.
+LABELLED = """() => ({
+    labels: [...document.querySelectorAll('canvas.chart')].map(canvas => Chart.getChart(canvas).data.labels.at(-1)),
+    titles: [...document.querySelectorAll('.strip > span:last-child')].map(cell => cell.title),
+    rows: [...document.querySelectorAll('.history tbody th time')].map(one => [one.dateTime, one.textContent]),
+    zones: [...document.querySelectorAll('.history .zone')].map(one => one.textContent),
+})"""
+AHEAD = timedelta(hours=5, minutes=30)
+
+
+@pytest.fixture
+def _local(page: Page) -> Iterator[None]:
+    """The page shows times of the browser's zone."""
+    page.context.new_cdp_session(page).send("Emulation.setTimezoneOverride", {"timezoneId": "Asia/Kolkata"})
+    page.add_init_script("localStorage.setItem('clusteragent.zone', 'local')")
+    yield
+    page.evaluate("localStorage.removeItem('clusteragent.zone')")
+
+
+@pytest.mark.usefixtures("_local")
+@table("path", PATHS)
+@table(("span", "form"), [("hour", "%H:%M"), ("week", "%-d %b %H:%M")])
+def test_charts_strip_and_table_follow_the_zone(page: Page, cluster: Cluster, path: str, span: str, form: str) -> None:
+    page.goto(f"{path_of(path, cluster)}?history={span}")
+    page.wait_for_load_state("networkidle")
+    shown = page.evaluate(LABELLED)
+    first = page.locator("[data-first]").first
+    count = len(page.evaluate("() => Chart.getChart(document.querySelector('canvas.chart')).data.labels"))
+    begun, step = first.get_attribute("data-first") or "", int(first.get_attribute("data-step") or 0)
+    last = f"{datetime.fromisoformat(begun) + (count - 1) * timedelta(seconds=step) + AHEAD:{form}}"
+    assert shown["labels"]
+    assert set(shown["labels"]) == {last}
+    assert all(title.startswith(f"{last} ") for title in shown["titles"])
+    assert bool(shown["titles"]) == ("config" in path)
+    assert shown["rows"]
+    assert all(told == f"{datetime.fromisoformat(time) + AHEAD:{form}}" for time, told in shown["rows"])
+    assert shown["zones"] == ["GMT+5:30"] * 2
 
 
 @table("path", PATHS)

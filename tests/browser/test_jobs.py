@@ -188,17 +188,19 @@ def test_add_a_check_by_hand_with_mistakes_in_it(page: Page, cluster: Cluster) -
         person.press("Save")
         expect(page.get_by_text(re.compile("line 3", re.IGNORECASE)).first).to_be_visible()
         person.compose("instances:\n  - name: door\n    url: https://door.example.com\n    timeoutt: 5\n")
+        expect(page.get_by_text("1 config would be added, on ")).to_be_visible()
         person.press("Save")
         expect(page.get_by_text(re.compile("door:4: .*timeoutt")).first).to_be_visible()
         expect(page).to_have_url(re.compile(r"/config/\d+/change/"))
         person.compose("instances:\n  - name: door\n    url: https://door.example.com\n    timeout: 5\n")
+        expect(page.get_by_text("1 config would change: ")).to_be_visible()
         person.press("Save")
         expect(page.get_by_text("was changed successfully")).to_be_visible()
     wait_for("it runs", lambda: any("http_check:door" in cluster.runs(node) for node in NODES), PATIENCE)
     [number] = cluster.ask("SELECT config_id FROM checks_origin WHERE source = 'admin' AND key = 'door'")
     page.goto(f"/admin/checks/config/{number}/change/")
     page.get_by_role("button", name="Unschedule").click()
-    page.locator("form [type=submit]").last.click()
+    page.get_by_role("button", name="Unschedule", exact=True).click()
     wait_for("it is gone", lambda: not any("http_check:door" in cluster.runs(node) for node in NODES), PATIENCE)
 
 
@@ -218,6 +220,8 @@ def test_read_only_access_for_a_colleague(page: Page, cluster: Cluster) -> None:
         person.write(page.locator("#id_password2"), "four-words-in-a-row")
         person.click(page.get_by_label("viewer"))
         person.press("Save")
+        expect(page.get_by_text("User carla gets the role viewer: sees everything but secrets")).to_be_visible()
+        person.press("Save")
         expect(page.get_by_text("was added successfully")).to_be_visible()
     browser = page.context.browser
     assert browser is not None
@@ -233,12 +237,13 @@ def test_read_only_access_for_a_colleague(page: Page, cluster: Cluster) -> None:
 
 def test_a_token_for_a_pipeline(page: Page, cluster: Cluster) -> None:
     cluster.manage("createtoken", "--user", "pipeline", "--role", "author")
-    [user] = cluster.ask("SELECT id FROM auth_user WHERE username = 'pipeline'")
     with doing(page, "A token for a pipeline") as person:
-        person.go("Tokens")
-        person.follow("Add")
-        person.choose(page.locator("#id_user"), str(user))
+        person.go("Users")
+        person.follow("pipeline")
+        person.follow("Add a token")
         person.press("Save")
+        expect(page.get_by_text("It is bound to nothing")).to_be_visible()
+        person.press("Make the token")
         token = page.get_by_label("Token", exact=True).inner_text()
         [path] = re.findall(r"https://[^/]+(/\S+)", page.get_by_text("curl ").inner_text())
     assert cluster.call("GET", path, token) == 200

@@ -1,4 +1,6 @@
-"""The look of the map: a node that is not simply alive is told from one that is."""
+"""The look of the map: a node that is not simply alive is told from one that is, and names are there for everybody."""
+
+import re
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -30,3 +32,29 @@ def test_the_border_of_a_tile_tells_its_state(page: Page, scheme: str) -> None:
         assert page.evaluate(BORDERS, state) == [["dashed", True], ["dashed", True]]
     assert page.evaluate(BORDERS, "lost")[0] == ["dotted", True]
     assert page.evaluate("getComputedStyle(document.querySelector('a.tile')).textDecorationLine") == "none"
+
+
+# What stands at the foot of the window while a tile has the focus, and where.
+CAPTION = """() => {
+    const {content, position, bottom} = getComputedStyle(document.querySelector('a.tile:focus-visible'), '::after');
+    return [content, position, bottom];
+}"""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_tile_is_called_by_its_nodes_name_and_says_more_on_focus(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto("/admin/map/")
+    tile = page.get_by_role("link", name=re.compile(r"^ash [\d.]+\s%$"))
+    expect(tile).to_be_visible()
+    expect(tile.locator(".tile-name")).to_be_visible()
+    page.locator("#page-main").get_by_role("link", name="ash").first.focus()
+    tile.press("Shift+Tab")
+    page.keyboard.press("Tab")
+    content, position, bottom = page.evaluate(CAPTION)
+    assert content.startswith('"ash, load ')
+    assert (position, bottom) == ("fixed", "0px")
+    # Small tiles have the same name, without text.
+    tile.evaluate("one => { one.parentElement.classList.add('tiles-dense'); one.textContent = ''; }")
+    expect(page.get_by_role("link", name=re.compile("^ash, load "))).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width

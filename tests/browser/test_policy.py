@@ -1,5 +1,7 @@
 """No page violates the policy for scripts and styles: the browser would log an error, by which the visit fails."""
 
+from urllib.parse import urlsplit
+
 import pytest
 from playwright.sync_api import Browser, Page, StorageState, expect
 
@@ -96,7 +98,7 @@ def test_an_injected_script_does_not_run(browser: Browser, cluster: Cluster, ses
 def test_a_session_that_is_over_is_told_and_asks_no_more(
     browser: Browser, cluster: Cluster, session: StorageState
 ) -> None:
-    """The page that polls says so, and stops."""
+    """The page that polls says so, and only looks whether somebody logged in again."""
     with Visit(browser, cluster.url, session) as visit:
         page = visit.context.new_page()
         page.goto("/admin/")
@@ -105,5 +107,6 @@ def test_a_session_that_is_over_is_told_and_asks_no_more(
         expect(page.get_by_text("Your session is over")).to_be_visible()
         expect(page.get_by_role("status")).to_contain_text("configs on 3 nodes")
         page.on("request", lambda request: calls.append(request.url))
-        page.wait_for_timeout(6_000)
-        assert not calls
+        # Longer than the page would take to poll.
+        wait_for("it looked thrice", lambda: page.evaluate("1") and len(calls) == 3)
+        assert {urlsplit(url).path for url in calls} == {"/admin/session/"}

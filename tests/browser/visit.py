@@ -90,10 +90,15 @@ class Visit:
 def log_in(page: Page, cluster: Cluster) -> None:
     """Log in by the form, as a person does."""
     page.goto(f"{cluster.url}/admin/")
+    fill_in_login(page, cluster)
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+
+
+def fill_in_login(page: Page, cluster: Cluster) -> None:
+    """Fill in the form of the login, and send it."""
     page.get_by_label("Username").fill("admin")
     page.get_by_label("Password").fill(cluster.password)
     page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("heading", level=1)).to_be_visible()
 
 
 def search(page: Page, words: str) -> None:

@@ -60,6 +60,8 @@ class Terminal:
         self.program("clusteragent", COMMAND.format(python=sys.executable))
         self.program("curl", CURL.format(curl=shutil.which("curl"), folder=folder))
         options = {"CLUSTERAGENT_CONFD": str(folder / "conf.d"), "CLUSTERAGENT_DEMO_NODES": str(nodes)}
+        # Nobody waits a minute for the next moves.
+        options["CLUSTERAGENT_REBALANCE_BUDGET"] = "1"
         self.cluster = Run(folder / "var", self.ports, **options)
         self._environment = {
             **plain_environment(),

@@ -187,6 +187,7 @@ def silence(cluster: Cluster, name: str, begin: Callable[[], None], end: Callabl
         end()
 
 
+@pytest.mark.long
 def test_a_killed_agent_is_dead_soon_and_none_that_lives_is(runners: tuple[Cluster, int], cluster: Cluster) -> None:
     """One is killed. The others live, report nothing for longer than a proof takes, and their ports are odd."""
     _, port = runners

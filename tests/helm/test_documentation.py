@@ -15,7 +15,7 @@ EXAMPLE = ROOT / "deploy/helm/cloudnativepg/values.yaml"
 
 @pytest.mark.parametrize("text", [*SHOWN, EXAMPLE.read_text()])
 def test_values_that_are_shown_are_taken(text: str, tmp_path: Path) -> None:
-    assert len(SHOWN) == 5
+    assert len(SHOWN) == 6
     (tmp_path / "values.yaml").write_text(text)
     assert render(tmp_path / "values.yaml", "--set=database.existingSecret=clusteragent-db-app")
 

@@ -1,16 +1,21 @@
 """What pods run, with real programs: their environment, and the chart's own test."""
 
+import base64
 import os
+import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from clusteragent.lib import conf
-from tests.helm.chart import CHART, VALUES, pods, render
-from tests.webserver import WebServer, database_url, serving
+from tests.helm.chart import CHART, VALUES, named, pods, render
+from tests.replicas import Replica, wait_for
+from tests.webserver import WebServer, database_url, free_port, serving
 
 ROOT = Path(__file__).parents[2]
 LEAST = next(file for file in VALUES if file.stem == "least")
@@ -116,3 +121,61 @@ def test_the_tokens_of_the_runners_secret_open_their_names_alone(
         for name in ("ca-clusteragent-runners-7f9c-x2", "ca-clusteragent-agents-1")
     ]
     assert statuses == [200, 403]
+
+
+def mount(spec: dict[str, Any], secrets: dict[str, dict[str, str]], folder: Path) -> None:
+    """Write what a pod mounts into its state folder, as the kubelet does, into this folder."""
+    volumes = {volume["name"]: volume.get("secret") for volume in spec["volumes"]}
+    for one in spec["containers"][0]["volumeMounts"]:
+        place, secret = Path(one["mountPath"]), volumes[one["name"]]
+        if place.parent == Path("/var/lib/clusteragent") and secret:
+            [key] = [item["key"] for item in secret["items"] if item["path"] == one["subPath"]]
+            (folder / place.name).write_bytes(base64.b64decode(secrets[secret["secretName"]][key]))
+
+
+def is_trusted(port: int, authority: Path, name: str) -> bool:
+    """Whether a client that knows this authority alone trusts who listens there by this name."""
+    trusting = ssl.create_default_context(cafile=str(authority))
+    with socket.create_connection(("127.0.0.1", port), 10) as plain:
+        try:
+            trusting.wrap_socket(plain, server_hostname=name).close()
+        except ssl.SSLCertVerificationError:
+            return False
+    return True
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as plain:
+        return plain.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.parametrize("role", ["agents", "operators"])
+def test_two_pods_of_a_role_are_trusted_by_one_authority(role: str, tmp_path: Path) -> None:
+    (tmp_path / "values.yaml").write_text("database: {url: postgresql://db/clusteragent}")
+    rendered = render(tmp_path / "values.yaml")
+    spec = dict(pods(rendered))[f"ca-clusteragent-{role}"]
+    told = {one["name"]: one.get("value") for one in spec["containers"][0]["env"]}
+    secrets = {"ca-clusteragent": named(rendered, "Secret", "ca-clusteragent")["data"]}
+    given = os.environ | {
+        "CLUSTERAGENT_CERTIFICATE_NAMES": told["CLUSTERAGENT_CERTIFICATE_NAMES"],
+        "DATABASE_URL": f"postgresql://nobody@127.0.0.1:{free_port()}/none",
+    }
+    started: list[tuple[int, Path, Replica]] = []
+    try:
+        for pod in ("first", "second"):
+            folder, port = tmp_path / pod, free_port()
+            folder.mkdir()
+            mount(spec, secrets, folder)
+            bind = "CLUSTERAGENT_BIND" if role == "agents" else "CLUSTERAGENT_ADMIN_BIND"
+            own = {"CLUSTERAGENT_VAR": str(folder), bind: f"127.0.0.1:{port}"}
+            started.append((port, folder, Replica(role, given | own, tmp_path / f"{pod}.log")))
+        for port, _, replica in started:
+            wait_for(f"{replica.log} listens", lambda port=port: is_open(port))  # type: ignore[misc]
+        service = "ca-clusteragent" if role == "agents" else "ca-clusteragent-operators"
+        for _, folder, _ in started:
+            authority = folder / "ca.pem"
+            assert [is_trusted(port, authority, f"{service}.monitoring.svc") for port, _, _ in started] == [True, True]
+        assert not is_trusted(started[0][0], started[0][1] / "ca.pem", "elsewhere.example.com")
+    finally:
+        for *_, replica in started:
+            replica.end()

@@ -131,9 +131,38 @@ def test_secrets_that_are_made_are_the_same_in_one_rendering_and_random(tmp_path
     [early] = [one["data"] for one in objects(first) if one["metadata"]["name"] == MIGRATION and "data" in one]
     assert made == early
     assert made != named(second, "Secret", "ca-clusteragent")["data"]
-    assert {key: len(base64.b64decode(text)) for key, text in made.items() if "database" not in key} == {
+    assert {key: len(base64.b64decode(text)) for key, text in made.items() if "database" not in key and "pem" not in key} == {
         "token": 32, "local-token": 64, "secret-key": 64, "admin-password": 24, "salt": 32,
     }  # fmt: skip
+
+
+def authority_of(rendered: str, role: str) -> Any:
+    """The Secret in which a role's pods have their authority, and the keys of what they read of it; None if they have none."""
+    volumes = {one["name"]: one.get("secret") for one in dict(pods(rendered))[f"ca-clusteragent-{role}"]["volumes"]}
+    found = volumes.get("ca")
+    return found and (found["secretName"], {item["path"]: item["key"] for item in found["items"]})
+
+
+def test_web_servers_have_one_authority_of_the_charts_making_or_of_a_given_secret(tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text("database: {url: postgresql://db/clusteragent}")
+    made = {"ca.pem": "ca.pem", "ca_key.pem": "ca_key.pem"}
+    assert [authority_of(render(values), role) for role in ROLES] == [
+        ("ca-clusteragent", made), ("ca-clusteragent", made), None,
+    ]  # fmt: skip
+    given = render(values, "--set=tls.authorityExistingSecret=ours")
+    assert authority_of(given, "agents") == ("ours", {"ca.pem": "tls.crt", "ca_key.pem": "tls.key"})
+    # Nothing is made that another rendering would make anew where all else is given, or that nobody needs.
+    for rendered in (given, render(LEAST), render(values, "--set=tls.existingSecret=ours")):
+        assert "ca_key.pem" not in named_or_none(rendered, "Secret", "ca-clusteragent")
+    assert authority_of(render(LEAST), "agents") is None
+    assert authority_of(render(values, "--set=tls.existingSecret=ours"), "agents") is None
+
+
+def named_or_none(rendered: str, kind: str, name: str) -> dict[str, str]:
+    """The data of one of the objects; none if it is not there."""
+    found = [one for one in objects(rendered) if (one["kind"], one["metadata"]["name"]) == (kind, name)]
+    return found[0]["data"] if found else {}
 
 
 def test_labels_of_pods_win_over_common_ones() -> None:
@@ -203,7 +232,7 @@ def test_runners_with_node_tokens_are_a_pool_that_the_chart_makes() -> None:
     [stored] = job["containers"]
     assert stored["args"] == [
         "nodetoken", "set", "--note=runners of ca-clusteragent in monitoring", "--nodes=ca-clusteragent-runners-*",
-        "--token-file=/etc/clusteragent/nodetokens/tokens",
+        "--token-file=/etc/clusteragent/nodetokens/tokens", "--until=2027-12-24 08:00",
     ]  # fmt: skip
     mounted = {one["name"]: one["mountPath"] for one in stored["volumeMounts"]}
     volumes = {one["name"]: one for one in job["volumes"]}

@@ -70,6 +70,10 @@ def test_an_ingress_without_a_host_is_refused() -> None:
             "sharedToken is false, so runners need clusterChecksRunner.nodeTokensExistingSecret",
         ),
         ("drainSeconds=40", "drainSeconds is 40: a pod of agents would be killed"),
+        (
+            "tls.existingSecret=a,tls.authorityExistingSecret=b",
+            "tls.authorityExistingSecret is given beside tls.existingSecret",
+        ),
         ("database.url=postgresql://db/x", "database.url is given beside database.existingSecret"),
         (
             "kubernetes.secrets[0].namespace=shop,kubernetes.secrets[0].names={a},"

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.db.models import Func, TextField
+from django.db.models.expressions import Combinable
 
 from clusteragent.lib.words import MOST_DIGITS
 
@@ -17,6 +18,6 @@ class Natural(Func):
     )
     arity = 1
 
-    def __init__(self, expression: str, **extra: Any) -> None:
-        """expression: the name of a text column, or a path to one."""
+    def __init__(self, expression: str | Combinable, **extra: Any) -> None:
+        """expression: the name of a text column, a path to one, or an expression that is a text."""
         super().__init__(expression, output_field=TextField(), **extra)

@@ -5,6 +5,7 @@ const ZONE = "clusteragent.zone";
 // What the head of the sidebar says.
 const IN_UTC = "all times are UTC";
 const CLOCK = /\d\d:\d\d(:\d\d)?/;
+const LABEL = /^(?:\d+ \S+ )?\d\d:\d\d/;
 const MOMENT = /^(\d{4}-\d\d-\d\d) (\d\d:\d\d(?::\d\d)?)$/;
 const TOLD = /(?:(\d{4}-\d\d-\d\d) )?\b(\d\d:\d\d(?::\d\d)?) UTC\b/g;
 // The words of others: errors, configs, what was recorded.
@@ -46,14 +47,41 @@ function moment(text) {
     return `${day(time)} ${clock(time, found[2])} ${zone(time)}`;
 }
 
+// `12:05`, or `28 Nov 12:00`: what stands there of a time.
+function short(text, time) {
+    const date = /^\d+ \S+ \d/.test(text) ? `${part(time, {day: "numeric", month: "short"})} ` : "";
+    return `${date}${clock(time, CLOCK.exec(text)[0])}`;
+}
+
 function marked(element) {
     const time = new Date(element.dateTime);
-    const shape = CLOCK.exec(element.textContent);
-    if (shape && !Number.isNaN(time.getTime())) {
-        const date = /^\d+ \S+ /.test(element.textContent) ? `${part(time, {day: "numeric", month: "short"})} ` : "";
-        element.textContent = `${date}${clock(time, shape[0])}`;
+    if (CLOCK.test(element.textContent) && !Number.isNaN(time.getTime())) {
+        element.textContent = short(element.textContent, time);
     }
     element.title = moment(element.title || element.dateTime.slice(0, 19).replace("T", " "));
+}
+
+// When a point of a chart or of a strip begins.
+function begins(element, number) {
+    return new Date(Date.parse(element.dataset.first) + 1000 * element.dataset.step * number);
+}
+
+// Charts are drawn of what stands in the page, before or after this.
+function charted(canvas) {
+    const data = JSON.parse(canvas.dataset.value);
+    data.labels = data.labels.map((label, number) => short(label, begins(canvas, number)));
+    canvas.dataset.value = JSON.stringify(data);
+    const drawn = window.Chart && Chart.getChart(canvas);
+    if (drawn) {
+        drawn.data.labels = data.labels;
+        drawn.update();
+    }
+}
+
+function stripped(strip) {
+    [...strip.children].forEach((cell, number) => {
+        cell.title = cell.title.replace(LABEL, (label) => short(label, begins(strip, number)));
+    });
 }
 
 function localise(root) {
@@ -70,6 +98,14 @@ function localise(root) {
     }
     for (const element of root.querySelectorAll("time[datetime]")) {
         marked(element);
+    }
+    root.querySelectorAll("canvas[data-first]").forEach(charted);
+    root.querySelectorAll(".strip[data-first]").forEach(stripped);
+    for (const element of root.querySelectorAll(".zone")) {
+        element.textContent = zone(new Date());
+    }
+    for (const element of root.querySelectorAll("[aria-label*=' UTC']")) {
+        element.setAttribute("aria-label", told(element.getAttribute("aria-label")));
     }
 }
 

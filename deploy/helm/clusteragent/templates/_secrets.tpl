@@ -23,6 +23,16 @@
 {{- $_ := set $data $key (get $old $key | b64dec | default (randAlphaNum (int $length))) -}}
 {{- end -}}
 {{- end -}}
+{{- if and .Values.tls.existingSecret .Values.tls.authorityExistingSecret -}}
+{{- fail "tls.authorityExistingSecret is given beside tls.existingSecret: give one of them" -}}
+{{- end -}}
+{{/* Where all else is given, as for tools that render without a cluster, this would be another one each time. */}}
+{{- if not (or .Values.existingSecret .Values.tls.existingSecret .Values.tls.authorityExistingSecret) -}}
+{{- $authority := dict "Cert" (get $old "ca.pem" | b64dec) "Key" (get $old "ca_key.pem" | b64dec) -}}
+{{- if not (and $authority.Cert $authority.Key) -}}{{- $authority = genCA "cluster agent authority" 3650 -}}{{- end -}}
+{{- $_ := set $data "ca.pem" $authority.Cert -}}
+{{- $_ := set $data "ca_key.pem" $authority.Key -}}
+{{- end -}}
 {{- if and .Values.database.existingSecret (or .Values.database.url .Values.database.directUrl) -}}
 {{- fail "database.url is given beside database.existingSecret: give one of them" -}}
 {{- end -}}
@@ -36,6 +46,16 @@
 {{- $_ := set $data "salt" (get $old "salt" | b64dec | default (randAlphaNum 32)) -}}
 {{- end -}}
 {{- toJson $data -}}
+{{- end }}
+
+{{/* The authority by which web servers sign their certificates, as {secret, certificate, key}: a Secret and keys of it; empty if each
+     pod makes its own, or none. */}}
+{{- define "clusteragent.authority" -}}
+{{- if .Values.tls.authorityExistingSecret -}}
+{secret: {{ .Values.tls.authorityExistingSecret }}, certificate: tls.crt, key: tls.key}
+{{- else if hasKey (include "clusteragent.secretData" . | fromJson) "ca.pem" -}}
+{secret: {{ include "clusteragent.fullname" . }}, certificate: ca.pem, key: ca_key.pem}
+{{- end -}}
 {{- end }}
 
 {{/* The Secret whose key `token` opens all names. */}}

@@ -1,0 +1,88 @@
+"""Who gains and who loses what, in sentences that are shown before a user, a group or a token is saved, and after it."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from django.contrib.auth.models import Group, User
+
+from clusteragent.lib.words import listed, plain_count
+from operators import bounds
+from operators.roles import MEANINGS, in_words
+
+# What a superuser may do, which is no role.
+EVERYTHING = "everything, also what no role allows"
+
+
+def of_user(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """What a user may do from now on, or no more. before, now: as on record; empty for one that is not there yet."""
+    who, had, has = f"User {now['username']}", set(before.get("groups", ())), set(now["groups"])
+    for group in Group.objects.filter(name__in=has - had).select_related("bound").order_by("name"):
+        yield f"{who} gets the role {meant(group)}."
+    for name in sorted(had - has):
+        yield f"{who} has the role {name} no more."
+    if bool(before.get("is_superuser")) != now["is_superuser"]:
+        yield f"{who} may do {EVERYTHING if now['is_superuser'] else 'no more than the roles allow'}."
+    if before and before["is_active"] != now["is_active"]:
+        yield f"{who} may {'log in and call again' if now['is_active'] else 'not log in or call any more'}."
+
+
+def of_group(users: int, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """What the users of a group may do from now on, or no more. users: how many they are."""
+    name, who = f"Group {now['name']}", plain_count(users, "user")
+    had, has = set(before.get("permissions", ())), set(now["permissions"])
+    if given := sorted(has - had):
+        yield f"{name} gives {who} the right to {_rights(given)}."
+    if taken := sorted(had - has):
+        yield f"{name} takes from {who} the right to {_rights(taken)}, unless another role gives it."
+    if before.get("bound") != now.get("bound"):
+        yield f"{name} {_bound(who, now.get('bound'))}."
+
+
+def of_token(user: Any, role: str, bound: Mapping[str, Sequence[str]]) -> tuple[list[str], list[str]]:
+    """What the bearer of a token may do: (sentences, what is bad about it).
+
+    user: whose it is; of one that is made with it only the name is known, and `role` which it gets.
+    """
+    groups = Group.objects.filter(name=role) if role else user.groups.all()
+    roles = [meant(group) for group in groups.select_related("bound").order_by("name")]
+    may = EVERYTHING if user.is_superuser else "; ".join(roles) or "what its own permissions say"
+    found = [f"User {user} is made with it, and can't log in."] if role else []
+    found.append(f"Whoever has the token may do what user {user} may: {may}.")
+    patterns = [*bound["sources"], *bound["checks"]]
+    if patterns:
+        return [*found, f"It is bound to {listed(patterns, None)}."], []
+    wide = user.is_superuser or _changes(_given(groups) if role else bounds.everywhere(user))
+    return found, ["It is bound to nothing: what it may do, it may do to all checks and all sources."] if wide else []
+
+
+def meant(group: Group) -> str:
+    """A role with what it allows, and within which bound: `viewer: sees everything …`."""
+    bound = f", bound to {within}" if (within := bounds.in_words(group)) else ""
+    return f"{group.name}: {MEANINGS.get(group.name, 'what the group allows')}{bound}"  # type: ignore[call-overload]
+
+
+def members(group: Group) -> list[User]:
+    """The users in a group, by name."""
+    return list(group.user_set.prefetch_related("groups").order_by("username"))
+
+
+def _rights(codes: Collection[str]) -> str:
+    return listed([in_words(code) for code in codes], None)
+
+
+def _bound(who: str, bound: Mapping[str, Sequence[str]] | None) -> str:
+    if not bound:
+        return f"is bound no more: what it allows, {who} may do to all checks and all sources"
+    patterns = listed([*bound["sources"], *bound["checks"]], None)
+    return f"is bound to {patterns}: what it allows, {who} may do to these alone, and nothing to the cluster as a whole"
+
+
+def _given(groups: Any) -> set[str]:
+    """The permissions that these groups give everywhere."""
+    rows = groups.filter(bound=None).values_list("permissions__content_type__app_label", "permissions__codename")
+    return {f"{app}.{codename}" for app, codename in rows if app}
+
+
+def _changes(permissions: Collection[str]) -> bool:
+    """Whether one of these permissions is for more than looking."""
+    return any(not name.partition(".")[2].startswith("view_") for name in permissions)

@@ -1,0 +1,231 @@
+"""What a plan says of itself: in sentences, in red, in tables, and the words of what takes it back."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from checks.explain import drains, forecasts
+from checks.models import Config, Plan, freezes
+from checks.models.orders import Pin
+from checks.models.titles import called
+from checks.wire.scrub import scrub
+from clusteragent.lib.words import grouped_count, listed, natural, percent, plain_count, utc
+from nodes.models import Node, Slowness, UnknownNode
+from operators.admin.base import Table, first_of, link
+from operators.admin.questions import word_of, word_of_configs
+
+MOST_MOVES = 200
+MOST_NODES = 100
+# The most nodes of a drain that are told one by one.
+MOST_DRAINED = 5
+# A smaller rise of the highest load is no news.
+NOTICEABLE = 0.01
+# What takes a plan back, by its verb. Ending a drain is cordoning's, and what was resumed is paused anew.
+UNDOES = dict.fromkeys(("", "reassign", "pin", "isolate", "undo", "adopt"), "Undo…") | {
+    "pause": "Resume what it paused…"
+}
+
+
+def sentence(plan: Plan) -> str:
+    """How many configs the plan moves, and how the highest load changes."""
+    number = len(plan.moves)
+    if not number:
+        return "Nothing moves."
+    one, many = {"pause": ("stops running", "stop running"), "resume": ("comes back", "come back")}.get(
+        plan.order.get("verb", ""), ("moves", "move")
+    )
+    verb = one if number == 1 else many
+    peak = load_change(plan.spread["peak"])
+    return (
+        f"{plain_count(number, 'config')} {verb}. {plain_count(len(plan.nodes), 'node')} touched, highest load {peak}."
+    )
+
+
+def done(plan: Plan, moved: int) -> str:
+    """What applying the plan did or began. moved: the number of configs."""
+    if plan.order.get("verb") == "drain":
+        return (
+            f"begun, {plain_count(len(plan.moves), 'config')} to move bit by bit"
+            if plan.moves
+            else "begun, nothing to move"
+        )
+    verb = {"pause": "paused", "resume": "resumed"}.get(plan.order.get("verb"), "moved")
+    return f"{plain_count(moved, 'config')} {verb}"
+
+
+def notes(plan: Plan) -> Sequence[str]:
+    """What an operator should know before applying the plan, one sentence each."""
+    order = plan.order
+    found = [f"Until {order['until'][:16].replace('T', ' ')} UTC."] if order.get("until") else []
+    found += [f"By {utc(datetime.fromisoformat(order['by']))}."] if order.get("by") else []
+    found += [f"Note: {scrub(order['note'])}"] if order.get("note") else []
+    if refused := order.get("refused"):
+        why = scrub(listed(sorted(set(refused.values()))))
+        found.append(f"{plain_count(len(refused), 'move')} can't be undone: {why}.")
+    return [*found, *_consequences(order), *_pinned_there(plan), *_slow_there(plan)]
+
+
+def _pinned_there(plan: Plan) -> Iterator[str]:
+    """What becomes of configs that are pinned to the nodes of a drain."""
+    if plan.order.get("verb") == "drain":
+        moved = [move["config"] for move in plan.moves]
+        pins = Pin.objects.filter(config__in=moved, kind=Pin.Kind.NODE, aim__in=plan.order["nodes"])
+        if number := pins.count():
+            yield f"{plain_count(number, 'config')} of it pinned there: back as soon as the node takes work again."
+
+
+def _slow_there(plan: Plan) -> Iterator[str]:
+    """What the plan's loads leave out: what a slow node gets takes longer there."""
+    slow = Slowness.objects.slow().filter(node__name__in={move["to_node"] for move in plan.moves} - {""})
+    if names := sorted(slow.values_list("node__name", flat=True), key=natural):
+        are = "is" if len(names) == 1 else "are"
+        yield f"{listed(names)} {are} slow: what moves there may take longer than it does now, and load it more than this says."
+
+
+def _consequences(order: dict[str, Any]) -> Iterator[str]:
+    """The effects of an order besides its moves, one sentence each."""
+    verb, also = order.get("verb", ""), order.get("also", ())
+    if verb == "isolate":
+        one, their = ("it is", "its node") if len(order["alone"]) == 1 else ("they are", "their nodes")
+        yield f"Until {one} released, nothing else is placed on {their}."
+        if company := len({id_ for id_, *_ in also} - set(order["alone"])):
+            yield f"{plain_count(company, 'config')} may run nowhere else, and would stay."
+    elif also:
+        yield _staying(verb, plain_count(len(also), "config"))
+    if verb == "pin" and not _is_node_known(order):
+        then = "run nowhere" if order["waits"] else "run elsewhere"
+        yield f"There is no such node now: until there is one, they {then}."
+    if verb == "reassign" and not order["hold"]:
+        yield "They are not pinned: the next rebalance may move them away again."
+    if verb == "undo" and not freezes.why_off():
+        freeze = reverse("admin:checks_freeze_add")
+        # An undone rebalance leaves the loads that it was made for.
+        again = f"Balancing goes on and may move them, or others, again: {forecasts.rounds()}."
+        yield format_html(
+            '{} <a class="underline" href="{}">Freeze it first</a> where nothing shall move.', again, freeze
+        )
+    if verb == "drain":
+        yield "The nodes get nothing new from then on, and what they have moves bit by bit."
+
+
+def _staying(verb: str, configs: str) -> str:
+    """Why configs of an order don't move."""
+    match verb:
+        case "drain":
+            return f"{configs} can go to no other node now, and would stay."
+        case "resume":
+            return f"{configs} of it would dangle: no node may have it now."
+        case _:
+            return f"{configs} of it would stay: on the right node already, or on none."
+
+
+def _is_node_known(order: dict[str, Any]) -> bool:
+    """Whether a known node matches the pin."""
+    pin = Pin(kind=order["kind"], aim=order["aim"])
+    return any(pin.matches(*node) for node in Node.objects.known().values_list("name", "labels"))
+
+
+def progress(plan: Plan) -> Iterator[str]:
+    """How far an applied drain is, a sentence for each of its first nodes."""
+    nodes = plan.order["nodes"] if plan.order.get("verb") == "drain" else ()
+    for name in nodes[:MOST_DRAINED]:
+        try:
+            drain = drains.of(name)
+        except UnknownNode as gone:
+            yield f"{gone}."
+            continue
+        moved = f", {plain_count(drain.moved, 'config')} moved since" if drain.moved else ""
+        said = drain.sentence
+        yield f"{said[0].upper()}{said[1:]}{moved}."
+        yield from (f"{reason}." for reason in drain.reasons)
+    if len(nodes) > MOST_DRAINED:
+        yield f"And {plain_count(len(nodes) - MOST_DRAINED, 'node')} more."
+
+
+def worse(peak: Sequence[float], nowhere: int) -> list[str]:
+    """In which ways a plan makes things worse, in words that every plan's page shows in red. nowhere: configs without a node."""
+    found = [f"{grouped_count(nowhere, 'config')} would run nowhere."] if nowhere else []
+    if len(peak) == 2 and peak[1] - peak[0] >= NOTICEABLE:
+        found.append(f"It raises the highest load from {percent(peak[0])} to {percent(peak[1])}.")
+    return found
+
+
+def typed_word(plan: Plan) -> str:
+    """What must be typed to apply a plan by which configs that should run would not, or no node would take work; else empty.
+
+    Of a drain it is its node, of others the config, or its check.
+    """
+    if plan.order.get("verb") == "drain":
+        left = any(move["to"] is None for move in plan.moves) or closing(plan.order)
+        return word_of(plan.order["nodes"], "node") if left else ""
+    return word_of_configs(
+        [(called(move.get("title", ""), move["name"], move["digest"]), move["name"]) for move in _left(plan)]
+    )
+
+
+def closing(order: dict[str, Any]) -> Sequence[str]:
+    """What a drain means that leaves no node which takes work, in red."""
+    return list(filter(None, [forecasts.closing(order["nodes"])])) if order.get("verb") == "drain" else ()
+
+
+def nowhere(plan: Plan) -> int:
+    """How many configs should run and would have no node by this plan."""
+    return len(_left(plan))
+
+
+def _left(plan: Plan) -> list[dict[str, Any]]:
+    """The configs that should run and would have no node by this plan."""
+    verb = plan.order.get("verb")
+    moves = [] if verb == "pause" else [move for move in plan.moves if move["to"] is None]
+    return [*moves, *(plan.staying() if verb == "resume" else ())]
+
+
+def load_change(values: Sequence[float]) -> str:
+    """The highest load before and after."""
+    return f"{percent(values[0])} → {percent(values[1])}"
+
+
+def tables(plan: Plan) -> list[Table]:
+    """What would run nowhere by the plan, the nodes whose load it changes, and its moves."""
+    loads = sorted(plan.nodes.items(), key=lambda node: -abs(node[1]["after"] - node[1]["before"]))
+    nodes = [(name, percent(load["before"]), percent(load["after"])) for name, load in loads[:MOST_NODES]]
+    left = plan.staying() if plan.order.get("verb") == "resume" else []
+    shown = Config.objects.told_apart([(one["config"], one["title"], one["name"], one["digest"]) for one in left])
+    dangling = [(link(Config(pk=one["config"]), name),) for one, name in zip(left, shown, strict=True)]
+    moves = _in_order(plan)[:MOST_MOVES]
+    configs = Config.objects.told_apart(
+        [(move["config"], move.get("title", ""), move["name"], move["digest"]) for move in moves]
+    )
+    return [
+        *([Table.of("Would run nowhere", ("config",), dangling)] if dangling else []),
+        Table(first_of("Nodes", len(nodes), len(loads)), ("node", "load before", "load after"), nodes),
+        Table(
+            first_of("Moves", len(moves), len(plan.moves)),
+            ("config", "from", "to"),
+            [_route(move, config) for move, config in zip(moves, configs, strict=True)],
+        ),
+    ]
+
+
+def undoing(plan: Plan, way: str) -> str:
+    """The words of the button that takes an applied plan back this way."""
+    return "Unpin what it pinned…" if way == "unpin" else UNDOES[plan.order.get("verb", "")]
+
+
+def _in_order(plan: Plan) -> Sequence[dict[str, Any]]:
+    """A plan's moves: of a rebalance those that gain most first, of an order by name."""
+    if not plan.order:
+        return plan.moves
+    return sorted(plan.moves, key=lambda move: natural(called(move.get("title", ""), move["name"], move["digest"])))
+
+
+def _route(move: dict[str, Any], config: str) -> list[SafeString | str]:
+    ends = ((move["source"], move["from_node"]), (move["to"], move["to_node"]))
+    return [
+        link(Config(pk=move["config"]), config),
+        *(link(Node(pk=pk), name) if pk else "nobody" for pk, name in ends),
+    ]

@@ -1,0 +1,257 @@
+"""Who gains and who loses what is shown before users, groups and tokens are saved; passwords are not."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, Permission, User
+from django.test import Client
+from knox.models import AuthToken
+
+from acts.models import Act
+from checks.tests.cast import report
+from checks.tests.operators import answered
+from nodes.models import NodeToken
+from operators import bounds
+from operators.admin import questions
+from operators.roles import Role
+from operators.tests.cast import user
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
+
+USERS, GROUPS, TOKENS = "/admin/auth/user/", "/admin/auth/group/", "/admin/knox/authtoken/"
+NODE_TOKENS = "/admin/nodes/nodetoken/"
+PASSWORD = "four-words-in-a-row"
+JOINED = {"date_joined_0": "2026-01-01", "date_joined_1": "00:00:00"}
+NEW = {"username": "eve", "usable_password": "true", "password1": PASSWORD, "password2": PASSWORD}
+
+
+@pytest.fixture
+def ada() -> User:
+    return user("ada", Role.ADMIN)
+
+
+@pytest.fixture
+def client(ada: User) -> Client:
+    client = Client()
+    client.force_login(ada)
+    return client
+
+
+def role(name: str) -> Group:
+    return Group.objects.get(name=name)
+
+
+def change(row: User, *roles: str, **fields: Any) -> dict[str, Any]:
+    """The form of a user who has these roles then."""
+    groups = [role(name).pk for name in roles]
+    return {"username": row.username, "is_active": "on", "groups": groups} | JOINED | fields
+
+
+def sentences(client: Client, url: str, fields: dict[str, Any]) -> list[str]:
+    """What the page that asks says of a form; nothing if the form is saved at once."""
+    response = client.post(url, fields)
+    if response.status_code == 302:
+        return []
+    assert response.status_code == 200
+    assert "question" in response.context, response.context["errors"]
+    return [*response.context["question"].sentences, *response.context["worse"]]
+
+
+def test_a_superuser_is_made_only_once_that_was_shown(client: Client) -> None:
+    otto = user("otto", Role.VIEWER)
+    url, form = f"{USERS}{otto.pk}/change/", change(otto, "viewer", is_superuser="on")
+    assert sentences(client, url, form) == ["User otto may do everything, also what no role allows."]
+    otto.refresh_from_db()
+    assert not otto.is_superuser
+    assert not Act.objects.filter(verb="change").exists()
+    answered(client, url, **form)
+    otto.refresh_from_db()
+    assert otto.is_superuser
+    assert sentences(client, url, change(otto, "viewer")) == ["User otto may do no more than the roles allow."]
+
+
+def test_roles_and_a_login_are_taken_only_once_that_was_shown(client: Client) -> None:
+    otto = user("otto", Role.VIEWER)
+    form = change(otto, "operator") | {"is_active": ""}
+    assert sentences(client, f"{USERS}{otto.pk}/change/", form) == [
+        "User otto gets the role operator: also moves, pins, pauses, isolates and drains, writes rules, freezes balancing and"
+        " accepts removals.",
+        "User otto has the role viewer no more.",
+        "User otto may not log in or call any more.",
+    ]
+    assert list(otto.groups.values_list("name", flat=True)) == ["viewer"]
+
+
+def test_who_loses_by_the_own_click_is_told(client: Client, ada: User) -> None:
+    said = sentences(client, f"{USERS}{ada.pk}/change/", change(ada))
+    assert said == [
+        "User ada has the role admin no more.",
+        "This is your own user: what you lose, another admin must give you again.",
+    ]
+
+
+def test_what_gives_and_takes_nothing_is_not_asked(client: Client) -> None:
+    otto = user("otto", Role.VIEWER)
+    assert not sentences(
+        client, f"{USERS}{otto.pk}/change/", change(otto, "viewer", username="otho", email="o@x.example")
+    )
+    assert User.objects.get(pk=otto.pk).username == "otho"
+    assert not sentences(client, f"{USERS}add/", NEW)
+    kept = [one.pk for one in role("author").permissions.all()]
+    assert not sentences(client, f"{GROUPS}{role('author').pk}/change/", {"permissions": kept, "checks": "team:x"})
+    assert role("author").bound.checks == ["team:x"]
+
+
+def test_a_bound_is_shown_with_those_whom_it_binds(client: Client) -> None:
+    for name in ("otto", "olga"):
+        user(name, Role.OPERATOR)
+    operator = role("operator")
+    kept = [one.pk for one in operator.permissions.all()]
+    url, form = f"{GROUPS}{operator.pk}/change/", {"permissions": kept, "checks": "tls*"}
+    assert sentences(client, url, form) == [
+        "Group operator is bound to tls*: what it allows, 2 users may do to these alone, and nothing to the cluster as a whole."
+    ]
+    [table] = client.post(url, form).context["tables"]
+    assert [str(row[0]).partition("</a>")[0].rpartition(">")[2] for row in table.rows] == ["olga", "otto"]
+    assert not hasattr(role("operator"), "bound")
+    answered(client, url, **form)
+    assert role("operator").bound.checks == ["tls*"]
+    assert sentences(client, url, form | {"checks": ""}) == [
+        "Group operator is bound no more: what it allows, 2 users may do to all checks and all sources."
+    ]
+    assert "gets the role operator: also moves" in str(
+        said := sentences(
+            client, f"{USERS}{user('eve').pk}/change/", {"username": "eve", "groups": [operator.pk]} | JOINED
+        )
+    )
+    assert "accepts removals, bound to tls*." in str(said)
+
+
+def test_permissions_are_shown_in_words_with_how_many_lose_them(client: Client) -> None:
+    for name in ("otto", "olga", "oleg"):
+        user(name, Role.OPERATOR)
+    operator = role("operator")
+    taken = Permission.objects.get(codename="add_pin", content_type__app_label="checks")
+    kept = [one.pk for one in operator.permissions.all() if one != taken]
+    assert sentences(client, f"{GROUPS}{operator.pk}/change/", {"permissions": kept}) == [
+        "Group operator takes from 3 users the right to add pins, unless another role gives it."
+    ]
+    assert operator.permissions.filter(pk=taken.pk).exists()
+
+
+def test_nothing_is_done_if_it_would_do_something_else_by_then(client: Client) -> None:
+    otto = user("otto", Role.VIEWER)
+    url, form = f"{USERS}{otto.pk}/change/", change(otto, "viewer", "operator")
+    seen = client.post(url, form).context["seen"]
+    otto.groups.clear()
+    page = client.post(url, form | {"seen": seen}).content.decode()
+    assert "Nothing was done, since something changed." in page
+    assert "gets the role viewer" in page
+    assert not otto.groups.exists()
+
+
+def test_a_new_users_role_is_shown_and_the_password_is_not(client: Client) -> None:
+    form = NEW | {"groups": [role("viewer").pk]}
+    asked = client.post(f"{USERS}add/", form)
+    assert "User eve gets the role viewer: sees everything but secrets" in asked.content.decode()
+    assert PASSWORD not in asked.content.decode()
+    assert not User.objects.filter(username="eve").exists()
+    answer = client.post(f"{USERS}add/", dict(asked.context["hidden"]) | {"seen": asked.context["seen"]})
+    assert answer.status_code == 302
+    assert User.objects.get(username="eve").check_password(PASSWORD)
+
+
+def test_a_sealed_password_is_of_its_session_and_lasts_a_while(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = client.post(f"{USERS}add/", NEW | {"groups": [role("viewer").pk]})
+    sent = dict(asked.context["hidden"]) | {"seen": asked.context["seen"]}
+    other = Client()
+    other.force_login(user("olaf", Role.ADMIN))
+    assert "This field is required." in other.post(f"{USERS}add/", sent).content.decode()
+    monkeypatch.setattr(questions, "SEALED_FOR", -1)
+    assert "This field is required." in client.post(f"{USERS}add/", sent).content.decode()
+    assert not User.objects.filter(username="eve").exists()
+
+
+def test_what_a_token_may_do_is_shown_before_it_is_made(client: Client) -> None:
+    otto = user("otto", Role.AUTHOR)
+    form = {"user": otto.pk, "purpose": "deploys", "expiry_0": "2100-01-01", "expiry_1": "08:00:00"}
+    author = "author: writes and removes configs, which node agents run, but does not steer them"
+    assert sentences(client, f"{TOKENS}add/", form) == [
+        f"Whoever has the token may do what user otto may: {author}.",
+        "It ends 2100-01-01 08:00 UTC.",
+        "It is bound to nothing: what it may do, it may do to all checks and all sources.",
+    ]
+    assert not AuthToken.objects.exists()
+    assert sentences(client, f"{TOKENS}add/", form | {"sources": "api:shop", "expiry_0": "", "expiry_1": ""}) == [
+        f"Whoever has the token may do what user otto may: {author}.",
+        "It is bound to api:shop.",
+        "It never ends.",
+    ]
+    bounds.bind(["api:x"], [], group=role("author"))
+    assert sentences(client, f"{TOKENS}add/", form)[:2] == [
+        f"Whoever has the token may do what user otto may: {author}, bound to api:x.",
+        "It ends 2100-01-01 08:00 UTC.",
+    ]
+
+
+def test_a_user_that_comes_with_a_token_is_shown_too(client: Client) -> None:
+    said = sentences(client, f"{TOKENS}add/", {"new_user": "shop", "role": "viewer"})
+    assert said[:2] == [
+        "User shop is made with it, and can't log in.",
+        "Whoever has the token may do what user shop may: viewer: sees everything but secrets and acts, and changes nothing.",
+    ]
+    assert not any("bound to nothing" in one for one in said)
+    assert not User.objects.filter(username="shop").exists()
+
+
+def test_a_superusers_token_may_do_everything(client: Client) -> None:
+    boss = User.objects.create_superuser("boss")
+    said = sentences(client, f"{TOKENS}add/", {"user": boss.pk})
+    assert "Whoever has the token may do what user boss may: everything, also what no role allows." in said
+    assert any("bound to nothing" in one for one in said)
+
+
+def test_a_users_page_leads_to_a_token_of_it_for_who_may_make_one(client: Client, ada: User) -> None:
+    otto = user("otto", Role.VIEWER)
+    page = client.get(f"{USERS}{otto.pk}/change/").content.decode()
+    assert f'href="{TOKENS}add/?user={otto.pk}"' in page
+    form = client.get(f"{TOKENS}add/?user={otto.pk}").context["adminform"].form
+    assert str(form["user"].value()) == str(otto.pk)
+    role("admin").permissions.remove(Permission.objects.get(codename="add_authtoken"))
+    assert "Add a token" not in client.get(f"{USERS}{otto.pk}/change/").content.decode()
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (
+            {"pattern": "*", "kubernetes_pattern": "*"},
+            [
+                "Whoever has it gets the configs, with their secrets, of the nodes whose names fit *.",
+                "It also opens the endpoint checks of the Kubernetes nodes *.",
+                "It opens from every address.",
+                "It never ends.",
+                "It opens all names, as the shared token does.",
+                "It opens all endpoint checks.",
+            ],
+        ),
+        (
+            {"pattern": "runner-*", "networks": "10.1.0.0/16", "expires_at": "2100-01-01 08:00"},
+            [
+                "Whoever has it gets the configs, with their secrets, of the nodes whose names fit runner-*.",
+                "It opens from 10.1.0.0/16 alone.",
+                "It ends 2100-01-01 08:00 UTC.",
+            ],
+        ),
+    ],
+)
+def test_what_a_node_token_opens_is_shown_before_it_is_made(
+    client: Client, fields: dict[str, str], said: list[str]
+) -> None:
+    report("runner-1", "runner-2")
+    form = {"note": "runners"} | fields
+    assert sentences(client, f"{NODE_TOKENS}add/", form) == said
+    assert "It opens 2 nodes that report now" in client.post(f"{NODE_TOKENS}add/", form).content.decode()
+    assert not NodeToken.objects.exists()
+    answered(client, f"{NODE_TOKENS}add/", **form)
+    assert NodeToken.objects.get().pattern == fields["pattern"]
