@@ -75,6 +75,14 @@ def test_a_drain_that_is_applied_goes_on_by_itself(plan: Plan) -> None:
     assert run("apply", str(drain.pk))[-1] == "Drain ash: applied, 2 configs to move bit by bit"
 
 
+def test_a_drain_after_which_no_node_takes_work_must_be_meant(plan: Plan) -> None:
+    drain = plans.store(deciding.drain(["ash", "birch"]), author="eve")
+    assert fail("apply", str(drain.pk)).endswith("--accept-no-node does it all the same")
+    assert (Act.objects.latest("pk").verb, Act.objects.latest("pk").plan) == ("refuse", drain.pk)
+    assert Plan.objects.get(pk=drain.pk).applied_at is None
+    assert "applied" in run("apply", str(drain.pk), "--accept-no-node")[-1]
+
+
 def test_a_plan_that_is_stale_is_refused_on_record(plan: Plan) -> None:
     dispatcher.reassign([config("key-0").pk], "birch", actor="eve")
     assert fail("apply", str(plan.pk)).startswith(f"plan {plan.pk} can't be applied: ")

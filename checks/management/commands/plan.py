@@ -5,7 +5,10 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from acts.models import Act
+from acts.recording import record
 from checks import dispatcher, plans
+from checks.explain import forecasts
 from checks.management import commandline
 from checks.management.commandline import ActingCommand
 from checks.models import Plan
@@ -26,6 +29,9 @@ class Command(ActingCommand):
         commandline.add(parser, "--json")
         commandline.add(
             parser, "--dry-run", help="apply: only show what would move, and whether it can be applied still"
+        )
+        parser.add_argument(
+            "--accept-no-node", action="store_true", help="apply: also a drain after which no node would take work"
         )
         super().add_arguments(parser)
 
@@ -55,7 +61,10 @@ class Command(ActingCommand):
 
     def apply(self, plan: Plan, options: dict[str, Any]) -> None:
         """Apply a plan, or with `--dry-run` say what that would do. Raises CommandError where it can't be applied."""
-        is_dry = options["dry_run"]
+        is_dry, nodes = options["dry_run"], plan.order.get("nodes", ())
+        if not (is_dry or options["accept_no_node"]) and nodes and (closing := forecasts.closing(nodes)):
+            record(Act.Verb.REFUSE, f"plan {plan.pk}: {plan}", reason=closing, plan=plan.pk, nodes=nodes)
+            raise CommandError(f"{closing} --accept-no-node does it all the same")
         try:
             if is_dry:
                 plans.require_applicable(plan)
