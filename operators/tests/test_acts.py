@@ -358,6 +358,7 @@ PAGES: dict[str, Callable[[World], object] | str] = {
     "save-view": lambda w: w.post("operators/savedview/save/", of="checks.config", query="owner=assigned", name="mine"),
     "delete-view": lambda w: w.post(f"operators/savedview/{view_of(w).pk}/delete/"),
     "view": "It is read.",
+    "session": "It is read.",
     "remedy": remedy("dangling"),
     "password_change": change_password,
     "login": log_in,
