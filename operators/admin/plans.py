@@ -52,7 +52,7 @@ from operators.roles import comes_with, with_permission
 # Who may make a plan of a rebalance.
 PLANS = "checks.add_plan"
 
-# A plan's verb as its name begins, and the name without what it is of. Without a verb it is a rebalance.
+# A plan's verb as its name begins, and of how many configs it is: one stands before several. Without a verb it is a rebalance.
 _VERB = Case(
     When(order__verb="reassign", then=Value("give")),
     default=Coalesce(KeyTextTransform("verb", "order"), Value("rebalance")),

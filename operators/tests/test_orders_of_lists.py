@@ -84,14 +84,15 @@ def told(client: Client, model: type[Any], column: str, order: str) -> list[str]
 
 def test_plans_are_sorted_by_what_they_do_by_their_moves_and_by_the_highest_load_after_them() -> None:
     client = superuser()
+    move = {"name": "tls", "title": "tls shop", "digest": "d"}
     for verb, moves, peak in (("pin", 2, 0.5), ("pin", 10, 1.5), ("reassign", 1, 0.7)):
         order = {"verb": verb, "node": "ash", "hold": False, "kind": "node", "aim": "ash"}
-        Plan.objects.create(revision=1, order=order, moves=[{}] * moves, spread={"peak": [1, peak]})
+        Plan.objects.create(revision=1, order=order, moves=[move] * moves, spread={"peak": [1, peak]})
     # As this version stores them.
     plans.store(deciding.pause([config("db-1").pk]), author="otto")
     assert Plan.objects.latest("pk").size == 1
     assert told(client, Plan, "shown", "shown") == [
-        "Give 1 config to ash", "Pause 1 config", "Pin 2 configs to ash", "Pin 10 configs to ash"
+        "Give tls shop to ash", "Pause tcp_check db-1", "Pin 2 configs to ash", "Pin 10 configs to ash"
     ]  # fmt: skip
     assert told(client, Plan, "moving", "-moving") == ["10", "2", "1", "1"]
     assert told(client, Plan, "peak", "-peak")[0].endswith("150 %")
