@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from django.contrib.admin.exceptions import DisallowedModelAdminLookup
@@ -20,9 +20,6 @@ from clusteragent.lib.database import bulk
 from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.words import grouped
 from operators.terms import BadQuery, parse, written
-
-if TYPE_CHECKING:
-    from operators.admin.base import DeclaredAdmin
 
 LAST_PAGE = 1_000_000
 # The milliseconds that a page spends on counting the rows of its list. Of a filtered list so many rows after the page's are
@@ -52,7 +49,8 @@ class DeclaredChangeList(ChangeList):
     page shows. It also sorts by columns that are not offered for it.
     """
 
-    model_admin: "DeclaredAdmin"
+    # A `DeclaredAdmin`, whose module imports this one.
+    model_admin: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
