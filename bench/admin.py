@@ -31,7 +31,6 @@ PAGES = {
     "configs, the longest in this state first": "/admin/checks/config/?o=4",
     "configs, the greatest loads first": "/admin/checks/config/?o=-5",
     "configs, the longest run times first": "/admin/checks/config/?o=-6",
-    "configs, by their origins": "/admin/checks/config/?o=shown_origins",
     "configs of a node": "/admin/checks/config/?node=node-00042",
     "configs, searched": "/admin/checks/config/?q=service-471",
     "configs, those with a tag": "/admin/checks/config/?q=tag:env:prod+-state:failing",

@@ -26,7 +26,7 @@ LAST_PAGE = 1_000_000
 # looked at, so that few need no count: counting what a filter finds may take as long as finding it.
 MOST_COUNTING, MOST_AHEAD = 50, 300
 # Of a list that grows without a bound, so many of the newest rows are sorted by a column that has no index.
-MOST_SORTED = 10_000
+MOST_SORTED = 5_000
 
 
 class Chip(NamedTuple):

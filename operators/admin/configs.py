@@ -95,7 +95,10 @@ class ConfigAdmin(SteeringAdmin):
     search_help_text = "tag:env:prod check:postgres state:failing, words of the title or the YAML, an ID"
     words = CONFIG_WORDS
     ordering = (Natural("title"), "pk")
-    unsorted = {"tags": "a config has many: the bar finds those that have one"}
+    unsorted = {
+        "tags": "a config has many: the bar finds those that have one",
+        "shown_origins": "those of all configs take too long to read: source: in the bar finds those of one source",
+    }
     readonly_fields = (
         "check_name", "digest", "shown_short_id", "origins", "node_name", "dangles", "former_node", "made", "written"
     )  # fmt: skip

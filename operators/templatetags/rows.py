@@ -55,7 +55,7 @@ def _rows(cl: ChangeList, labels: Sequence[str]) -> Iterator[SafeString]:
                 continue
             text, nowrap = _shown(cl, name, row)
             kind = "th" if name in linked[:1] else "td"
-            known = " is-empty" if text.strip() in ("", "{}", empty) else ""
+            known = " is-empty" if text.strip() in ("", "0", "{}", empty) else ""
             if name in linked:
                 url = conditional_escape(add_preserved_filters(filters, cl.url_for_result(row)))
                 text = f'<a href="{url}" class="{_LINK}" >{text}</a>'

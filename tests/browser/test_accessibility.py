@@ -78,6 +78,9 @@ CUT = """() => {
         const says = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
         if (!says || !element.checkVisibility({visibilityProperty: true})) continue;
         if (element.closest('[aria-hidden=true], option, .sr-only, .ace_editor')) continue;
+        // In the second line of a list's row a text gives way, and says so; the row's page has all of it.
+        const cell = element.closest('#result_list td');
+        if (cell && getComputedStyle(cell).textOverflow === 'ellipsis') continue;
         const range = document.createRange();
         range.selectNodeContents(element);
         const text = range.getBoundingClientRect();

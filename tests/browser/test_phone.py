@@ -58,7 +58,7 @@ EMPTY = """() => [...document.querySelectorAll('#result_list .data-row > td')].f
     .map((cell) => cell.innerText.trim()).filter((text) => text === '-')"""
 
 # What is wrong is said whole.
-WRONG = ".field-shown_state, .field-condition, .field-load, .field-failing, .field-pace"
+WRONG = ".field-shown_state, .field-condition, .field-load, .field-failing, .field-peak, .field-pace"
 CUT_SHORT = f"""() => [...document.querySelectorAll('{WRONG}')]
     .filter((cell) => cell.scrollWidth > cell.clientWidth || cell.getBoundingClientRect().right > innerWidth)
     .map((cell) => cell.innerText)"""
