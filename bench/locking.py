@@ -124,7 +124,8 @@ def _ids(order: str) -> list[int]:
 
 
 def _lower_limits() -> None:
-    NodeRule.objects.create(pattern="node-0[0-4]*", max_configs=9)
+    for thousands in range(5):
+        NodeRule.objects.create(pattern=f"node-0{thousands}*", max_configs=9)
     NodeRule.objects.apply()
     dispatcher.move_misplaced()
 

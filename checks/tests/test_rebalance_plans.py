@@ -276,7 +276,8 @@ class TestEligibility:
 
     def test_a_rule_about_origins_is_heeded(self):
         furnish(**UNEVEN)
-        Rule.objects.create(name="some", source_pattern="file:ash-[0-2]", required={"disk": "fast"})
+        for number in range(3):
+            Rule.objects.create(name=f"some-{number}", source_pattern=f"file:ash-{number}", required={"disk": "fast"})
         Node.objects.filter(name="ash").update(labels={"disk": "fast"})
         assert moving() == {"ash-3"}
 
