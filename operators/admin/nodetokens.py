@@ -19,7 +19,7 @@ from nodes.models import Node, NodeToken, SharedTokenUse
 from operators import documentation
 from operators.admin.base import TABLE_ROWS, DeclaredAdmin, Table, link, list_url
 from operators.admin.orderforms import UntilField
-from operators.admin.questions import Question, ShownDeletions
+from operators.admin.questions import Question, ShownDeletions, seen_of, seen_of_form
 
 
 class NodeTokenForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -71,10 +71,8 @@ class NodeTokenAdmin(ShownDeletions, DeclaredAdmin):
 
     def question(self, rows: Sequence[Any]) -> Question:
         sentences = [scrub(tokens.consequence(row)) for row in rows]
-        seen = ",".join(str(row.pk) for row in rows)
-        return Question(
-            f"Delete {listed([scrub(tokens.named(row)) for row in rows])}", sentences, seen=seen, button="Delete"
-        )
+        named = listed([scrub(tokens.named(row)) for row in rows])
+        return Question(f"Delete {named}", sentences, seen=seen_of(sentences), button="Delete")
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -125,6 +123,7 @@ class NodeTokenAdmin(ShownDeletions, DeclaredAdmin):
                 sentences,
                 worse,
                 [self._nodes(token)],
+                seen=seen_of_form(form),
                 button="Make the token",
             )
             if page := question.unanswered(request, list_url(NodeToken), token):

@@ -98,8 +98,8 @@ class RecordedAdmin(ShownDeletions, DeclaredAdmin):
 
     def question(self, rows: Sequence[Any]) -> Question:
         sentences = [f"{self.lost_with(obj)} What was done stays on record." for obj in rows]
-        seen = ",".join(str(obj.pk) for obj in rows)
-        return Question(f"Delete {listed([named(obj) for obj in rows])}", sentences, seen=seen, button="Delete")
+        whom = listed([named(obj) for obj in rows])
+        return Question(f"Delete {whom}", sentences, seen=seen_of(sentences), button="Delete")
 
     def told(self, obj: Any) -> dict[str, Any]:
         """What a row says, as JSON data. What is secret, of all of it nothing but that it is there."""

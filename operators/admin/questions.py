@@ -40,6 +40,11 @@ def seen_of(about: Iterable[object], lost: int = 0) -> str:
     return hashlib.sha256(repr((sorted(map(str, about)), lost)).encode()).hexdigest()
 
 
+def seen_of_form(form: Any) -> str:
+    """The fingerprint of a form without secrets, as it was sent: another one was not shown."""
+    return seen_of((name, sent) for name, sent in form.data.lists() if name not in _OWN_FIELDS and name[:1] != "_")
+
+
 def word_of(names: Sequence[str], kind: str) -> str:
     """What must be typed for these: the name of the only one, else how many there are: `12 nodes`; empty for none."""
     if len(names) == 1:
@@ -74,7 +79,8 @@ def unseal(request: HttpRequest) -> None:
         if sealed := sent.pop(f"{_SEALED}{name}", None):
             try:
                 opened = _cipher(request).decrypt_at_time(str(sealed[-1]), SEALED_FOR, _now()).decode()
-            except InvalidToken:
+            # What is no ASCII is no base64 either, which is another error.
+            except (InvalidToken, ValueError):
                 opened = ""
             sent[name] = opened
     request.POST = sent  # type: ignore[assignment]

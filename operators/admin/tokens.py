@@ -21,7 +21,7 @@ from operators import bounds, documentation, tokens
 from operators.admin import access
 from operators.admin.base import dated, example, time_column
 from operators.admin.people import BoundForm, RecordedAdmin, by_roles, may_add_users, named, roles_of
-from operators.admin.questions import Question, seen_of
+from operators.admin.questions import Question, seen_of, seen_of_form
 from operators.models import Purpose
 from operators.roles import MEANINGS, Role
 
@@ -130,7 +130,7 @@ class TokenAdmin(RecordedAdmin):
         name, purpose = given.get("new_user"), given["purpose"]
         user = User(username=name) if name else given["user"]
         sentences, worse = access.of_token(user, given.get("role", "") if name else "", form.bound)
-        seen = seen_of([*sentences, *worse])
+        seen = seen_of([*sentences, *worse, seen_of_form(form)])
         expiry = given["expiry"]
         ends = f"It ends {utc(expiry)}." if expiry else "It never ends."
         what_for = f", for {purpose}" if purpose else ""

@@ -119,11 +119,10 @@ class OperatorViewSet(GenericViewSet[Any]):
 
         Raises ValidationError for this field when the decision is refused, and Conflict when something changed meanwhile.
         """
-        options = DryRun(data=self.request.query_params)
-        options.is_valid(raise_exception=True)
+        options = DryRun.of(self.request.query_params)
         actor = self.request.user.get_username()
         try:
-            if options.validated_data["dry_run"]:
+            if options["dry_run"]:
                 return Response(self.described(plans.to_plan(decide(), author=actor)))
             plan, _ = plans.order(decide, actor=actor)
         except dispatcher.Outside:
@@ -145,10 +144,9 @@ class OperatorViewSet(GenericViewSet[Any]):
 
         Raises ValidationError for this field when it is refused.
         """
-        options = ForecastWish(data=self.request.query_params)
-        options.is_valid(raise_exception=True)
+        options = ForecastWish.of(self.request.query_params)
         try:
-            if options.validated_data["dry_run"]:
+            if options["dry_run"]:
                 return Response(ForecastSerializer(forecast()).data)
             act()
         except dispatcher.Outside:

@@ -18,7 +18,7 @@ from checks.wire import lint, sharding
 from checks.wire.patching import UnpatchableConfig
 from checks.wire.scrub import MASK, scrub
 from checks.wire.yamlnodes import MAX_DEPTH, InvalidYAML
-from operators.api.fields import Strict
+from operators.api.fields import Options, Strict
 from operators.api.parsers import TooLarge
 
 MOST_CONFIGS = 20_000
@@ -126,7 +126,7 @@ class DesiredSet(Strict):
     configs = WrittenConfig(many=True)
 
 
-class PutOptions(serializers.Serializer[Any]):
+class PutOptions(Options):
     """The query parameters of a call that replaces a set."""
 
     dry_run = serializers.BooleanField(default=False, help_text="Change nothing, say what would change.")

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from django.http import QueryDict
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
@@ -35,6 +36,20 @@ def refuse_unknown(given: Iterable[str], known: Collection[str], offered: Collec
         problems[key] = ["Unknown name." + (f" Did you mean {meant}?" if meant else advice)]
     if problems:
         raise ValidationError(problems)
+
+
+class Options(serializers.Serializer[Any]):
+    """Query parameters. One that is given twice, or without a value, is refused: the library would take it for not given."""
+
+    @classmethod
+    def of(cls, given: QueryDict) -> dict[str, Any]:
+        """Return the values of a call's parameters. Raises ValidationError."""
+        if twice := sorted(name for name, values in given.lists() if name in cls().fields and len(values) > 1):
+            raise ValidationError({name: ["Give it once."] for name in twice})
+        options = cls(data=given.dict())
+        options.is_valid(raise_exception=True)
+        found: dict[str, Any] = options.validated_data
+        return found
 
 
 class Strict(serializers.Serializer[Any]):

@@ -13,12 +13,12 @@ from checks.models import Config
 from checks.models.history import ClusterPoint, ConfigPoint, NodePoint
 from clusteragent.lib import clock
 from operators.api.base import OperatorViewSet
-from operators.api.fields import refuse_unknown
+from operators.api.fields import Options, refuse_unknown
 from operators.api.permissions import requires
 from operators.pages.base import SEES
 
 
-class HistoryOptions(serializers.Serializer[Any]):
+class HistoryOptions(Options):
     """How far back a history goes."""
 
     span = serializers.ChoiceField(
@@ -72,9 +72,8 @@ class ConfigPointSerializer(serializers.Serializer[ConfigPoint]):
 def span_of(request: Request) -> Span:
     """How far back a history is asked for. Raises ValidationError for another one, and for other parameters."""
     refuse_unknown(request.query_params, {"span", "format"}, ["span"])
-    options = HistoryOptions(data=request.query_params)
-    options.is_valid(raise_exception=True)
-    return Span(options.validated_data["span"])
+    options = HistoryOptions.of(request.query_params)
+    return Span(options["span"])
 
 
 class HistoryViewSet(OperatorViewSet):

@@ -254,9 +254,8 @@ class NodeViewSet(DetailViewSet):
 
     def _require_others(self) -> None:
         """Raise Conflict, on record, if no node would take work once this one is closed, unless the call accepts that."""
-        options = DrainOptions(data=self.request.query_params)
-        options.is_valid(raise_exception=True)
-        if options.validated_data["dry_run"] or options.validated_data["accept_no_node"]:
+        options = DrainOptions.of(self.request.query_params)
+        if options["dry_run"] or options["accept_no_node"]:
             return
         name = self.get_object().name
         if closing := forecasts.closing([name]):

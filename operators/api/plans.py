@@ -63,10 +63,9 @@ class PlanViewSet(DetailViewSet):
         the answer is 409. A dry run answers the plan, or 409, too.
         """
         plan = self.get_object()
-        options = DryRun(data=request.query_params)
-        options.is_valid(raise_exception=True)
+        options = DryRun.of(request.query_params)
         try:
-            if options.validated_data["dry_run"]:
+            if options["dry_run"]:
                 plans.require_applicable(plan)
             else:
                 plans.apply(plan, actor=request.user.get_username())

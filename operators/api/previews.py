@@ -13,13 +13,13 @@ from checks.models import Plan
 from checks.models.titles import called
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id
-from operators.api.fields import Scrubbed
+from operators.api.fields import Options, Scrubbed
 from operators.roles import sees_digests
 
 ACCEPT_NO_NODE = "Send it with ?accept_no_node=1 if that is meant."
 
 
-class DryRun(serializers.Serializer[Any]):
+class DryRun(Options):
     """The query parameter dry_run."""
 
     dry_run = serializers.BooleanField(
@@ -27,7 +27,7 @@ class DryRun(serializers.Serializer[Any]):
     )
 
 
-class NoNodeOptions(serializers.Serializer[Any]):
+class NoNodeOptions(Options):
     """The query parameter of a call after which no node may be left that takes work."""
 
     accept_no_node = serializers.BooleanField(
@@ -35,7 +35,7 @@ class NoNodeOptions(serializers.Serializer[Any]):
     )
 
 
-class ForecastWish(serializers.Serializer[Any]):
+class ForecastWish(Options):
     """The query parameter dry_run of an act that has no plan."""
 
     dry_run = serializers.BooleanField(default=False, help_text="Change nothing. The answer is what would follow.")

@@ -168,10 +168,9 @@ class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.Destr
         """The answer to a dry run, or to a change that would leave configs without a node unasked, which is on record; None for
         others.
         """
-        options = RuleOptions(data=self.request.query_params)
-        options.is_valid(raise_exception=True)
-        is_dry = options.validated_data["dry_run"]
-        accepts_lost, accepts_full = (options.validated_data[name] for name in ("accept_dangling", "accept_no_node"))
+        options = RuleOptions.of(self.request.query_params)
+        is_dry = options["dry_run"]
+        accepts_lost, accepts_full = (options[name] for name in ("accept_dangling", "accept_no_node"))
         if not is_dry and accepts_lost and (accepts_full or self.queryset.model is Rule):
             return None
         effect = ruling.effect_of(self.queryset.model, **change)

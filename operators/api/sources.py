@@ -133,9 +133,8 @@ class SourceViewSet(DetailViewSet):
         """Replace the whole set of the source. Either all of it is stored or nothing. A new name creates a new source."""
         if not _SOURCE_NAME.fullmatch(name):
             raise ValidationError({"name": ["1 to 200 letters, digits, underscores, dots and hyphens."]})
-        options = desired.PutOptions(data=request.query_params)
-        options.is_valid(raise_exception=True)
-        source, accept = sets.PREFIX + name, options.validated_data["accept_removals"]
+        options = desired.PutOptions.of(request.query_params)
+        source, accept = sets.PREFIX + name, options["accept_removals"]
         sets.require(source)
         with _place_for_large_set(request):
             body = desired.DesiredSet(data=request.data, context={"source": source})
@@ -145,7 +144,7 @@ class SourceViewSet(DetailViewSet):
             tag = request.headers.get("If-Match", "").removeprefix("W/").strip('"')
             revision = body.validated_data.get("revision") or tag
             try:
-                if options.validated_data["dry_run"]:
+                if options["dry_run"]:
                     difference = sets.compare(source, configs, revision=revision, accept_removals=accept)
                 else:
                     actor = request.user.get_username()
@@ -154,7 +153,7 @@ class SourceViewSet(DetailViewSet):
                 raise Conflict({"revision": [str(error)]}) from None
             except sets.RemovalsHeld as error:
                 raise Conflict({"configs": [f"{error} Send it with ?accept_removals=1 if that is meant."]}) from None
-        answer = DifferenceSerializer(difference, context=options.validated_data)
+        answer = DifferenceSerializer(difference, context=options)
         return Response(answer.data, headers={"ETag": f'"{difference.revision}"'})
 
 

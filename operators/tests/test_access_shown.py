@@ -255,3 +255,34 @@ def test_what_a_node_token_opens_is_shown_before_it_is_made(
     assert not NodeToken.objects.exists()
     answered(client, f"{NODE_TOKENS}add/", **form)
     assert NodeToken.objects.get().pattern == fields["pattern"]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown", "sent"),
+    [
+        (NODE_TOKENS, {"note": "shop", "pattern": "shop-1"}, {"pattern": "*"}),
+        (NODE_TOKENS, {"note": "shop", "pattern": "shop-*", "expires_at": "30d"}, {"expires_at": ""}),
+        (TOKENS, {"user": "ada", "expiry_0": "2999-01-01", "expiry_1": "00:00:00"}, {"expiry_0": "", "expiry_1": ""}),
+    ],
+)
+def test_another_form_than_was_shown_makes_nothing(
+    client: Client, ada: User, url: str, shown: dict[str, str], sent: dict[str, str]
+) -> None:
+    if "user" in shown:
+        shown = shown | {"user": str(ada.pk)}
+    page = client.post(f"{url}add/", shown)
+    for seen in (page.context["seen"], "yes"):
+        again = client.post(f"{url}add/", shown | sent | {"seen": seen})
+        assert "Nothing was done, since something changed" in again.content.decode()
+    assert not NodeToken.objects.exists()
+    assert not AuthToken.objects.exists()
+    client.post(f"{url}add/", shown | {"seen": page.context["seen"]})
+    assert NodeToken.objects.count() + AuthToken.objects.count() == 1
+
+
+def test_a_sealed_password_that_is_none_is_an_error_of_the_form(client: Client) -> None:
+    sent = {name: value for name, value in NEW.items() if not name.startswith("password")}
+    page = client.post(f"{USERS}add/", sent | {"sealed_password1": "é", "sealed_password2": "é"})
+    assert page.status_code == 200
+    assert page.context["errors"]
+    assert not User.objects.filter(username="eve").exists()

@@ -49,6 +49,9 @@ class Trial(World):
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         before = Rows()
+        for unclear in ("dry_run", "dry_run=", "dry_run=1&dry_run=0"):
+            answer = self.caller.call(method, f"{path}?{unclear}", body)
+            assert (answer.status_code, "dry_run" in answer.json()) == (400, True), answer.content
         answer = self.caller.call(method, f"{path}?dry_run=1", body)
         assert answer.status_code == 200, answer.content
         assert Rows() == before
