@@ -39,12 +39,15 @@ def note_goodbye(name: str, kind: str) -> None:
         reason = "the last one was void" if is_broken else "it comes again and again"
         log.info("goodbye_ignored", node=name, said=kind, reason=reason)
         return
-    staying = node.filter(leaving=False)
+    # One of an address that has taken the name since the last goodbye is another one.
+    taken = F("heartbeat__peer_since")
+    staying = node.filter(Q(leaving=False) | Q(left_at__lt=taken))
     if kind == kinds.LEAVING:
         changed = staying.update(leaving=True, left_at=Now(), kept_until=None)
     else:
         heard = staying.filter(heartbeat__seen_at__gte=ago(conf.NODE_EXPIRATION_TIMEOUT / 2))
-        changed = heard.exclude(kept_until__gte=Now()).update(kept_until=Now() + RESTART_TIME)
+        again = Q(kept_until=None) | Q(kept_until__lt=Now()) | Q(kept_until__lt=taken + RESTART_TIME)
+        changed = heard.filter(again).update(kept_until=Now() + RESTART_TIME)
     if changed:
         NodeEvent.objects.note([name], kind)
         node_changed.send(sender=Node, names=[name])

@@ -1,7 +1,7 @@
 """Making and revoking node tokens, on record."""
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.core.exceptions import ValidationError
@@ -10,10 +10,16 @@ from django.db import transaction
 from acts.models import Act
 from acts.recording import person, record
 from clusteragent.lib import conf, deadlines
+from clusteragent.lib.clock import ago
 from clusteragent.lib.patterns import fits
 from clusteragent.lib.words import plain_count, utc
 from nodes.models import NodeToken
 from nodes.models.tokens import KEY, MOST_TOKENS, Pool, digest
+
+# So long after a token was revoked, no name that it opened is sent the shared token: who has it may still count as alive.
+REMEMBERED = timedelta(hours=1)
+# How acts begin that are about one.
+_KIND = "node token "
 
 
 class NoSuchToken(LookupError):
@@ -119,7 +125,8 @@ def consequence(row: NodeToken) -> str:
 
 class RunnersTokens(NamedTuple):
     """What runners are sent. given: the tokens of CLUSTERAGENT_RUNNER_TOKENS that hold, each with its pool. patterns: of the
-    names that any node token opens. unknown: how many of the option's are no node tokens, or revoked.
+    names that any node token opens, or opened until it was revoked, for REMEMBERED. unknown: how many of the option's are no
+    node tokens, or revoked.
     """
 
     given: Sequence[tuple[str, Pool]]
@@ -133,7 +140,7 @@ class RunnersTokens(NamedTuple):
 
     def has_shared(self, name: str) -> bool:
         """Whether a runner of this name may be sent the shared token. One in whose name a node token reports may be somebody
-        who has that alone, even after it ended; which names a revoked one opened is not known.
+        who has that alone, even after it ended or was revoked. Which names the option's unknown ones opened is not known.
         """
         return conf.SHARED_TOKEN_OPENS and not self.unknown and not any(fits(name, one) for one in self.patterns)
 
@@ -143,9 +150,16 @@ def for_runners() -> RunnersTokens:
     pools = NodeToken.objects.pools()
     known = [(token, pools[digest(token)]) for token in conf.RUNNER_TOKENS if digest(token) in pools]
     given = [(token, pool) for token, pool in known if not pool.has_ended]
-    return RunnersTokens(given, {pool.pattern for pool in pools.values()}, len(conf.RUNNER_TOKENS) - len(known))
+    patterns = {*_revoked_patterns(), *(pool.pattern for pool in pools.values())}
+    return RunnersTokens(given, patterns, len(conf.RUNNER_TOKENS) - len(known))
+
+
+def _revoked_patterns() -> set[str]:
+    """The patterns of the tokens that were revoked, or declared anew with another one, lately."""
+    acts = Act.objects.filter(time__gte=ago(REMEMBERED), verb=Act.Verb.DELETE, object__startswith=_KIND)
+    return {pattern for pattern in acts.values_list("before__pattern", flat=True) if pattern}
 
 
 def named(row: NodeToken) -> str:
     """A token in words: how it begins, and whose it is."""
-    return f"node token {row}"
+    return f"{_KIND}{row}"

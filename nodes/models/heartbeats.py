@@ -18,7 +18,7 @@ from clusteragent.lib.database.arrays import array
 from nodes.declarations import UNRESTRICTED
 from nodes.models.events import NodeEvent
 from nodes.models.hearing import LATE, POLL, Hearing
-from nodes.models.nodes import Node, NodeType, deaths
+from nodes.models.nodes import RESTART_TIME, Node, NodeType, deaths
 from nodes.names import likeness
 
 # The version that an extra heartbeat names: it only says that the node lives.
@@ -185,7 +185,9 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
         WITH told AS (
             SELECT h.node_id, t.name, t.address, t.is_report, h.peer,
                 h.peer IS NULL OR h.seen_at < statement_timestamp() - %(timeout)s
-                    OR n.leaving OR n.kept_until IS NOT NULL AS is_free,
+                    -- Who has taken it since a goodbye holds it, though the node may say for long after that it leaves.
+                    OR n.leaving AND coalesce(n.left_at >= h.peer_since, true)
+                    OR coalesce(n.kept_until - %(restart)s >= h.peer_since, n.kept_until IS NOT NULL) AS is_free,
                 t.is_report AND t.address = h.former_peer AND h.peer_since > statement_timestamp() - %(timeout)s AS is_back
             FROM unnest(%(names)s::text[], %(addresses)s::inet[], %(reports)s::bool[]) AS t (name, address, is_report)
             JOIN nodes_node AS n ON n.name = t.name
@@ -214,7 +216,11 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
         claims: one of each name. takes_over: also from a holder that is heard. Names that are not known are left out.
         """
         names, addresses, reports = (array(column) for column in zip(*claims, strict=True))
-        values: dict[str, Any] = {"timeout": conf.NODE_EXPIRATION_TIMEOUT, "takes_over": takes_over}
+        values: dict[str, Any] = {
+            "timeout": conf.NODE_EXPIRATION_TIMEOUT,
+            "restart": RESTART_TIME,
+            "takes_over": takes_over,
+        }
         with connection.cursor() as cursor:
             cursor.execute(self._HOLD, values | {"names": names, "addresses": addresses, "reports": reports})
             return {name: Held(*held) for name, *held in cursor.fetchall()}

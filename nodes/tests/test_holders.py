@@ -142,6 +142,19 @@ class TestByTheWebServer:
         Node.objects.update(kept_until=None)
         assert agent(HERE, "configs/ash")[0] == 403
 
+    @pytest.mark.parametrize("kind", ["leaving", "restarting"])
+    def test_who_takes_a_name_after_a_goodbye_holds_it(self, kind: str) -> None:
+        """A node without configs can't show that it started again, so it leaves, as it said, for long after that."""
+        for who in (HERE, THERE):
+            assert agent(who, "status/elm", REPORT)[0] == 200
+            assert agent(who, "goodbye/elm", {"kind": kind})[0] == 200
+            assert agent(who, "status/elm", REPORT)[0] == 200, "until somebody else takes it, it is its own"
+        assert agent("192.0.2.3", "status/elm", REPORT)[0] == 200
+        for former in (HERE, THERE):
+            assert agent(former, "status/elm", REPORT)[0] == 403
+            assert agent(former, "configs/elm")[0] == 403
+        assert agent("192.0.2.3", "configs/elm")[0] == 200
+
     def test_what_is_no_name_is_refused_before_it_is_asked_who_holds_it(self) -> None:
         """The question goes together with those of other nodes, which would fail with it."""
         refusal = 400, b"a node's name is one path segment of printable characters\n"

@@ -4,6 +4,8 @@ from datetime import timedelta
 
 import pytest
 
+from acts.models import Act
+from acts.recording import entered
 from checks.explain import alerts
 from clusteragent import doctor
 from clusteragent.lib import clock, conf
@@ -149,3 +151,19 @@ def test_who_refuses_our_token_is_named_and_its_stats_stay(fakes: FakeRunners) -
     fakes.accepts(ASH, TOKEN)
     statsclient.collect()
     assert alerts.Kind.TOKEN_REFUSED not in [alert.kind for alert in alerts.current()]
+
+
+def test_no_runner_is_sent_the_shared_token_for_a_token_that_is_revoked_or_opens_other_names(
+    fakes: FakeRunners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The leader was given no tokens. A thief of one that is gone counts as alive for a while."""
+    with entered(Act.How.COMMAND, "here", lambda: "olga"):
+        made("zone-a-*")
+        tokens.revoke(NodeToken.objects.all())
+        tokens.declare([f"nt-{'b' * 64}"], note="birches", pattern="zone-b-*", kubernetes_pattern="", networks="")
+        tokens.declare([f"nt-{'b' * 64}"], note="birches", pattern="other-*", kubernetes_pattern="", networks="")
+    statsclient.collect()
+    assert sent_in_all(fakes, ASH) == sent_in_all(fakes, BIRCH) == set()
+    assert not tokens.for_runners().has_shared("zone-a-ash")
+    monkeypatch.setattr(tokens, "REMEMBERED", timedelta())
+    assert tokens.for_runners().has_shared("zone-a-ash")
