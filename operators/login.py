@@ -133,7 +133,7 @@ def begin(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> None:
     log.info(
         "logged_in", name=escape_controls(user.get_username()), address=str(clients.address(request.META) or "nowhere")
     )
-    record(Act.Verb.LOG_IN, "the admin")
+    record(Act.Verb.LOG_IN, "to the admin")
     request.session[BEGAN] = request.session[SEEN] = _now()
     ended = Session.objects.filter(expire_date__lt=Now()).order_by("expire_date")
     Session.objects.filter(pk__in=ended.values("pk")[:MOST_CLEARED]).delete()
@@ -142,7 +142,7 @@ def begin(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> None:
 def end(sender: Any, user: Any, **kwargs: Any) -> None:
     """Receiver of Django's user_logged_out: a session ends, by its user or by its age."""
     if user is not None:
-        record(Act.Verb.LOG_OUT, "the admin")
+        record(Act.Verb.LOG_OUT, "of the admin")
 
 
 def _now() -> int:

@@ -19,7 +19,7 @@ class Role(models.TextChoices):
 
 # What each may do, as people are told where roles are given.
 MEANINGS = {
-    Role.VIEWER: "sees everything but secrets and acts, and changes nothing",
+    Role.VIEWER: "sees everything but secrets and the record of acts; changes nothing",
     Role.OPERATOR: "also moves, pins, pauses, isolates and drains, writes rules, freezes balancing and accepts removals",
     Role.AUTHOR: "writes and removes configs, which node agents run, but does not steer them",
     Role.ADMIN: "gives roles, users, passwords and tokens, also to itself, and sees acts; does not steer or write by itself",

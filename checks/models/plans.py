@@ -136,7 +136,8 @@ class Plan(models.Model):
         order, configs = self.order, self._configs()
         match order.get("verb"):
             case "reassign":
-                return f"Give {configs} to {order['node']}{' and pin them there' if order['hold'] else ''}"
+                them = "it" if self._moving() == 1 else "them"
+                return f"Give {configs} to {order['node']}{f' and pin {them} there' if order['hold'] else ''}"
             case "pin":
                 nodes = {"node": "", "pattern": "nodes named ", "label": "nodes with "}[order["kind"]]
                 return f"Pin {configs} to {nodes}{order['aim']}"

@@ -9,6 +9,7 @@ from django.utils.html import format_html
 from checks.dispatcher import costs
 from checks.explain import drains
 from checks.models import Config, Handover, Move
+from checks.wire.scrub import scrub
 from clusteragent.lib import conf
 from clusteragent.lib.words import grouped_count, percent, utc
 from nodes.models import Node, NodeEvent, Pod, Runner, RunnerStats, Slowness
@@ -60,6 +61,8 @@ def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
         told = (
             format_html("{}, {}", checks, aged(runner.stats_at, node.now)) if runner and runner.stats_at else "unknown"
         )
+        if runner and runner.failures:
+            told = format_html("{}: {}", told, scrub(runner.error))
         known = [
             state,
             ("Last heard", aged(node.heartbeat.seen_at, node.now)),

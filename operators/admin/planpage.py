@@ -205,7 +205,8 @@ def tables(plan: Plan) -> list[Table]:
         Table(first_of("Nodes", len(nodes), len(loads)), ("node", "load before", "load after"), nodes),
         Table(
             first_of("Moves", len(moves), len(plan.moves)),
-            ("config", "from", "to"),
+            # A drain moves them bit by bit, and chooses anew each time.
+            ("config", "from", "to, as foreseen" if plan.order.get("verb") == "drain" else "to"),
             [_route(move, config) for move, config in zip(moves, configs, strict=True)],
         ),
     ]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
 
 from checks.explain import failures as failing
@@ -11,7 +12,8 @@ from checks.models import Config
 from checks.models.tags import TEAM
 from checks.wire.scrub import scrub
 from clusteragent.lib import clock
-from nodes.models import Node
+from clusteragent.lib.words import grouped, plain_count
+from nodes.models import Node, Runner
 from operators.admin.base import aged, list_url, row_url
 from operators.pages import base
 from operators.terms import Term, written
@@ -40,11 +42,29 @@ def failures(request: HttpRequest) -> HttpResponse:
         }
         for one in found.told
     ]
+    unseen, tells = _unseen()
     context = {
         "rows": rows, "configs": found.configs, "number": found.number, "most": failing.MOST_TOLD,
-        "is_cut": found.is_cut, "looked_at": failing.MOST, "list": list_url(Config, trouble="failing"), "at": now,
+        "unseen": unseen, "tells": tells,
+        "is_cut": found.is_cut, "looked_at": failing.MOST, "list": list_url(Config, trouble="failing"),
+        "at": now,
     }  # fmt: skip
     return base.render(request, "operators/failures.html", "Failures", **context)
+
+
+def _unseen() -> tuple[str, bool]:
+    """(of how many nodes it is not known what fails there, and why; empty if of none, whether any node tells)."""
+    tells = Q(runner__failures=0, runner__stats_at__isnull=False)
+    known, telling = Node.objects.known().aggregate(known=Count("pk"), telling=Count("pk", filter=tells)).values()
+    silent = Runner.objects.filter(node__heartbeat__isnull=False, failures__gt=0).select_related("node")
+    longest = silent.order_by("failing_since", "pk").first()
+    if telling == known:
+        return "", True
+    untold = (
+        f"Of {grouped(known - telling)} of {plain_count(known, 'node')} no stats are" if telling else "No stats are"
+    )
+    why = f" {longest.node.name}: {scrub(longest.error)}." if longest else ""
+    return f"{untold} told, so failures there are not seen here.{why}", telling > 0
 
 
 def _first(failure: Failure) -> list[str]:

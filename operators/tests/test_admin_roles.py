@@ -161,7 +161,7 @@ def test_what_a_user_may_do_from_now_on_is_said_when_it_is_saved() -> None:
     roles = {role: Group.objects.get(name=role).pk for role in Role}
     given = {"username": "eve", "usable_password": "true", "password1": PASSWORD, "password2": PASSWORD}
     said = told(client, "/admin/auth/user/add/", **given, groups=[roles[V]])
-    assert "User eve gets the role viewer: sees everything but secrets and acts, and changes nothing." in said
+    assert "User eve gets the role viewer: sees everything but secrets and the record of acts; changes nothing." in said
     eve = User.objects.get(username="eve")
     joined = {"date_joined_0": "2026-01-01", "date_joined_1": "00:00"}
     said = told(client, f"/admin/auth/user/{eve.pk}/change/", username="eve", groups=[roles[W]], **joined)
@@ -193,7 +193,7 @@ def test_what_a_group_gives_and_takes_is_said_with_how_many_users_have_it() -> N
 def test_a_colleague_gets_name_role_and_password_in_one_form() -> None:
     client = staff(A)
     form = client.get("/admin/auth/user/add/").content.decode()
-    assert "Viewer: sees everything but secrets and acts, and changes nothing." in form
+    assert "Viewer: sees everything but secrets and the record of acts; changes nothing." in form
     # As PAGES and the test above say: who gives roles acts by those that it gives.
     assert (
         "Admin: gives roles, users, passwords and tokens, also to itself, and sees acts; does not steer or write"

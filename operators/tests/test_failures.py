@@ -16,7 +16,7 @@ from checks.explain import failures
 from checks.models import Config
 from checks.models.troubles import Trouble
 from checks.tests.cast import report, sent
-from checks.tests.operators import config, page_of
+from checks.tests.operators import config, page_of, superuser
 from nodes.models import Node, Runner
 from nodes.models.runners import Answer, CheckStats
 from operators.admin.base import list_url, row_url
@@ -176,3 +176,18 @@ def test_when_nothing_fails_it_says_so(admin_client: Client) -> None:
 )
 def test_what_differs_is_left_out(error: str, pattern: str) -> None:
     assert failures.pattern_of(error) == pattern
+
+
+def test_nodes_that_tell_nothing_are_named_with_the_reason(shops: list[str]) -> None:
+    client = superuser()
+    text = unescape(client.get(PAGE).content.decode())
+    assert "No stats are told, so failures there are not seen here." in text
+    assert "No config fails" not in text
+    fail({"shop-0": "refused"})
+    other = Node.objects.get(name="birch" if config("shop-0").assignment.node.name == "ash" else "ash")
+    Runner.objects.note({other.pk: Answer(None, None, "not asked: 192.0.2.1 is outside of the networks")})
+    text = unescape(client.get(PAGE).content.decode())
+    reason = f"{other.name}: not asked: 192.0.2.1 is outside of the networks."
+    assert f"Of 1 of 2 nodes no stats are told, so failures there are not seen here. {reason}" in text
+    node = unescape(client.get(row_url(other)).content.decode())
+    assert "unknown: not asked: 192.0.2.1 is outside of the networks" in node

@@ -99,7 +99,7 @@ def test_a_person_gets_the_roles_of_the_groups(idp: IdentityProvider) -> None:
     assert (user.email, user.has_usable_password(), user.is_superuser) == ("olga@example.com", False, False)
     made = [(act.person, act.verb, act.object) for act in Act.objects.order_by("pk")]
     assert made == [
-        ("olga", "make", "user olga"), ("olga", "change", "roles of user olga"), ("olga", "log in", "the admin"),
+        ("olga", "make", "user olga"), ("olga", "change", "roles of user olga"), ("olga", "log in", "to the admin"),
     ]  # fmt: skip
 
 

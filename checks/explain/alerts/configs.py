@@ -104,7 +104,8 @@ def _of_trouble(kind: Kind, troubles: QuerySet[Trouble], count: int, since: date
 def _many(kind: Kind, troubles: QuerySet[Trouble]) -> tuple[Kind, str]:
     """The kind of an alert about these troubles, a graver one where so many have a common cause, and a sentence for that."""
     if kind == Kind.FAILING:
-        running = Assignment.objects.count()
+        # With what is paused: whoever pauses checks that work makes nothing worse.
+        running = Config.objects.dispatchable().filter(dangling_since=None).count()
         new = troubles.filter(since__gte=ago(LATELY)).count()
         if new >= FEWEST_FAILING and new > running * MANY_FAILING:
             return Kind.MANY_FAILING, f"{new} of {plain_count(running, 'config')} began to fail within an hour."
