@@ -25,14 +25,19 @@ def isolate(check_id: str, *, actor: str, note: str = "") -> Isolated:
     config_id = config_of(check_id)
     if config_id is None:
         return Isolated(check_id, "", False, "Unable to find check")
+    return isolate_config(config_id, check_id, actor=actor, note=note)
+
+
+def isolate_config(config_id: int, name: str, *, actor: str, note: str = "") -> Isolated:
+    """The same of a config, which the caller calls by this name."""
     try:
         plan, _ = plans.order(lambda: deciding.isolate([config_id], note=note), actor=actor)
     except (NotAccepting, NotDispatchable, StalePlan) as error:
-        return Isolated(check_id, "", False, str(error))
+        return Isolated(name, "", False, str(error))
     owner = Assignment.objects.select_related("node").get(config=config_id).node
     company = owner.assignments.count() - 1
     why = plan.outcome or f"{plain_count(company, 'config')} may run nowhere else"
-    return Isolated(check_id, owner.name, not company, why if company else "")
+    return Isolated(name, owner.name, not company, why if company else "")
 
 
 def config_of(check_id: str) -> int | None:

@@ -191,14 +191,22 @@ class TestCommands:
         call_command("release", name, "--json")
         assert json.loads(capsys.readouterr().out) == {"check_id": name}
 
+    def test_a_config_may_be_named_by_its_title(self, capsys: pytest.CaptureFixture[str]):
+        furnish(ash=[0.1, 0.1], birch=[0.1])
+        config = Instance.objects.get(check_id=check_id("ash-0")).config
+        call_command("isolate", str(config))
+        assert capsys.readouterr().out == f"{config} is alone on ash\n"
+        call_command("release", str(config))
+        assert capsys.readouterr().out == f"{config} is released\n"
+
     def test_what_can_not_be_done_is_an_error_that_says_why(self):
         furnish(ash=[0.1])
         name = check_id("ash-0")
         for arguments, message in (
             (("isolate", name), f"{name} is not isolated: No other runners available"),
-            (("isolate", "nope"), "nope is not isolated: Unable to find check"),
+            (("isolate", "nope"), "no config has the title, digest, check ID or short ID nope"),
             (("release", name), f"{name} is not isolated"),
-            (("release", "nope"), "no config has the check ID nope"),
+            (("release", "nope"), "no config has the title, digest, check ID or short ID nope"),
         ):
             with pytest.raises(CommandError, match=message):
                 call_command(*arguments)

@@ -198,7 +198,8 @@ def test_a_user_that_comes_with_a_token_is_shown_too(client: Client) -> None:
     said = sentences(client, f"{TOKENS}add/", {"new_user": "shop", "role": "viewer"})
     assert said[:2] == [
         "User shop is made with it, and can't log in.",
-        "Whoever has the token may do what user shop may: viewer: sees everything but secrets and the record of acts; changes nothing.",
+        "Whoever has the token may do what user shop may: viewer: sees everything but secrets and the record of acts; changes"
+        " nothing.",
     ]
     assert not any("bound to nothing" in one for one in said)
     assert not User.objects.filter(username="shop").exists()

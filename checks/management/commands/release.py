@@ -6,23 +6,20 @@ from checks import dispatcher
 from checks.explain import forecasts
 from checks.management import commandline
 from checks.management.commandline import ActingCommand
-from checks.plans import isolation
 
 
 class Command(ActingCommand):
     help = "End the isolation or quarantine of a check: its node may be given other checks again."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("check_id", metavar="CHECK_ID")
+        parser.add_argument("check_id", metavar="CHECK_ID", help="or the title, digest or short ID of its config")
         commandline.add(parser, "--json")
         commandline.add(parser, "--dry-run", help="only show what would follow")
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         check_id = options["check_id"]
-        config_id = isolation.config_of(check_id)
-        if config_id is None:
-            raise CommandError(f"no config has the check ID {check_id}")
+        [config_id] = commandline.ids([check_id])
         if options["dry_run"]:
             commandline.show_forecast(self, options, lambda: forecasts.release([config_id]))
             return
