@@ -10,7 +10,9 @@ from hypothesis import settings
 from pytest_django import DjangoDbBlocker
 
 from acts import recording
+from clusteragent.lib.logs import RateLimit
 from nodes.models import Hearing
+from operators import lockout
 from operators.pages import now
 from operators.pages.shared import Shared
 from tests.rows import Rows
@@ -57,9 +59,10 @@ def warm(db: None) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _own_refusals() -> None:
-    """Don't count refusals of other tests."""
+def _own_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Don't count refusals and failed logins of other tests."""
     recording._refused.clear()
+    monkeypatch.setattr(lockout, "_failures", RateLimit(lockout.MOST_ON_RECORD, seconds=3600))
 
 
 @pytest.fixture(autouse=True)

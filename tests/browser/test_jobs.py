@@ -135,7 +135,8 @@ def test_undo_the_last_rebalance(page: Page, cluster: Cluster) -> None:
         page.goto("/admin/checks/plan/rebalance/")
         page.get_by_label("Even if it makes no clear difference").check()
         page.get_by_label("Without a limit of moves").check()
-        page.locator("form [type=submit]").last.click()
+        with page.expect_navigation():
+            page.locator("form [type=submit]").last.click()
         return bool(page.get_by_role("button", name="Apply").count())
 
     # Checks that have not run yet where they are don't move.
@@ -232,7 +233,7 @@ def test_read_only_access_for_a_colleague(page: Page, cluster: Cluster) -> None:
         hers.get_by_role("button", name="Log in").click()
         expect(hers.get_by_role("status")).to_contain_text("configs on 3 nodes")
         hers.goto(f"/admin/nodes/node/{cluster.number_of_node('ash')}/change/")
-        expect(hers.get_by_role("button", name="Drain")).to_have_count(0)
+        expect(hers.get_by_role("button", name="Drain")).to_be_disabled()
 
 
 def test_a_token_for_a_pipeline(page: Page, cluster: Cluster) -> None:

@@ -49,7 +49,8 @@ def test_times_are_shown_in_the_browsers_zone_and_in_utc_again(page: Page, clust
         page.goto("/admin/checks/freeze/add/")
         expect(page.get_by_text("a time in GMT+5:30")).to_be_visible()
         page.get_by_label("Until").fill("yesterday")
-        page.get_by_role("button", name="Save", exact=True).click()
+        with page.expect_navigation():
+            page.get_by_role("button", name="Save", exact=True).click()
         expect(page.get_by_text("a time in").first).to_be_visible()
         page.goto("/admin/")
         stamp = page.locator(".pages-stamp").last
