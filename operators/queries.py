@@ -164,7 +164,12 @@ def _running(word: str) -> Word:
 
 # What the bar above the nodes understands of themselves, as the search does. The rows are those of `with_state()`.
 OWN_NODE_WORDS = {
-    "state": _choice("whether it is heard", {state: _is(Q(state=state)) for state in ("alive", "silent", "lost")}),
+    # And as the list and the first page say it.
+    "state": _choice(
+        "whether it is heard, and takes configs",
+        {state: _is(Q(state=state)) for state in ("alive", "silent", "lost")}
+        | {word: _is(Q(intake=word)) for word in ("draining", "cordoned", "leaving", "restarting", "flapping")},
+    ),
     "type": _choice("what it is", {type_.name.lower(): _is(Q(heartbeat__node_type=type_)) for type_ in NodeType}),
     "domain": Word(
         "its failure domain",

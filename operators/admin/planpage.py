@@ -13,6 +13,7 @@ from checks.models import Config, Plan, freezes
 from checks.models.orders import Pin
 from checks.models.titles import called
 from checks.wire.scrub import scrub
+from clusteragent.lib.spelling import nearest
 from clusteragent.lib.words import grouped_count, listed, natural, percent, plain_count, utc
 from nodes.models import Node, Slowness, UnknownNode
 from operators.admin.base import Table, first_of, link
@@ -94,11 +95,11 @@ def _consequences(order: dict[str, Any]) -> Iterator[str]:
         yield f"Until {one} released, nothing else is placed on {their}."
         if company := len({id_ for id_, *_ in also} - set(order["alone"])):
             yield f"{plain_count(company, 'config')} may run nowhere else, and would stay."
+    elif verb == "pin" and not _is_node_known(order):
+        then = "run nowhere" if order["waits"] else "run elsewhere"
+        yield f"There is no such node now: until there is one, they {then}.{_meant(order)}"
     elif also:
         yield _staying(verb, plain_count(len(also), "config"))
-    if verb == "pin" and not _is_node_known(order):
-        then = "run nowhere" if order["waits"] else "run elsewhere"
-        yield f"There is no such node now: until there is one, they {then}."
     if verb == "reassign" and not order["hold"]:
         yield "They are not pinned: the next rebalance may move them away again."
     if verb == "undo" and not freezes.why_off():
@@ -110,6 +111,13 @@ def _consequences(order: dict[str, Any]) -> Iterator[str]:
         )
     if verb == "drain":
         yield "The nodes get nothing new from then on, and what they have moves bit by bit."
+
+
+def _meant(order: dict[str, Any]) -> str:
+    """A question about the node that a pin may be meant for; empty if none is called nearly like it."""
+    names = Node.objects.known().values_list("name", flat=True) if order["kind"] == Pin.Kind.NODE else ()
+    meant = nearest(order["aim"], list(names))
+    return f" Is it meant to be {meant}?" if meant else ""
 
 
 def _staying(verb: str, configs: str) -> str:

@@ -160,7 +160,8 @@ def test_a_pin_that_aims_at_no_node_says_so_before(waits: dict[str, str], what: 
     client = superuser()
     plan = planned(client, "pin", ["shop"], kind="node", aim="brich", **waits)
     page = client.get(f"{PLANS}{plan.pk}/change/").content.decode()
-    assert f"There is no such node now: until there is one, {what}." in page
+    assert f"There is no such node now: until there is one, {what}. Is it meant to be birch?" in page
+    assert "on the right node already" not in page
     found = planned(client, "pin", ["shop"], kind="pattern", aim="bir*")
     assert "no such node" not in client.get(f"{PLANS}{found.pk}/change/").content.decode()
 

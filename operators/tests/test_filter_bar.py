@@ -111,6 +111,9 @@ def test_nodes_are_found_by_the_words_of_nodes(client: Client) -> None:
     having_viewer = having(Role.VIEWER)
     assert found("state:alive ir") == {"birch"}
     assert found("-state:alive") == set()
+    before = found("state:cordoned")
+    Node.objects.filter(name="birch").cordon()
+    assert found("state:cordoned") - before == {"birch"}
     assert found("check:tcp_check") == {"ash"}
     assert found("-check:tcp_check") == {"birch"}
     assert found("type:runner") == set()
