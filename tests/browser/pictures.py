@@ -42,8 +42,13 @@ STILL = """async () => {
     // All letters but these are of fonts that pages bring along.
     const ofTheSystem = 'pre, code, kbd, .font-mono, .ace_editor';
     for (const element of document.querySelectorAll(`${drawn}, ${ofTheSystem}`)) element.style.visibility = 'hidden';
+    // Longer numbers break lines.
+    for (const caption of document.querySelectorAll('figcaption')) caption.style.cssText += 'white-space: nowrap; overflow: hidden';
     // Loads become known one by one.
-    for (const cell of document.querySelectorAll('.field-load, .field-run_time')) cell.replaceChildren();
+    for (const cell of document.querySelectorAll('.field-load, .field-run_time')) {
+        cell.replaceChildren();
+        cell.classList.add('is-empty');
+    }
     await document.fonts.ready;
 }"""
 # The picture, smaller.

@@ -123,11 +123,13 @@ def test_undo_the_last_rebalance(page: Page, cluster: Cluster) -> None:
     # Tests run in any order, and a rebalance must find something: a node that was drained has nothing.
     page.goto(f"/admin/nodes/node/{cluster.number_of_node('cedar')}/change/")
     page.get_by_role("button", name="Drain").click()
-    page.get_by_role("button", name="Apply").click()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Apply").click()
     wait_for("it is empty", lambda: not cluster.runs("cedar"), PATIENCE)
     page.goto(f"/admin/nodes/node/{cluster.number_of_node('cedar')}/change/")
     page.get_by_role("button", name="Uncordon").click()
-    page.get_by_role("button", name="Uncordon", exact=True).click()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Uncordon", exact=True).click()
     _settle(cluster)
     before = _placed(cluster)
 
