@@ -43,7 +43,7 @@ STILL = """async () => {
     const ofTheSystem = 'pre, code, kbd, .font-mono, .ace_editor';
     for (const element of document.querySelectorAll(`${drawn}, ${ofTheSystem}`)) element.style.visibility = 'hidden';
     // Longer numbers break lines.
-    for (const caption of document.querySelectorAll('figcaption')) caption.style.cssText += 'white-space: nowrap; overflow: hidden';
+    for (const caption of document.querySelectorAll('figcaption')) caption.style.cssText += 'white-space: nowrap; overflow: clip';
     // Loads become known one by one.
     for (const cell of document.querySelectorAll('.field-load, .field-run_time')) {
         cell.replaceChildren();
