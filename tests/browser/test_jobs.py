@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.cluster import NODES, PATIENCE, Cluster
 from tests.browser.jobs import TABLE, Effort, Person
 from tests.browser.test_orders import other_than, runs_only_on
-from tests.browser.visit import Visit
+from tests.browser.visit import Visit, sending
 from tests.replicas import wait_for
 
 pytestmark = pytest.mark.processes
@@ -122,13 +122,15 @@ def _placed(cluster: Cluster) -> dict[str, set[str]]:
 def test_undo_the_last_rebalance(page: Page, cluster: Cluster) -> None:
     # Tests run in any order, and a rebalance must find something: a node that was drained has nothing.
     page.goto(f"/admin/nodes/node/{cluster.number_of_node('cedar')}/change/")
-    page.get_by_role("button", name="Drain").click()
-    with page.expect_navigation():
+    with sending(page):
+        page.get_by_role("button", name="Drain").click()
+    with sending(page):
         page.get_by_role("button", name="Apply").click()
     wait_for("it is empty", lambda: not cluster.runs("cedar"), PATIENCE)
     page.goto(f"/admin/nodes/node/{cluster.number_of_node('cedar')}/change/")
-    page.get_by_role("button", name="Uncordon").click()
-    with page.expect_navigation():
+    with sending(page):
+        page.get_by_role("button", name="Uncordon").click()
+    with sending(page):
         page.get_by_role("button", name="Uncordon", exact=True).click()
     _settle(cluster)
     before = _placed(cluster)
@@ -137,7 +139,7 @@ def test_undo_the_last_rebalance(page: Page, cluster: Cluster) -> None:
         page.goto("/admin/checks/plan/rebalance/")
         page.get_by_label("Even if it makes no clear difference").check()
         page.get_by_label("Without a limit of moves").check()
-        with page.expect_navigation():
+        with sending(page):
             page.locator("form [type=submit]").last.click()
         return bool(page.get_by_role("button", name="Apply").count())
 

@@ -8,6 +8,7 @@ from playwright.sync_api import Page, expect
 
 from operators.pages.ranges import AROUND
 from tests.browser.cluster import Cluster
+from tests.browser.visit import sending
 
 pytestmark = pytest.mark.processes
 
@@ -49,7 +50,7 @@ def test_times_are_shown_in_the_browsers_zone_and_in_utc_again(page: Page, clust
         page.goto("/admin/checks/freeze/add/")
         expect(page.get_by_text("a time in GMT+5:30")).to_be_visible()
         page.get_by_label("Until").fill("yesterday")
-        with page.expect_navigation():
+        with sending(page):
             page.get_by_role("button", name="Save", exact=True).click()
         expect(page.get_by_text("a time in").first).to_be_visible()
         page.goto("/admin/")

@@ -87,6 +87,17 @@ class Visit:
         self.context.close()
 
 
+@contextmanager
+def sending(page: Page) -> Iterator[None]:
+    """Within it, a click sends a form; after it, the page that answers is there. A page asks first whether its session stands, so
+    a form goes out a moment after the click, and would stop whatever page is opened meanwhile.
+    """
+    page.evaluate("document.documentElement.dataset.sending = ''")
+    yield
+    expect(page.locator("html[data-sending]")).to_have_count(0)
+    page.wait_for_load_state()
+
+
 def log_in(page: Page, cluster: Cluster) -> None:
     """Log in by the form, as a person does."""
     page.goto(f"{cluster.url}/admin/")
