@@ -95,8 +95,7 @@ def test_move_it_and_keep_it_there(page: Page, cluster: Cluster) -> None:
     runs_only_on(cluster, "redisdb:jobs", other)
     assert cluster.ask("SELECT aim FROM checks_pin") == [other]
     page.goto(f"/admin/checks/config/{cluster.number_of('redisdb.d/jobs.yaml')}/change/")
-    page.get_by_role("button", name="Unpin").click()
-    page.get_by_role("button", name="Unpin", exact=True).click()
+    _confirm(page, "Unpin")
     _settle(cluster)
 
 
@@ -110,9 +109,16 @@ def test_drain_a_node(page: Page, cluster: Cluster) -> None:
     page.goto(f"/admin/nodes/node/{cluster.number_of_node('cedar')}/change/")
     expect(node).to_contain_text("empty, safe to stop", timeout=PATIENCE * 1000)
     assert not cluster.runs("cedar")
-    page.get_by_role("button", name="Uncordon").click()
-    page.get_by_role("button", name="Uncordon", exact=True).click()
+    _confirm(page, "Uncordon")
     _settle(cluster)
+
+
+def _confirm(page: Page, act: str) -> None:
+    """Press the button of an act on a row's page, and that of the page which asks."""
+    with sending(page):
+        page.get_by_role("button", name=act).click()
+    with sending(page):
+        page.get_by_role("button", name=act, exact=True).click()
 
 
 def _placed(cluster: Cluster) -> dict[str, set[str]]:
@@ -128,10 +134,7 @@ def test_undo_the_last_rebalance(page: Page, cluster: Cluster) -> None:
         page.get_by_role("button", name="Apply").click()
     wait_for("it is empty", lambda: not cluster.runs("cedar"), PATIENCE)
     page.goto(f"/admin/nodes/node/{cluster.number_of_node('cedar')}/change/")
-    with sending(page):
-        page.get_by_role("button", name="Uncordon").click()
-    with sending(page):
-        page.get_by_role("button", name="Uncordon", exact=True).click()
+    _confirm(page, "Uncordon")
     _settle(cluster)
     before = _placed(cluster)
 
@@ -204,8 +207,7 @@ def test_add_a_check_by_hand_with_mistakes_in_it(page: Page, cluster: Cluster) -
     wait_for("it runs", lambda: any("http_check:door" in cluster.runs(node) for node in NODES), PATIENCE)
     [number] = cluster.ask("SELECT config_id FROM checks_origin WHERE source = 'admin' AND key = 'door'")
     page.goto(f"/admin/checks/config/{number}/change/")
-    page.get_by_role("button", name="Unschedule").click()
-    page.get_by_role("button", name="Unschedule", exact=True).click()
+    _confirm(page, "Unschedule")
     wait_for("it is gone", lambda: not any("http_check:door" in cluster.runs(node) for node in NODES), PATIENCE)
 
 
