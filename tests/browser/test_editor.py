@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.cluster import NODES, PATIENCE, Cluster
+from tests.browser.visit import sending
 from tests.replicas import wait_for
 
 pytestmark = pytest.mark.processes
@@ -28,7 +29,8 @@ def test_a_config_is_written_with_remarks_and_runs(page: Page, cluster: Cluster)
     page.keyboard.insert_text("instances:\n  - name: by-hand\n    host: mail.example.com\n    port: 25\n")
     expect(page.get_by_text("Nothing is wrong with it.")).to_be_visible()
     expect(page.get_by_text("1 config would be added, on ")).to_be_visible()
-    page.get_by_role("button", name="Save", exact=True).click()
+    with sending(page):
+        page.get_by_role("button", name="Save", exact=True).click()
     wait_for("it runs", lambda: any("tcp_check:by-hand" in cluster.runs(node) for node in NODES), PATIENCE)
     page.goto(f"/admin/checks/config/{cluster.number_of('by-hand')}/change/")
     expect(page.locator(".ace_content")).to_contain_text("mail.example.com")

@@ -181,8 +181,10 @@ def test_pause_some_checks_of_a_team(page: Page, cluster: Cluster) -> None:
     page.goto("/admin/checks/config/?order=paused")
     page.get_by_role("checkbox", name="Select all objects").check()
     page.get_by_role("combobox", name="Select action to run").select_option("resume")
-    page.get_by_role("button", name="Run").click()
-    page.get_by_role("button", name="Apply").click()
+    with sending(page):
+        page.get_by_role("button", name="Run").click()
+    with sending(page):
+        page.get_by_role("button", name="Apply").click()
     wait_for("they run again", lambda: running() == everything, PATIENCE)
 
 

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.cluster import NODES, PATIENCE, Cluster
-from tests.browser.visit import search
+from tests.browser.visit import search, sending
 from tests.replicas import wait_for
 
 pytestmark = pytest.mark.processes
@@ -152,7 +152,8 @@ def test_checks_are_paused_by_filter_and_resumed(page: Page, cluster: Cluster) -
     _run_on_all(page, "check=snmp", "pause")
     page.get_by_label("Note").fill("new firmware")
     page.get_by_role("button", name="Show what would move").click()
-    page.get_by_role("button", name="Apply").click()
+    with sending(page):
+        page.get_by_role("button", name="Apply").click()
     wait_for("no switch is asked", lambda: not switches(), PATIENCE)
     page.goto("/admin/")
     expect(page.get_by_role("status")).to_contain_text("nothing needs you")
