@@ -1,7 +1,7 @@
 """What configs cost, in workers that they keep busy: measured where runners report it, estimated elsewhere."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from checks.models import Assignment, Cost, Instance
@@ -52,6 +52,12 @@ def loads(needed: Mapping[int, float] | None = None, able: Mapping[int, float] |
     needed = Cost.objects.by_node() if needed is None else needed
     able = Runner.objects.capacity() if able is None else able
     return {node: needed.get(node, 0.0) / workers for node, workers in able.items()}
+
+
+def loads_of(nodes: Collection[int]) -> dict[int, float]:
+    """The load of those of these nodes that are known, as `loads` has it. nodes: ids."""
+    found = loads(Cost.objects.by_node(nodes))
+    return {node: found[node] for node in nodes if node in found}
 
 
 def assumed() -> str:

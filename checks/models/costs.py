@@ -102,6 +102,7 @@ class CostQuerySet(models.QuerySet["Cost"]):
             SELECT a.node_id, count(*)::int AS number, sum(k.workers_needed) AS cost,
                 count(*) - count(k.config_id) AS unmeasured
             FROM checks_assignment AS a LEFT JOIN checks_cost AS k ON k.config_id = a.config_id
+            WHERE %(nodes)s::bigint[] IS NULL OR a.node_id = ANY(%(nodes)s)
             GROUP BY a.node_id
         ), expected AS (
             SELECT a.node_id, c.name, count(*) AS number
@@ -109,6 +110,7 @@ class CostQuerySet(models.QuerySet["Cost"]):
             JOIN checks_config AS c ON c.id = a.config_id
             LEFT JOIN checks_cost AS k ON k.config_id = a.config_id
             WHERE (SELECT sum(unmeasured) > 0 FROM held) AND k.config_id IS NULL
+                AND (%(nodes)s::bigint[] IS NULL OR a.node_id = ANY(%(nodes)s))
             GROUP BY a.node_id, c.name
         )
         SELECT node_id, sum(number), sum(cost) FROM (
@@ -117,23 +119,27 @@ class CostQuerySet(models.QuerySet["Cost"]):
             SELECT e.node_id, 0, e.number * coalesce(mean.total / mean.number, usual.cost)
             FROM expected AS e LEFT JOIN mean ON mean.name = e.name CROSS JOIN usual
             UNION ALL
-            SELECT node_id, 0, own_load FROM nodes_runner WHERE own_load > 0
+            SELECT node_id, 0, own_load FROM nodes_runner
+            WHERE own_load > 0 AND (%(nodes)s::bigint[] IS NULL OR node_id = ANY(%(nodes)s))
         ) AS load
         GROUP BY node_id
     """
 
-    def held(self) -> dict[int, tuple[int, float]]:
-        """Return what each node has that has something: {node's id: (number of configs, workers)}. Workers: as of `by_node`."""
+    def held(self, nodes: Collection[int] | None = None) -> dict[int, tuple[int, float]]:
+        """Return what each node has that has something: {node's id: (number of configs, workers)}. Workers: as of `by_node`.
+
+        nodes: the ids of those to read; without them all.
+        """
         with connection.cursor() as cursor:
-            cursor.execute(self._MEANS + self._HELD)
+            cursor.execute(self._MEANS + self._HELD, {"nodes": None if nodes is None else list(nodes)})
             return {node: (number, workers) for node, number, workers in cursor.fetchall()}
 
-    def by_node(self) -> dict[int, float]:
+    def by_node(self, nodes: Collection[int] | None = None) -> dict[int, float]:
         """Return the expected cost of the configs of each node, plus its load of checks that we did not dispatch.
 
-        {node's id: workers}.
+        {node's id: workers}. nodes: as of `held`.
         """
-        return {node: workers for node, (_, workers) in self.held().items()}
+        return {node: workers for node, (_, workers) in self.held(nodes).items()}
 
     # An instance that did not run yet costs as much as the mean of the config's others.
     _MEASURE = f"""

@@ -292,3 +292,16 @@ def test_the_most_that_balancing_gives_a_node_is_the_share_of_one_of_the_greates
 ) -> None:
     monkeypatch.setattr(conf, "RUNNER_MAX_WORKERS", 256)
     assert costs.largest_shares(1000, able) == shares
+
+
+def test_the_loads_of_some_nodes_are_those_of_all() -> None:
+    schedule(one="http_check", two="http_check", three="tcp_check")
+    measured(one=0.5)
+    runs("one", "two")
+    runs("three", on="birch")
+    Runner.objects.update_or_create(node_id=node("birch"), defaults={"failures": 0, "own_load": 0.25})
+    everywhere = costs.loads()
+    assert set(costs.loads_of([node("ash"), 0])) == {node("ash")}
+    some = [node("birch"), node("cedar"), node("ash")]
+    assert costs.loads_of(some) == {one: everywhere[one] for one in some}
+    assert everywhere[node("birch")] > 0

@@ -125,13 +125,26 @@ class DeclaredChangeList(ChangeList):
         return found
 
     def get_ordering(self, request: HttpRequest, queryset: Any) -> Any:
+        self._number_columns()
+        return super().get_ordering(request, queryset)
+
+    def get_ordering_field_columns(self) -> Any:
+        self._number_columns()
+        return super().get_ordering_field_columns()
+
+    @property
+    def sorting_columns(self) -> set[str]:
+        """The names of the columns that the list is sorted by."""
+        numbers = self.get_ordering_field_columns()
+        return {str(name) for number, name in enumerate(self.list_display) if number in numbers}
+
+    def _number_columns(self) -> None:
         # Links name columns: their numbers depend on what else the user sees.
         asked = str(self.params.get(ORDER_VAR, "")).split(".")
         numbers = {name: str(number) for number, name in enumerate(map(str, self.list_display))}
         signs = (("-", one[1:]) if one.startswith("-") else ("", one) for one in asked)
         if any(asked):
             self.params[ORDER_VAR] = ".".join(sign + numbers.get(name, name) for sign, name in signs)
-        return super().get_ordering(request, queryset)
 
     def get_ordering_field(self, field_name: Any) -> Any:
         """What a column is sorted by; None if it is not offered for that. Texts are in natural order."""
@@ -156,9 +169,7 @@ class UncountedChangeList(DeclaredChangeList):
 
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[Any]:
         rows: QuerySet[Any] = super().get_queryset(request, *args, **kwargs)
-        numbers = self.get_ordering_field_columns()
-        asked = {str(name) for number, name in enumerate(self.list_display) if number in numbers}
-        if not self.model_admin.is_endless or asked <= {*self.model_admin.indexed}:
+        if not self.model_admin.is_endless or self.sorting_columns <= {*self.model_admin.indexed}:
             return rows
         newest = rows.order_by(*(self.model_admin.get_ordering(request) or self.opts.ordering))
         self.is_of_newest = newest.values("pk")[MOST_SORTED : MOST_SORTED + 1].exists()

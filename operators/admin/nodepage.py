@@ -19,7 +19,7 @@ from operators.admin.base import TABLE_ROWS, Table, aged, anchor, by_load, dated
 
 def context(node: Any) -> dict[str, Any]:
     """The context of the template operators/node_head.html."""
-    load = None if node.state == "lost" else costs.loads()[node.pk]
+    load = None if node.state == "lost" else costs.loads_of([node.pk])[node.pk]
     return {"facts": _facts(node, load), "load": load, "drain": drains.of(node.name) if node.draining else None}
 
 

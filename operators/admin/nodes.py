@@ -67,14 +67,16 @@ class NodeList(UncountedChangeList):
     root_queryset: Any
 
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[Any]:
-        self._loads = costs.loads()
-        self.root_queryset = self.root_queryset.sortable_by_load(self._loads)
+        if "load" in self.sorting_columns:
+            self.root_queryset = self.root_queryset.sortable_by_load(costs.loads())
         return super().get_queryset(request, *args, **kwargs)
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
+        # Those of the page alone: to sum up all takes longer than the page.
+        loads = costs.loads_of([node.pk for node in self.result_list])
         for node in self.result_list:
-            node.load = self._loads.get(node.pk)
+            node.load = loads.get(node.pk)
 
 
 @admin.register(Node)
