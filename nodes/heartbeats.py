@@ -12,8 +12,9 @@ from typing import TypeVar
 from django.db import DataError, IntegrityError
 
 from nodes import registration
+from nodes.holders import hand_over
 from nodes.models import Heartbeat, Node, NodeEvent, UnknownNode
-from nodes.models.heartbeats import EXTRA_HEARTBEAT, Beat, Report
+from nodes.models.heartbeats import EXTRA_HEARTBEAT, Beat, Claim, Report
 from nodes.newcomers import TooManyNames, newcomers
 
 T = TypeVar("T")
@@ -21,19 +22,23 @@ R = TypeVar("R")
 
 
 def note_heartbeat(
-    name: str, *, last_change: int, node_type: int = 0, client_ip: str | None = None, declared: str = ""
+    name: str,
+    *,
+    last_change: int,
+    node_type: int = 0,
+    client_ip: str | None = None,
+    declared: str = "",
+    peer: str | None = None,
 ) -> bool:
     """Write one heartbeat, waiting for its row if need be. Returns whether the node is up to date. Raises TooManyNames."""
-    report = Report(name, last_change, node_type, client_ip, declared)
-    beat = Heartbeat.objects.beat(name, last_change, node_type, client_ip)
+    report = Report(name, last_change, node_type, client_ip, declared, peer)
+    beat = Heartbeat.objects.beat(report)
     while beat is None:
         fresh, _ = Node.objects.absent([name])
         if fresh and not newcomers.admit(1):
             raise TooManyNames(TooManyNames.__doc__)
         # None: somebody else has just registered it, or it was lost this moment.
-        beat = registration.register({name: report}, wait=True).get(name) or Heartbeat.objects.beat(
-            name, last_change, node_type, client_ip
-        )
+        beat = registration.register({name: report}, wait=True).get(name) or Heartbeat.objects.beat(report)
     for error in _note_said({name: report}, {name: beat}).values():
         raise error
     return beat.is_current(last_change)
@@ -65,7 +70,7 @@ def note_heartbeats(reports: Sequence[Report]) -> list[Beat | Exception | None]:
 
 def _note_said(told: Mapping[str, Report], beats: Mapping[str, Beat]) -> dict[str, Exception]:
     """Note fresh starts, changed declarations and second addresses. Returns what is wrong with some: {name: error}."""
-    restarted, declared = {}, {}
+    restarted, declared, elsewhere = {}, {}, []
     for name, beat in beats.items():
         report = told[name]
         if beat.is_late:
@@ -77,6 +82,10 @@ def _note_said(told: Mapping[str, Report], beats: Mapping[str, Beat]) -> dict[st
         # A report of 0 is a fresh start, and a node may start at an address that it had before.
         if beat.rival and report.last_change != 0:
             NodeEvent.objects.note_addresses(name, {str(report.client_ip), beat.rival})
+        if beat.is_elsewhere:
+            elsewhere.append(Claim(name, str(report.peer), is_report=True))
+    if elsewhere:
+        hand_over(elsewhere)
     _, wrong = _apart(registration.note_restarts, restarted)
     return wrong | _apart(registration.note_declarations, declared)[1]
 

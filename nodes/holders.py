@@ -1,8 +1,9 @@
 """Which address holds a node's name: the first that reports in it, until it is silent for the expiration timeout or says goodbye.
 Where a second one is told of and not refused, it is the last that reports.
 
-Addresses are those of connections, or what trusted proxies say of them. A process remembers who holds the names that it hears, so
-the first call of an address asks the database, and one each half of that timeout.
+Addresses are those of connections, or what trusted proxies say of them. To refuse somebody a call waits for who holds the name. A
+process remembers that of the names that it hears, so the first call of an address asks the database, and one each half of that
+timeout. To tell of somebody nothing waits: a heartbeat carries its address, and its statement says if another holds the name.
 """
 
 import time
@@ -30,7 +31,7 @@ class _Held(NamedTuple):
 
 
 class Holders:
-    """Lets only the address that holds a node's name call in it, where CLUSTERAGENT_ONE_ADDRESS is on."""
+    """Lets only the address that holds a node's name call in it, where CLUSTERAGENT_ONE_ADDRESS is refuse."""
 
     def __init__(self) -> None:
         self._held: dict[str, _Held] = {}
@@ -51,7 +52,7 @@ class Holders:
 
     def _claim(self, request: HttpRequest, name: str, is_report: bool) -> Claim | None:
         """What must be asked; None if nothing must."""
-        if conf.ONE_ADDRESS == "off":
+        if conf.ONE_ADDRESS != "refuse":
             return None
         held, now = self._held.get(name), time.monotonic()
         # Somebody else may hold it since a goodbye that another process heard, and who was refused is not known here.
@@ -70,8 +71,7 @@ class Holders:
             self._note_heard(request, claim.name, claim.is_report)
         elif holder is not None:
             self.forget(claim.name)
-            if conf.ONE_ADDRESS == "refuse":
-                raise PermissionDenied(f"{claim.name} reports from another address")
+            raise PermissionDenied(f"{claim.name} reports from another address")
         return holder is not None
 
     def _note_heard(self, request: HttpRequest, name: str, is_report: bool) -> None:
@@ -89,21 +89,35 @@ def _told(request: HttpRequest) -> tuple[str, str]:
 def settle(claims: Sequence[Claim]) -> list[str | None]:
     """Give names that nobody holds to who reports in them, and say who holds each; None while nobody does, or that is not known.
 
-    Of several claims of a name the first report counts. Notes rivals. Where nobody is refused, a name goes to who reports in it
-    last, so that a node that moved has no rival: one is who comes back.
+    Of several claims of a name the first report counts. Notes those that another address holds.
     """
     in_turn = sorted(claims, key=lambda claim: not claim.is_report)
     wanted = {claim.name: claim for claim in reversed(in_turn)}
-    is_told_alone = conf.ONE_ADDRESS == "tell"
-    held = Heartbeat.objects.hold(list(wanted.values()), takes_over=is_told_alone)
+    held = Heartbeat.objects.hold(list(wanted.values()))
     for claim in claims:
-        address, rival = held.get(claim.name, _NOBODY)
-        # Of two that report at once.
-        if claim.is_report or not is_told_alone:
-            rival = rival or address
-        if rival and rival != claim.address:
-            NodeEvent.objects.note_addresses(claim.name, {claim.address, rival})
+        address, _ = held.get(claim.name, _NOBODY)
+        if address and address != claim.address:
+            NodeEvent.objects.note_addresses(claim.name, {claim.address, address})
     return [held.get(claim.name, _NOBODY).address for claim in claims]
+
+
+def told_peer(request: HttpRequest) -> str | None:
+    """The address that a report comes from, where a second one is told of; None elsewhere."""
+    if conf.ONE_ADDRESS != "tell":
+        return None
+    address = clients.address(request.META)
+    return str(address) if address else None
+
+
+def hand_over(claims: Sequence[Claim]) -> None:
+    """Give names to who reports in them now. Notes whom a name was taken from a moment ago and who comes back: both are heard.
+
+    A node that moved has no rival, since nobody comes back.
+    """
+    held = Heartbeat.objects.hold(claims, takes_over=True)
+    for claim in claims:
+        if rival := held.get(claim.name, _NOBODY).rival:
+            NodeEvent.objects.note_addresses(claim.name, {claim.address, rival})
 
 
 HOLDERS = Holders()

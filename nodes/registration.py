@@ -51,7 +51,12 @@ def register(reports: Mapping[str, Report], *, wait: bool = False) -> dict[str, 
         node_arrived.send(sender=Node, names=[one.name for one in arrivals])
     _note_declared({one.name: one.declared for one in registered if one.declared != one.declared_before})
     # Its declaration is written already, and it neither started again nor said goodbye since.
-    return {one.name: Beat(one.id, one.version, one.warmup, one.declared, False, 0) for one in registered}
+    return {
+        one.name: Beat(
+            one.id, one.version, one.warmup, one.declared, False, 0, is_elsewhere=reports[one.name].peer is not None
+        )
+        for one in registered
+    }
 
 
 def _note_lookalikes(arrived: Mapping[str, int], alike_before: Collection[str]) -> None:

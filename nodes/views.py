@@ -19,7 +19,7 @@ from clusteragent.lib.logs import RateLimit
 from nodes.authentication import AGENT_TOKEN, ANY_TOKEN, BearerToken, Names
 from nodes.goodbyes import note_goodbye
 from nodes.heartbeats import note_heartbeat, note_heartbeats
-from nodes.holders import HOLDERS
+from nodes.holders import HOLDERS, told_peer
 from nodes.models import Heartbeat, UnknownNode
 from nodes.models.heartbeats import Report
 from nodes.names import validate_node_name
@@ -178,7 +178,7 @@ class Status(PromptView, ClusterChecksView):
         """Record the heartbeat, and answer whether the node has its latest configs."""
         status = read_status(request.body) if len(request.body) <= _SHORT else await _read_long(request.body)
         client_ip = read_client_ip(request.META.get("HTTP_X_REAL_IP", ""))
-        report = Report(name, status.last_change, status.node_type, client_ip, status.declared)
+        report = Report(name, status.last_change, status.node_type, client_ip, status.declared, told_peer(request))
         is_current = await self.note(report)
         if not self.is_held:
             # Its node is known from now on, and the name is its address's from this first report on.

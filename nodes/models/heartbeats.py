@@ -33,6 +33,8 @@ class Report(NamedTuple):
     node_type: int = 0
     client_ip: str | None = None
     declared: str = UNRESTRICTED
+    # The address that it comes from, where a second one in its name is told of (`nodes/holders.py`); None elsewhere.
+    peer: str | None = None
     # Seconds since it was answered; 0 while it is not answered.
     age: float = 0.0
 
@@ -79,6 +81,8 @@ class Beat(NamedTuple):
     rival: str | None = None
     # Something newer of the node was written already, so this report was not.
     is_late: bool = False
+    # The report's peer is not the one that holds the name.
+    is_elsewhere: bool = False
 
     def is_current(self, last_change: int) -> bool:
         """Whether a node that reports this version is up to date."""
@@ -126,13 +130,15 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
                 THEN (SELECT b.acknowledged FROM nodes_heartbeat AS b WHERE b.node_id = n.id) ELSE 0 END,
             CASE WHEN h.former_ip IS NOT NULL
                 THEN (SELECT host(b.client_ip) FROM nodes_heartbeat AS b
-                    WHERE b.node_id = n.id AND b.client_ip <> h.client_ip AND b.former_ip = h.client_ip) END
+                    WHERE b.node_id = n.id AND b.client_ip <> h.client_ip AND b.former_ip = h.client_ip) END,
+            false,
+            h.peer IS DISTINCT FROM coalesce(%(peer)s::inet, h.peer)
     """
 
-    def beat(self, name: str, last_change: int, node_type: int, client_ip: str | None) -> Beat | None:
+    def beat(self, report: Report) -> Beat | None:
         """Write the heartbeat. None when the node is unknown or lost."""
-        values: dict[str, Any] = {"name": name, "version": last_change, "node_type": node_type}
-        values["client_ip"] = client_ip or None
+        values: dict[str, Any] = {"name": report.name, "version": report.last_change, "node_type": report.node_type}
+        values |= {"client_ip": report.client_ip or None, "peer": report.peer}
         with connection.cursor() as cursor:
             cursor.execute(self._BEAT, values)
             row = cursor.fetchone()
@@ -151,8 +157,8 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
                     OR t.version BETWEEN 0 AND h.acknowledged - 1 AND t.version <> n.config_version
                 ) AS is_late,
                 CASE WHEN h.client_ip <> t.client_ip AND h.former_ip = t.client_ip THEN host(h.client_ip) END AS rival
-            FROM unnest((SELECT %s::text[]), %s::bigint[], %s::smallint[], %s::inet[], %s::float8[])
-                AS t (name, version, node_type, client_ip, age)
+            FROM unnest((SELECT %s::text[]), %s::bigint[], %s::smallint[], %s::inet[], %s::inet[], %s::float8[])
+                AS t (name, version, node_type, client_ip, peer, age)
             JOIN nodes_node AS n ON n.name = t.name
             JOIN nodes_heartbeat AS h ON h.node_id = n.id
             FOR NO KEY UPDATE OF h SKIP LOCKED
@@ -167,14 +173,15 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
         FROM told AS t
         WHERE h.node_id = t.node_id
         RETURNING t.name, t.node_id, t.config_version, (SELECT warmup FROM nodes_hearing), t.declared, t.leaving, t.acknowledged,
-            t.rival, t.is_late
+            t.rival, t.is_late, h.peer IS DISTINCT FROM coalesce(t.peer, h.peer)
     """
 
     def beat_together(self, reports: Mapping[str, Report]) -> dict[str, Beat]:
         """Write heartbeats of different nodes: {name: beat}, without those that are unknown, lost or locked."""
         with connection.cursor() as cursor:
             columns = zip(
-                *((r.name, r.last_change, r.node_type, r.client_ip, r.age) for r in reports.values()), strict=True
+                *((r.name, r.last_change, r.node_type, r.client_ip, r.peer, r.age) for r in reports.values()),
+                strict=True,
             )
             cursor.execute(self._BEAT_TOGETHER, [array(column) for column in columns])
             return {name: Beat(*beat) for name, *beat in cursor.fetchall()}
@@ -185,6 +192,8 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
         WITH told AS (
             SELECT h.node_id, t.name, t.address, t.is_report, h.peer,
                 h.peer IS NULL OR h.seen_at < statement_timestamp() - %(timeout)s
+                    -- Its own report, which is written already.
+                    OR %(takes_over)s AND h.former_at < statement_timestamp() - %(timeout)s
                     -- Who has taken it since a goodbye holds it, though the node may say for long after that it leaves.
                     OR n.leaving AND coalesce(n.left_at >= h.peer_since, true)
                     OR coalesce(n.kept_until - %(restart)s >= h.peer_since, n.kept_until IS NOT NULL) AS is_free,
@@ -228,7 +237,9 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
     def last_reports(self) -> list[tuple[int, Report]]:
         """What known nodes report while nothing changes, as (node id, report); empty during the warm-up."""
         known = self.filter(node__config_version__gt=0).exclude(Exists(Hearing.objects.filter(warmup=True)))
-        columns = ("node_id", "node__name", "node__config_version", "node_type", "client_ip", "node__declared")
+        columns = ["node_id", "node__name", "node__config_version", "node_type", "client_ip", "node__declared"]
+        if conf.ONE_ADDRESS == "tell":
+            columns.append("peer")
         return [(node_id, Report(*said)) for node_id, *said in known.values_list(*columns)]
 
     def overdue(self) -> Any:  # a HeartbeatQuerySet whose annotations may be filtered by

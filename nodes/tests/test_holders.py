@@ -1,5 +1,6 @@
 """A name belongs to the address that reports in it first, until that is silent or says goodbye."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from ipaddress import ip_network
 from types import SimpleNamespace
@@ -14,10 +15,10 @@ from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from nodes import holders, views
 from nodes.goodbyes import note_goodbye
-from nodes.heartbeats import note_heartbeat
+from nodes.heartbeats import note_heartbeat, note_heartbeats
 from nodes.holders import Holders, settle
 from nodes.models import Heartbeat, Node, NodeEvent
-from nodes.models.heartbeats import Claim
+from nodes.models.heartbeats import Claim, Report
 from tests.map import register
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -169,45 +170,6 @@ def test_names_that_are_not_known_are_held_by_nobody() -> None:
     assert notes() == []
 
 
-def test_where_it_is_only_told_nobody_is_refused_and_who_comes_back_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conf, "ONE_ADDRESS", "tell")
-    call(Holders(), HERE)
-    for _ in range(2):
-        call(Holders(), THERE)
-        assert notes() == [], "a node that moved calls from its new address alone"
-    call(Holders(), HERE, method="GET")
-    assert notes() == [], "a late call that is no report tells nothing"
-    call(Holders(), HERE)
-    assert notes() == [f"{HERE} and {THERE}"]
-
-
-def test_two_that_are_told_of_at_once_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conf, "ONE_ADDRESS", "tell")
-    assert settle([Claim("ash", HERE, True), Claim("ash", THERE, True)]) == [HERE, HERE]
-    assert notes() == [f"{HERE} and {THERE}"]
-
-
-def test_who_moved_and_comes_back_later_is_not_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conf, "ONE_ADDRESS", "tell")
-    call(Holders(), HERE)
-    call(Holders(), THERE)
-    Heartbeat.objects.update(peer_since=ago(conf.NODE_EXPIRATION_TIMEOUT))
-    call(Holders(), HERE)
-    assert notes() == []
-
-
-def test_processes_that_hear_one_each_ask_again_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each hears its own only, and would never know of the other."""
-    monkeypatch.setattr(conf, "ONE_ADDRESS", "tell")
-    one, other = Holders(), Holders()
-    clock = iter(range(0, 600, 5))
-    monkeypatch.setattr(holders, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    for _ in range(10):
-        call(one, HERE)
-        call(other, THERE)
-    assert notes() == [f"{HERE} and {THERE}"]
-
-
 def test_who_reports_on_after_its_goodbye_is_refused_once_another_has_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a process that heard neither the goodbye nor the other one, however often it is called."""
     one, clock = Holders(), iter(range(0, 600, 5))
@@ -221,8 +183,77 @@ def test_who_reports_on_after_its_goodbye_is_refused_once_another_has_the_name(m
     assert answers[-1]
 
 
-def test_off_asks_nothing(monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any) -> None:
-    monkeypatch.setattr(conf, "ONE_ADDRESS", "off")
-    with django_assert_num_queries(0):
-        call(Holders(), HERE)
-        call(Holders(), THERE)
+def test_where_it_is_not_refused_no_call_waits_for_who_holds_the_name(
+    monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
+) -> None:
+    for mode in ("off", "tell"):
+        monkeypatch.setattr(conf, "ONE_ADDRESS", mode)
+        with django_assert_num_queries(0):
+            call(Holders(), HERE)
+            call(Holders(), THERE)
+
+
+def alone(address: str) -> None:
+    """A report of ash from this address, written by itself."""
+    note_heartbeat("ash", last_change=7, peer=address)
+
+
+def behind(address: str) -> None:
+    """The same, written with others after its answer."""
+    note_heartbeats([Report("ash", 7, peer=address, age=0.001)])
+
+
+class TestTold:
+    """Who holds a name is noted by its reports; nobody is refused."""
+
+    @pytest.fixture(autouse=True)
+    def _tell(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(conf, "ONE_ADDRESS", "tell")
+
+    @pytest.mark.parametrize("report", [alone, behind])
+    def test_who_comes_back_is_noted(self, report: Callable[[str], None]) -> None:
+        report(HERE)
+        for _ in range(2):
+            report(THERE)
+            assert notes() == [], "a node that moved calls from its new address alone"
+        report(HERE)
+        assert notes() == [f"{HERE} and {THERE}"]
+
+    def test_a_report_from_where_the_last_one_came_asks_nothing_more(self, django_assert_num_queries: Any) -> None:
+        for report in (alone, behind):
+            report(HERE)
+            with django_assert_num_queries(1):
+                report(HERE)
+
+    def test_who_moved_and_comes_back_later_is_not_noted(self) -> None:
+        alone(HERE)
+        alone(THERE)
+        Heartbeat.objects.update(peer_since=ago(conf.NODE_EXPIRATION_TIMEOUT))
+        alone(HERE)
+        assert notes() == []
+
+    def test_who_takes_a_name_that_was_silent_has_no_rival(self) -> None:
+        alone(HERE)
+        Heartbeat.objects.update(seen_at=F("seen_at") - conf.NODE_EXPIRATION_TIMEOUT - timedelta(seconds=1))
+        alone(THERE)
+        alone(HERE)
+        assert notes() == []
+
+    def test_what_was_answered_before_something_newer_came_tells_nothing(self) -> None:
+        alone(HERE)
+        alone(THERE)
+        note_heartbeats([Report("ash", 7, peer=HERE, age=5)])
+        assert notes() == []
+
+    @pytest.mark.urls("clusteragent.urls.agents")
+    def test_the_web_server_tells_from_where_reports_come(self) -> None:
+        for address in (HERE, THERE, HERE):
+            assert agent(address, "status/elm", REPORT)[0] == 200
+            assert agent(THERE, "configs/elm")[0] == 200
+        assert notes() == [f"{HERE} and {THERE}"]
+
+    def test_what_the_memory_repeats_has_the_address_that_holds_the_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        alone(HERE)
+        assert [report.peer for _, report in Heartbeat.objects.last_reports()] == [HERE]
+        monkeypatch.setattr(conf, "ONE_ADDRESS", "off")
+        assert [report.peer for _, report in Heartbeat.objects.last_reports()] == [None]
