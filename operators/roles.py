@@ -53,6 +53,13 @@ def with_permissions(names: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
+def why_not(user: Any, permission: str) -> str:
+    """Why the user's roles do not allow what this permission does; empty if they do, or no group has it."""
+    if user.has_perm(permission) or not (having := with_permission(permission)):
+        return ""
+    return f"this {comes_with(having)}"
+
+
 def comes_with(groups: Collection[str]) -> str:
     """By which of these groups something is given, in words; groups that admins made are named where no role is among them."""
     named = [role for role in Role.values if role in groups] or sorted(groups)

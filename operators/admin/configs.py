@@ -164,9 +164,9 @@ class ConfigAdmin(SteeringAdmin):
         return admin.ModelAdmin.has_add_permission(self, request) and not why_not_source("checks.add_config", ADMIN)
 
     def why_not_add(self, request: HttpRequest) -> str:
-        """Why a bound keeps the user from writing configs by hand."""
+        """Why a bound or its roles keep the user from writing configs by hand."""
         is_author = admin.ModelAdmin.has_add_permission(self, request)
-        return why_not_source("checks.add_config", ADMIN) if is_author else ""
+        return why_not_source("checks.add_config", ADMIN) if is_author else str(super().why_not_add(request))
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Whether the user may run the list's actions, or edit this config. Only configs written by hand are editable."""

@@ -1,5 +1,5 @@
 """What roles and bounds keep from the user, shown greyed with the reason instead of hidden: on pages of rows what either does, in
-lists, whose actions Django hides from who lacks the permission, what bounds do.
+lists, whose actions Django hides from who lacks the permission, what bounds do, and that roles keep the user from adding rows.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -91,8 +91,9 @@ class GreyingAdmin(_DjangoModelAdmin):
         return [(_OF_FORM[deed], why) for deed, why in self.reasons(request, deeds, obj).items()]
 
     def why_not_add(self, request: HttpRequest) -> str:
-        """Why a bound keeps the user from adding rows; empty if none does."""
-        return bounds.refusal(request.user, self._permission("add"))
+        """Why a bound or its roles keep the user from adding rows; empty if neither does, or no role may."""
+        added = self._permission("add")
+        return bounds.refusal(request.user, added) or roles.why_not(request.user, added)
 
     def _permission(self, deed: str) -> str:
         return f"{self.opts.app_label}.{get_permission_codename(deed, self.opts)}"

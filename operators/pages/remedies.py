@@ -22,7 +22,7 @@ from checks.models.orders import Isolation, Pause
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import duration, grouped_count, listed
 from nodes.models import Node
-from operators import bounds, documentation
+from operators import bounds, documentation, roles
 from operators.admin.base import address, row_url
 from operators.admin.questions import Question, seen_of
 from operators.admin.sources import UNDER_WAY, scan, scanned_names
@@ -53,7 +53,7 @@ class Remedy:
 class Line(NamedTuple):
     """What needs somebody, and the button. unpins: whether there is a button that unpins what overloads its nodes.
 
-    kept: why a bound keeps the button from the user; empty if none does.
+    kept: why a bound, or its roles, keep the button from the user; empty if neither does.
     """
 
     alert: Alert
@@ -111,8 +111,8 @@ def lines(found: Iterable[Alert], user: Any) -> list[Line]:
 
 
 def _kept(remedy: Remedy, subject: str, user: Any) -> str:
-    """Why a bound keeps the user from the whole of a remedy; empty if none does."""
-    if why := bounds.refusal(user, remedy.permission):
+    """Why a bound, or its roles, keep the user from the whole of a remedy; empty if neither does."""
+    if why := bounds.refusal(user, remedy.permission) or roles.why_not(user, remedy.permission):
         return why
     is_bound = why_not_all(remedy.permission, "it places whatever dangles")
     if not (is_bound and user.has_perm(remedy.permission)):

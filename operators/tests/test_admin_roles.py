@@ -146,6 +146,36 @@ def test_what_the_role_does_not_give_is_greyed_on_a_rows_page_with_who_may_do_it
     assert page.count(f"Not yours to do: {by_operators}.") == 1
 
 
+ADDED_BY = {
+    "checks/pin": "this comes with the role operator",
+    "checks/freeze": "this comes with the role operator",
+    "nodes/noderule": "this comes with the role operator",
+    "checks/config": "this comes with the role author",
+    "nodes/node": "",
+    "checks/move": "",
+}
+
+
+def test_what_rows_the_role_does_not_let_one_add_is_greyed_in_the_list_with_who_may() -> None:
+    viewer = staff(Role.VIEWER)
+    for rows, why in ADDED_BY.items():
+        page = viewer.get(f"/admin/{rows}/").content.decode()
+        found = re.findall(r'disabled title="Not yours to do: ([^"]*)"[^>]*>Add [a-z ]*<', page)
+        assert found == ([why] if why else []), rows
+    oona = Client()
+    oona.force_login(user("oona", Role.OPERATOR))
+    assert "Not yours" not in oona.get("/admin/checks/pin/").content.decode()
+
+
+def test_a_remedy_that_the_role_does_not_give_is_greyed_on_the_first_page_with_who_may() -> None:
+    Node.objects.update(schedulable=False)
+    dispatcher.schedule([sent("nowhere")])
+    assert "Not yours to do: this comes with the role operator." in staff(V).get("/admin/").content.decode()
+    oona = Client()
+    oona.force_login(user("oona", Role.OPERATOR))
+    assert "Not yours to do" not in oona.get("/admin/").content.decode()
+
+
 def told(client: Client, url: str, **fields: Any) -> set[str]:
     """What is said after a form is saved, just as the page that asked first said it."""
     asked = client.post(url, fields)

@@ -199,7 +199,9 @@ def test_pauses_that_are_overdue_are_resumed(client: Client) -> None:
 def test_only_who_may_press_a_button_has_it() -> None:
     viewer = staff(Role.VIEWER)
     dispatcher.schedule([sent("one")])
-    assert "Dispatch now" not in viewer.get(NOW).content.decode()
+    page = viewer.get(NOW).content.decode()
+    assert re.search(r"<button [^>]*disabled[^>]*>Dispatch now", page)
+    assert "/admin/now/remedy/" not in page
     assert viewer.post("/admin/now/remedy/dangling/").status_code == 403
 
 
