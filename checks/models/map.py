@@ -313,7 +313,7 @@ class Move(models.Model):
         CHANGED = "changed"
         UNSCHEDULED = "unscheduled"
         EXPIRED = "expired"
-        REDISPATCHED = "redispatched", "placed after waiting"
+        REDISPATCHED = "redispatched", "Placed after waiting"
         OPERATOR = "operator"
         REBALANCED = "rebalanced"
         ISOLATED = "isolated"
