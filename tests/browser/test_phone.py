@@ -64,6 +64,10 @@ CUT_SHORT = f"""() => [...document.querySelectorAll('{WRONG}')]
     .map((cell) => cell.innerText)"""
 
 
+# The sides of the boxes that choose rows.
+BOXES = """() => [...document.querySelectorAll('#result_list .data-row .action-checkbox input')]
+    .map((box) => box.getBoundingClientRect()).flatMap((box) => [box.width, box.height])"""
+
 LISTS = (
     "checks/config/", "checks/config/?trouble=failing", "nodes/node/", "checks/move/", "nodes/nodeevent/", "acts/act/",
     "checks/plan/", "checks/pin/", "checks/rule/", "auth/user/", "checks/source/",
@@ -102,6 +106,7 @@ def test_a_row_is_its_name_and_below_it_a_line_of_what_is_known(page: Page, clus
     assert max(rest for _, rest in rows) <= 46
     assert page.evaluate(EMPTY) == []
     assert page.evaluate(CUT_SHORT) == []
+    assert min(page.evaluate(BOXES), default=24) >= 24
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
