@@ -98,6 +98,11 @@ def test_a_secret_key_is_found_in_free_text(key: str) -> None:
         ("jwt-like eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.hunter2-x.", "jwt-like ********."),
         ("key 0123456789abcdef0123456789abcdef is wrong", "key ******** is wrong"),
         ("app 0123456789abcdef0123456789abcdef01234567.", "app ********."),
+        ("(using password: NOhunter2)", "(using password: ********"),
+        ("(using password: NO)hunter2", "(using password: ********"),
+        ("using password: NO)", "using password: ********"),
+        ("password: hunter2 (using password: NO)", "password: ********"),
+        ("(using password: YES) for token: hunter2", "(using password: YES) for token: ********"),
     ],
 )
 def test_free_text_loses_its_secrets_alone(text: str, shown: str) -> None:
@@ -118,6 +123,8 @@ def test_free_text_loses_its_secrets_alone(text: str, shown: str) -> None:
         "sha256 0123456789abcdef",
         "https://example.org:8080/x?y=1",
         "ntp: instance 2: line 3: did not find expected node content",
+        """(1045, "Access denied for user 'dd'@'10.0.0.79' (using password: NO)")""",
+        "Error 1045 (28000): Access denied for user 'dd'@'10.0.0.79' (using password: YES)",
     ],
 )
 def test_free_text_without_secrets_stays(text: str) -> None:
