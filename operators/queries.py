@@ -13,7 +13,7 @@ from checks.models.tags import TEAM, tags_in, with_tag, with_tag_beginning
 from checks.models.troubles import Trouble
 from checks.wire.scrub import scrub
 from clusteragent.lib.database.bulk import TooSlow, within
-from nodes.models import Node, NodeType
+from nodes.models import Node, NodeType, Runner
 from operators.terms import BadQuery, Term, parse, written
 
 # Wide columns of configs, which lists do not read.
@@ -166,9 +166,10 @@ def _running(word: str) -> Word:
 OWN_NODE_WORDS = {
     # And as the list and the first page say it.
     "state": _choice(
-        "whether it is heard, and takes configs",
+        "whether it is heard, takes configs, and tells stats",
         {state: _is(Q(state=state)) for state in ("alive", "silent", "lost")}
-        | {word: _is(Q(intake=word)) for word in ("draining", "cordoned", "leaving", "restarting", "flapping")},
+        | {word: _is(Q(intake=word)) for word in ("draining", "cordoned", "leaving", "restarting", "flapping")}
+        | {"no-stats": lambda: Q(pk__in=Runner.objects.unread().values("pk"))},
     ),
     "type": _choice("what it is", {type_.name.lower(): _is(Q(heartbeat__node_type=type_)) for type_ in NodeType}),
     "domain": Word(

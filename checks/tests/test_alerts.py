@@ -594,6 +594,7 @@ def test_every_link_leads_to_a_page(admin_client, monkeypatch, tmp_path) -> None
         node=Node.objects.get(name="birch"), clamped="9 workers, taken as 8", failures=1, error=f"{REFUSES}: stats",
         certificate="1" * 64, certificate_since=Now(), other_certificate="2" * 64,
     )  # fmt: skip
+    Runner.objects.create(node=Node.objects.get(name="cedar"), failures=2, error="can't connect")
     monkeypatch.setattr(conf, "RUNNER_CERTIFICATES_PINNED", True)
     make(NodeToken(note="elms", pattern="elm"))
     lasts = {"time": Now() - timedelta(days=87), "expires_at": Now() + timedelta(days=3)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db import connection, models, transaction
@@ -12,6 +12,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 
 from clusteragent.lib import conf
+from clusteragent.lib.clock import ago
 from clusteragent.lib.database.bulk import without_nested_loops
 from nodes.models.events import NodeEvent
 from nodes.models.heartbeats import Heartbeat
@@ -42,6 +43,8 @@ REFUSES = "refuses our token"
 SHOWS_ANOTHER = "shows another certificate than the one that it began with"
 # The error of a node that can't be asked, since the shared token is switched off and no other is for it.
 UNSENT = "not asked: CLUSTERAGENT_RUNNER_TOKENS has no token for it"
+# Runners are asked for stats each minute, so this is more than one round.
+TWO_ROUNDS = timedelta(seconds=90)
 # A node is overloaded once it was in so many rounds of stats in a row.
 MANY_ROUNDS = 2
 
@@ -149,6 +152,16 @@ class RunnerQuerySet(models.QuerySet["Runner"]):
         """Runners of known nodes that showed another certificate than the one that is kept, if certificates are pinned."""
         found = self.filter(node__heartbeat__isnull=False).exclude(other_certificate="")
         return found if conf.RUNNER_CERTIFICATES_PINNED else found.none()
+
+    def unread(self) -> RunnerQuerySet:
+        """Cluster check runners that report and whose stats could not be read in two rounds, for another reason than that they
+        refuse our token or show another certificate.
+        """
+        reporting = Node.objects.runners().with_signal().filter(signal__in=("heard", "unsure"))
+        # An older release noted no time: then the second failure counts.
+        long = Q(failing_since__lt=ago(TWO_ROUNDS)) | Q(failing_since=None)
+        unread = self.filter(long, node__in=reporting.values("pk"), failures__gt=1)
+        return unread.exclude(pk__in=self.refusing()).exclude(pk__in=self.showing_another())
 
     # Not the ORM: bulk_update takes half a second for a thousand rows, and in the first round it is all of them.
     _SET_CERTIFICATES = """

@@ -18,7 +18,7 @@ from checks.models.troubles import Trouble
 from checks.sources.kubernetes.subjects import CLUSTERCHECK, SERVICE, Subject, beginnings
 from checks.wire.scrub import scrub
 from clusteragent.lib.database import distinct
-from nodes.models import Node, NodeType, Slowness
+from nodes.models import Node, NodeType, Runner, Slowness
 from operators.queries import CONFIG_STATES, ORDERED, in_trouble, of_node
 
 MOST_CHOICES = 500
@@ -177,6 +177,16 @@ class StateFilter(OptionFilter):
 
     def condition(self, value: str) -> Q:
         return Q(state=value)
+
+
+class StatsFilter(OptionFilter):
+    """Runners whose stats can't be read."""
+
+    title = parameter_name = "stats"
+    options = {"none": "can't be read"}
+
+    def condition(self, value: str) -> Q:
+        return Q(pk__in=Runner.objects.unread().values("pk"))
 
 
 class PaceFilter(OptionFilter):

@@ -54,6 +54,7 @@ from operators.admin.filters import (
     PaceFilter,
     SchedulableFilter,
     StateFilter,
+    StatsFilter,
     TypeFilter,
 )  # fmt: skip
 from operators.admin.plans import show_plan
@@ -90,7 +91,8 @@ class NodeAdmin(ReadOnlyAdmin):
     )  # fmt: skip
     at_times = ("shown_drain", "pace", "shown_domain", "looks_like")
     list_filter = (
-        StateFilter, SchedulableFilter, PaceFilter, TypeFilter, DomainFilter, AlikeFilter, AcknowledgedFilter
+        StateFilter, SchedulableFilter, PaceFilter, TypeFilter, DomainFilter, AlikeFilter, AcknowledgedFilter,
+        StatsFilter,
     )  # fmt: skip
     search_fields = ("name",)
     search_help_text = "team:payments state:silent domain:zone-a, or a part of the name"

@@ -18,6 +18,7 @@ from checks.explain.alerts.nodes import (
     of_lost_nodes,
     of_nodes,
     of_slow_nodes,
+    of_unread_runners,
     unacknowledged,
 )
 from checks.explain.alerts.orders import of_orders, pins_astray
@@ -65,6 +66,7 @@ def current(differing: Sequence[str] = ()) -> list[Alert]:
         *of_removals(hearing.now),
         *of_lost_nodes(hearing.now),
         *of_nodes(hearing.now),
+        *of_unread_runners(hearing.now),
         *of_tokens(hearing.now),
         *of_ending_tokens(hearing.now),
         *of_runners_certificates(hearing.now),

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db.models import Count, Min, Q, QuerySet
@@ -22,9 +22,7 @@ from clusteragent.lib.clock import ago
 from clusteragent.lib.words import listed, milliseconds, plain_count
 from nodes.models import Node
 from nodes.models.hearing import is_stale
-
-# Runners are asked for stats each minute, so this is more than one round.
-TWO_ROUNDS = timedelta(seconds=90)
+from nodes.models.runners import TWO_ROUNDS
 
 # More new failures than this share of what runs, and this many, have a common cause.
 MANY_FAILING, FEWEST_FAILING = 0.1, 5

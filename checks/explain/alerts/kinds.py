@@ -51,6 +51,7 @@ class Kind(enum.StrEnum):
     DRAIN_LATE = enum.auto()
     CONTESTED = enum.auto()
     CLAMPED = enum.auto()
+    NO_STATS = enum.auto()
     RUNNER_CERTIFICATE = enum.auto()
     TOKEN_REFUSED = enum.auto()
     SHARED_TOKEN = enum.auto()

@@ -11,6 +11,7 @@ from checks.explain.alerts.kinds import LATELY, NAMED, Alert, Kind, Target, name
 from checks.explain.headroom import Headroom
 from checks.models import Assignment
 from checks.models.handovers import Handover, deadline
+from checks.wire.scrub import scrub
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from clusteragent.lib.words import plain_count
@@ -76,6 +77,22 @@ def of_nodes(now: datetime) -> Iterator[Alert]:
         examples = "; ".join(f"{name}: {what}" for name, what in runners.values_list("node__name", "clamped")[:NAMED])
         cause = f"Runners report impossible values, which are limited. {examples}{'; others' if count > NAMED else ''}."
         yield Alert(Kind.CLAMPED, count, cause, Target.rows(NodeEvent, kind__exact="clamped"), now)
+
+
+def of_unread_runners(now: datetime) -> Iterator[Alert]:
+    """Runners whose stats can't be read, and why that of the one which has failed longest can't."""
+    unread = Runner.objects.unread()
+    first = unread.select_related("node").order_by("failing_since", "node__name").first()
+    if first is None:
+        return
+    count = unread.count()
+    tells, their = ("tells", "its") if count == 1 else ("tell", "their")
+    cause = (
+        f"{count} of {plain_count(Node.objects.runners().count(), 'runner')} {tells} no stats, so {their} load is a guess"
+        f" and failing checks are not noticed there. {first.node.name}: {scrub(first.error)}."
+    )
+    target = Target.row(first.node) if count == 1 else Target.rows(Node, stats="none")
+    yield Alert(Kind.NO_STATS, count, cause, target, now, first.failing_since)
 
 
 def unacknowledged() -> QuerySet[Node]:
