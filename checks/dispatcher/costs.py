@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from checks.models import Assignment, Cost, Instance
+from checks.models.costs import Held
 from clusteragent.lib import conf
 from nodes import slowness, statsclient
 from nodes.models import Runner
@@ -54,20 +55,38 @@ def loads(needed: Mapping[int, float] | None = None, able: Mapping[int, float] |
     return {node: needed.get(node, 0.0) / workers for node, workers in able.items()}
 
 
-def loads_of(nodes: Collection[int]) -> dict[int, float]:
-    """The load of those of these nodes that are known, as `loads` has it. nodes: ids."""
-    found = loads(Cost.objects.by_node(nodes))
-    return {node: found[node] for node in nodes if node in found}
+class Told(NamedTuple):
+    """The loads of nodes as people are told of them. shares: as of `loads`. assumed: of which nodes they are guesses."""
+
+    shares: dict[int, float]
+    assumed: set[int]
+
+
+def told(held: Mapping[int, Held] | None = None, able: Mapping[int, float] | None = None) -> Told:
+    """The load of each known node, and whether it is a guess.
+
+    held, able: the results of Cost.objects.held() and Runner.objects.capacity(), if the caller has them.
+    """
+    held = Cost.objects.held() if held is None else held
+    shares = loads({node: one.workers for node, one in held.items()}, able)
+    return Told(shares, {node for node, one in held.items() if one.is_assumed})
+
+
+def told_of(nodes: Collection[int]) -> Told:
+    """What `told` tells of those of these nodes that are known. nodes: ids."""
+    shares, assumed = told(Cost.objects.held(nodes))
+    return Told({node: shares[node] for node in nodes if node in shares}, assumed)
 
 
 def assumed() -> str:
     """What to say beside loads while they are guesses, as a sentence; empty once a config was measured."""
     if Cost.objects.exists() or not Assignment.objects.exists():
         return ""
-    return "Loads are assumed until the first stats: a worker for each config."
+    why = "no runner's stats can be read" if Runner.objects.unread().exists() else "no runner has told stats yet"
+    return f"Loads are assumed, a worker for each config: {why}."
 
 
 def note_overloaded() -> None:
-    """Note which nodes are above 100 % after a round of stats. None is before costs are measured."""
-    full = [node for node, load in loads().items() if load > 1] if Cost.objects.exists() else []
-    Runner.objects.note_overloaded(full)
+    """Note which nodes are above 100 % after a round of stats, by what was measured: guesses wake nobody."""
+    shares, guesses = told()
+    Runner.objects.note_overloaded([node for node, load in shares.items() if load > 1 and node not in guesses])

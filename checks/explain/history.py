@@ -64,11 +64,11 @@ def note(now: datetime | None = None) -> None:
     if ClusterHistory.objects.filter(step=Step.MINUTE, time=minute).exists():
         return
     last = ClusterHistory.objects.filter(step=Step.MINUTE).aggregate(last=Max("time"))["last"] or minute
-    needed, able = Cost.objects.by_node(), Runner.objects.capacity()
-    NodeHistory.objects.note(minute, costs.loads(needed, able))
+    held, able = Cost.objects.held(), Runner.objects.capacity()
+    NodeHistory.objects.note(minute, *costs.told(held, able))
     ConfigHistory.objects.note(minute)
     # Last: so a minute of the cluster means that the rest is there.
-    ClusterHistory.objects.note(minute, needed, able)
+    ClusterHistory.objects.note(minute, held, able)
     with transaction.atomic():
         # What is rolled up for the cluster is rolled up for the nodes.
         NodeHistory.objects.roll_up(now)

@@ -56,6 +56,19 @@ class Means(NamedTuple):
         return self.checks.get(check, self.usual)
 
 
+class Held(NamedTuple):
+    """What a node has. workers: those that it needs, as of `by_node`; assumed: those of them that nobody measured."""
+
+    configs: int
+    workers: float
+    assumed: float
+
+    @property
+    def is_assumed(self) -> bool:
+        """Whether its load is a guess for the most part."""
+        return self.assumed > self.workers / 2
+
+
 class CostQuerySet(models.QuerySet["Cost"]):
     """Measured and expected costs of configs, in workers."""
 
@@ -113,33 +126,30 @@ class CostQuerySet(models.QuerySet["Cost"]):
                 AND (%(nodes)s::bigint[] IS NULL OR a.node_id = ANY(%(nodes)s))
             GROUP BY a.node_id, c.name
         )
-        SELECT node_id, sum(number), sum(cost) FROM (
-            SELECT node_id, number, cost FROM held
+        SELECT node_id, sum(number), sum(cost), coalesce(sum(cost) FILTER (WHERE is_guess), 0) FROM (
+            SELECT node_id, number, cost, false AS is_guess FROM held
             UNION ALL
-            SELECT e.node_id, 0, e.number * coalesce(mean.total / mean.number, usual.cost)
+            SELECT e.node_id, 0, e.number * coalesce(mean.total / mean.number, usual.cost), true
             FROM expected AS e LEFT JOIN mean ON mean.name = e.name CROSS JOIN usual
             UNION ALL
-            SELECT node_id, 0, own_load FROM nodes_runner
+            SELECT node_id, 0, own_load, false FROM nodes_runner
             WHERE own_load > 0 AND (%(nodes)s::bigint[] IS NULL OR node_id = ANY(%(nodes)s))
         ) AS load
         GROUP BY node_id
     """
 
-    def held(self, nodes: Collection[int] | None = None) -> dict[int, tuple[int, float]]:
-        """Return what each node has that has something: {node's id: (number of configs, workers)}. Workers: as of `by_node`.
-
-        nodes: the ids of those to read; without them all.
-        """
+    def held(self, nodes: Collection[int] | None = None) -> dict[int, Held]:
+        """Return what each node has that has something: {node's id: what}. nodes: the ids of those to read; without them all."""
         with connection.cursor() as cursor:
             cursor.execute(self._MEANS + self._HELD, {"nodes": None if nodes is None else list(nodes)})
-            return {node: (number, workers) for node, number, workers in cursor.fetchall()}
+            return {node: Held(*of) for node, *of in cursor.fetchall()}
 
     def by_node(self, nodes: Collection[int] | None = None) -> dict[int, float]:
         """Return the expected cost of the configs of each node, plus its load of checks that we did not dispatch.
 
         {node's id: workers}. nodes: as of `held`.
         """
-        return {node: workers for node, (_, workers) in self.held(nodes).items()}
+        return {node: one.workers for node, one in self.held(nodes).items()}
 
     # An instance that did not run yet costs as much as the mean of the config's others.
     _MEASURE = f"""

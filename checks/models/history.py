@@ -5,14 +5,14 @@ Two hours, so that an hour is whole while it is rolled up. A minute that nobody 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import connection, models
 
-from checks.models.costs import FRESH, REPORTED
+from checks.models.costs import FRESH, REPORTED, Held
 from clusteragent.lib.database.bulk import without_nested_loops
 
 MINUTES_KEPT, HOURS_KEPT = timedelta(hours=2), timedelta(days=7)
@@ -42,18 +42,25 @@ class Step(models.IntegerChoices):
     HOUR = 60
 
 
-# How the columns of minutes become those of an hour.
+# How the columns of minutes become those of an hour, as they are read: of loads what was measured.
 _NODE = {
-    "load": "avg({})", "peak": "max({})", "configs": "max({})", "failing": "max({})", "gained": "sum({})", "lost": "sum({})"
+    "load": "avg({}) FILTER (WHERE NOT assumed)", "peak": "max({}) FILTER (WHERE NOT assumed)", "configs": "max({})",
+    "failing": "max({})", "gained": "sum({})", "lost": "sum({})",
 }  # fmt: skip
 _CLUSTER = {
-    "load": "avg({})", "peak": "max({})", "nodes": "min({})", "configs": "max({})", "dangling": "max({})",
-    "failing": "max({})", "paused": "max({})", "moves": "sum({})",
+    "load": "avg({}) FILTER (WHERE NOT assumed)", "peak": "max({}) FILTER (WHERE NOT assumed)", "nodes": "min({})",
+    "configs": "max({})", "dangling": "max({})", "failing": "max({})", "paused": "max({})", "moves": "sum({})",
 }  # fmt: skip
 _CONFIG = {
     "node_id": "(array_agg({} ORDER BY time DESC))[1]", "mean_ms": "round(avg({}))::int", "longest_ms": "max({})",
     "ok": "sum({})::smallint", "failing": "sum({})::smallint", "unknown": "sum({})::smallint", "paused": "sum({})::smallint",
 }  # fmt: skip
+# And as they are stored: of an hour in which nothing was measured, the guesses, marked as such.
+_STORED_LOADS = {
+    "load": "coalesce(avg({0}) FILTER (WHERE NOT assumed), avg({0}))",
+    "peak": "coalesce(max({0}) FILTER (WHERE NOT assumed), max({0}))",
+    "assumed": "bool_and({})",
+}
 _ARRAYS = {"node_id": "node_ids"}  # the other arrays are called as what they are of
 
 
@@ -86,11 +93,13 @@ def _read(statement: str, values: Mapping[str, Any], kind: type[Any]) -> list[An
 
 
 class NodePoint(NamedTuple):
-    """How a node was from `time` on. load, peak: shares of its capacity. gained, lost: configs that came and went."""
+    """How a node was from `time` on. load, peak: shares of its capacity, None where they would be guesses. gained, lost: configs
+    that came and went.
+    """
 
     time: datetime
-    load: float
-    peak: float
+    load: float | None
+    peak: float | None
     configs: int
     failing: int
     gained: int
@@ -98,11 +107,13 @@ class NodePoint(NamedTuple):
 
 
 class ClusterPoint(NamedTuple):
-    """How the cluster was from `time` on. load: of all nodes. peak: of the fullest. moves: of configs to and from nodes."""
+    """How the cluster was from `time` on. load: of all nodes. peak: of the fullest. Both are None where they would be guesses.
+    moves: of configs to and from nodes.
+    """
 
     time: datetime
-    load: float
-    peak: float
+    load: float | None
+    peak: float | None
     nodes: int
     configs: int
     dangling: int
@@ -139,8 +150,9 @@ class HistoryQuerySet(models.QuerySet[Any]):
 class ClusterHistoryQuerySet(HistoryQuerySet):
     # Not the ORM: counts of several tables at one moment.
     _NOTE = f"""
-        INSERT INTO checks_clusterhistory (step, time, load, peak, nodes, configs, dangling, failing, paused, moves)
-        SELECT 1, %(minute)s, %(load)s, %(peak)s, %(nodes)s,
+        INSERT INTO checks_clusterhistory
+            (step, time, load, peak, assumed, nodes, configs, dangling, failing, paused, moves)
+        SELECT 1, %(minute)s, %(load)s, %(peak)s, %(assumed)s, %(nodes)s,
             (SELECT count(*) FROM checks_assignment) + dangling.number + paused.number, dangling.number,
             (SELECT count(*) FROM checks_trouble JOIN checks_assignment USING (config_id) WHERE kind = 'failing'),
             paused.number,
@@ -151,17 +163,25 @@ class ClusterHistoryQuerySet(HistoryQuerySet):
         ON CONFLICT DO NOTHING
     """  # noqa: S608 - our own words
 
-    def note(self, minute: datetime, needed: Mapping[int, float], able: Mapping[int, float]) -> None:
-        """Note how the cluster is as that of this minute, and how many moves were in it. needed, able: workers of known nodes."""
-        loads = [needed.get(node, 0.0) / workers for node, workers in able.items()]
-        load = sum(needed.get(node, 0.0) for node in able) / sum(able.values()) if able else 0.0
-        values: dict[str, Any] = {"minute": minute, "load": load, "peak": max(loads, default=0.0), "nodes": len(able)}
+    def note(self, minute: datetime, held: Mapping[int, Held], able: Mapping[int, float]) -> None:
+        """Note how the cluster is as that of this minute, and how many moves were in it. able: workers of known nodes.
+
+        The fullest node is one whose load was measured, if that of any was.
+        """
+        having = {node: held[node] for node in able if node in held}
+        needed, assumed = (sum(getattr(one, name) for one in having.values()) for name in ("workers", "assumed"))
+        loads = {node: one.workers / able[node] for node, one in having.items()}
+        measured = [load for node, load in loads.items() if not having[node].is_assumed]
+        values: dict[str, Any] = {
+            "minute": minute, "load": needed / sum(able.values()) if able else 0.0, "nodes": len(able),
+            "peak": max(measured or loads.values(), default=0.0), "assumed": assumed > needed / 2,
+        }  # fmt: skip
         with connection.cursor() as cursor:
             cursor.execute(self._NOTE, values)
 
     _ROLL_UP = f"""
-        INSERT INTO checks_clusterhistory (step, time, {", ".join(_CLUSTER)})
-        SELECT 60, date_trunc('hour', time), {_aggregates(_CLUSTER)} FROM checks_clusterhistory
+        INSERT INTO checks_clusterhistory (step, time, {", ".join(_CLUSTER | _STORED_LOADS)})
+        SELECT 60, date_trunc('hour', time), {_aggregates(_CLUSTER | _STORED_LOADS)} FROM checks_clusterhistory
         WHERE step = 1 AND time < date_trunc('hour', %(now)s::timestamptz)
         GROUP BY 2 ON CONFLICT DO NOTHING
     """  # noqa: S608 - our own words
@@ -186,6 +206,8 @@ class ClusterHistory(models.Model):
     time = models.DateTimeField()
     load = models.FloatField()
     peak = models.FloatField()
+    # Whether its loads are guesses. An older release, which does not know it, stores none as such.
+    assumed = models.BooleanField(db_default=False)
     nodes = models.IntegerField()
     configs = models.IntegerField()
     dangling = models.IntegerField()
@@ -217,23 +239,27 @@ class NodeHistoryQuerySet(HistoryQuerySet):
             LEFT JOIN checks_trouble AS t ON t.config_id = a.config_id AND t.kind = 'failing'
             GROUP BY a.node_id
         )
-        INSERT INTO checks_nodehistory (step, time, node_id, load, peak, configs, failing, gained, lost)
-        SELECT 1, %(minute)s, k.id, k.load, k.load, coalesce(has.configs, 0), coalesce(has.failing, 0),
+        INSERT INTO checks_nodehistory (step, time, node_id, load, peak, assumed, configs, failing, gained, lost)
+        SELECT 1, %(minute)s, k.id, k.load, k.load, k.id = ANY(%(assumed)s), coalesce(has.configs, 0), coalesce(has.failing, 0),
             coalesce(gained.number, 0), coalesce(lost.number, 0)
         FROM unnest(%(ids)s::bigint[], %(loads)s::float8[]) AS k (id, load)
         LEFT JOIN has USING (id) LEFT JOIN gained USING (id) LEFT JOIN lost USING (id)
         ON CONFLICT DO NOTHING
     """
 
-    def note(self, minute: datetime, loads: Mapping[int, float]) -> None:
-        """Note how known nodes are as that of this minute, and what came and went in it. loads: {node's id: load}."""
+    def note(self, minute: datetime, loads: Mapping[int, float], assumed: Collection[int]) -> None:
+        """Note how known nodes are as that of this minute, and what came and went in it.
+
+        loads: {node's id: load}. assumed: of which nodes they are guesses.
+        """
+        values = {"minute": minute, "ids": list(loads), "loads": list(loads.values()), "assumed": list(assumed)}
         with without_nested_loops() as cursor:
-            cursor.execute(self._NOTE, {"minute": minute, "ids": list(loads), "loads": list(loads.values())})
+            cursor.execute(self._NOTE, values)
 
     # An hour is rolled up as a whole, in one statement.
     _ROLL_UP = f"""
-        INSERT INTO checks_nodehistory (step, time, node_id, {", ".join(_NODE)})
-        SELECT 60, date_trunc('hour', time), node_id, {_aggregates(_NODE)} FROM checks_nodehistory
+        INSERT INTO checks_nodehistory (step, time, node_id, {", ".join(_NODE | _STORED_LOADS)})
+        SELECT 60, date_trunc('hour', time), node_id, {_aggregates(_NODE | _STORED_LOADS)} FROM checks_nodehistory
         WHERE step = 1 AND time < date_trunc('hour', %(now)s::timestamptz) AND time >= date_trunc('hour', (
             SELECT min(c.time) FROM checks_clusterhistory AS c
             WHERE step = 1 AND NOT EXISTS (
@@ -271,6 +297,8 @@ class NodeHistory(models.Model):
     node_id = models.BigIntegerField()
     load = models.FloatField()
     peak = models.FloatField()
+    # Whether its loads are guesses. An older release, which does not know it, stores none as such.
+    assumed = models.BooleanField(db_default=False)
     configs = models.IntegerField()
     failing = models.IntegerField()
     gained = models.IntegerField()

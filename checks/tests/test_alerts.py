@@ -732,6 +732,19 @@ def test_nothing_is_overloaded_before_costs_are_measured() -> None:
     assert overloads() == []
 
 
+def test_nothing_is_overloaded_by_what_nobody_measured() -> None:
+    overload("ash", workers=1)
+    dispatcher.schedule([sent(f"new-{number}") for number in range(5)])
+    for _ in range(2):
+        costs.note_overloaded()
+    assert costs.loads()[Node.objects.get().pk] == 1.5
+    assert overloads() == []
+    Cost.objects.bulk_create(Cost(config=config, workers_needed=1) for config in Config.objects.filter(cost=None))
+    for _ in range(2):
+        costs.note_overloaded()
+    assert len(overloads()) == 1
+
+
 def test_a_node_that_does_not_answer_stays_as_it_was() -> None:
     overload("ash")
     for _ in range(2):

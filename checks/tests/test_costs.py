@@ -108,6 +108,12 @@ def test_a_node_bears_what_its_configs_cost_and_what_is_its_own() -> None:
     measured(a=0.1, b=0.3)
     Runner.objects.create(node_id=node("birch"), own_load=0.7)
     assert Cost.objects.by_node() == pytest.approx({node("ash"): 0.6, node("birch"): 0.7})
+    held = Cost.objects.held()
+    assert [(one.configs, one.assumed, one.is_assumed) for one in (held[node("ash")], held[node("birch")])] == [
+        (3, pytest.approx(0.2), False), (0, 0, False)
+    ]  # fmt: skip
+    Cost.objects.filter(config=id_of("b")).delete()
+    assert Cost.objects.held()[node("ash")].is_assumed
 
 
 def test_a_node_has_the_workers_that_it_named_else_four() -> None:
@@ -301,7 +307,7 @@ def test_the_loads_of_some_nodes_are_those_of_all() -> None:
     runs("three", on="birch")
     Runner.objects.update_or_create(node_id=node("birch"), defaults={"failures": 0, "own_load": 0.25})
     everywhere = costs.loads()
-    assert set(costs.loads_of([node("ash"), 0])) == {node("ash")}
+    assert set(costs.told_of([node("ash"), 0]).shares) == {node("ash")}
     some = [node("birch"), node("cedar"), node("ash")]
-    assert costs.loads_of(some) == {one: everywhere[one] for one in some}
+    assert costs.told_of(some).shares == {one: everywhere[one] for one in some}
     assert everywhere[node("birch")] > 0

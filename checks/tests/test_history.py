@@ -111,7 +111,42 @@ def test_a_config_that_dangles_is_unknown_and_counted() -> None:
     assert (point.configs, point.dangling, point.paused) == (4, 1, 1)
 
 
+def test_a_load_that_nobody_measured_is_in_no_history() -> None:
+    history.note(NOON)
+    later = NOON + timedelta(hours=1, minutes=1)
+    assert [(one.load, one.peak, one.configs) for one in history.of_node(node("ash"), Span.HOUR, NOON)] == [
+        (None, None, 2)
+    ]
+    [point] = history.of_cluster(Span.HOUR, NOON)
+    assert (point.load, point.peak, point.configs) == (None, None, 3)
+    history.note(later)
+    assert [(one.load, one.peak) for one in history.of_node(node("ash"), Span.DAY, later)] == [(None, None)] * 2
+    assert [(one.load, one.peak) for one in history.of_cluster(Span.DAY, later)] == [(None, None)] * 2
+
+
+def test_an_hour_has_the_loads_of_its_minutes_that_were_measured() -> None:
+    history.note(NOON + MINUTE)
+    Cost.objects.bulk_create(Cost(config_id=id_of(key), workers_needed=1) for key in ("a", "b"))
+    for minute in (2, 61):
+        history.note(NOON + minute * MINUTE)
+    later = NOON + timedelta(hours=1, minutes=1)
+    assert [(one.load, one.peak) for one in history.of_node(node("ash"), Span.DAY, later)] == [(0.5, 0.5)] * 2
+    assert [(one.load, one.peak) for one in history.of_cluster(Span.DAY, later)] == [(0.25, 0.5)] * 2
+
+
+def test_the_fullest_node_is_one_that_was_measured() -> None:
+    Cost.objects.bulk_create(Cost(config_id=id_of(key), workers_needed=1) for key in ("a", "b"))
+    dispatcher.schedule([sent("d")])
+    dispatcher.pin([id_of("d")], "birch")
+    hand_over()
+    history.note(NOON)
+    assert [one.load for one in history.of_node(node("birch"), Span.HOUR, NOON)] == [None]
+    [point] = history.of_cluster(Span.HOUR, NOON)
+    assert (point.load, point.peak) == (pytest.approx(3 / 8), 0.5)
+
+
 def test_an_hour_is_what_its_minutes_were_and_stays_for_a_week() -> None:
+    Cost.objects.bulk_create(Cost(config_id=id_of(key), workers_needed=1) for key in ("a", "b"))
     for minute in range(1, 62):
         tells(*(["b"] if minute < 7 else []), a=100 if minute % 2 else 300, b=3000)
         if minute == 30:

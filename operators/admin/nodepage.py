@@ -5,6 +5,7 @@ from typing import Any
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from checks.dispatcher import costs
 from checks.explain import drains
@@ -19,8 +20,19 @@ from operators.admin.base import TABLE_ROWS, Table, aged, anchor, by_load, dated
 
 def context(node: Any) -> dict[str, Any]:
     """The context of the template operators/node_head.html."""
-    load = None if node.state == "lost" else costs.loads_of([node.pk])[node.pk]
-    return {"facts": _facts(node, load), "load": load, "drain": drains.of(node.name) if node.draining else None}
+    loads, assumed = costs.told_of([node.pk])
+    node.load, node.is_assumed = loads.get(node.pk), node.pk in assumed
+    return {
+        "facts": _facts(node, node.load),
+        "load": node.load,
+        "drain": drains.of(node.name) if node.draining else None,
+    }
+
+
+def told_load(node: Any) -> SafeString:
+    """The load of a node that has `load` and `is_assumed`, linked to what makes it."""
+    shown = anchor(by_load(node.name), percent(node.load))
+    return format_html("{} (assumed)", shown) if node.is_assumed else shown
 
 
 def timeline(node: Node) -> Table:
@@ -70,7 +82,7 @@ def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
             ("Type", node.heartbeat.get_node_type_display()),
             *([("Domain", node.domain)] if node.domain else []),
             ("Acknowledged", _acknowledged(node)),
-            ("Load of all workers", anchor(by_load(node.name), percent(load))),
+            ("Load of all workers", told_load(node)),
             *([("Assumed", assumed)] if (assumed := costs.assumed()) else []),
             configs,
             ("Running by its stats", told),

@@ -21,7 +21,7 @@ from checks.models.troubles import Trouble
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf
 from clusteragent.lib.database.natural import Natural
-from clusteragent.lib.words import grouped_count, listed, percent, plain_count
+from clusteragent.lib.words import grouped_count, listed, plain_count
 from nodes import runnercertificates
 from nodes.declarations import parse
 from nodes.models import Node, NodeEvent, Runner, Slowness, UnknownNode
@@ -33,7 +33,6 @@ from operators.admin.base import (
     Table,
     aged,
     anchor,
-    by_load,
     command,
     dated,
     elsewhere,
@@ -63,7 +62,7 @@ from operators.queries import NODE_WORDS
 
 
 class NodeList(UncountedChangeList):
-    """The list, whose nodes have `load`: their load, None for a lost node."""
+    """The list, whose nodes have `load`: their load, None for a lost node, and `is_assumed`: whether that is a guess."""
 
     root_queryset: Any
 
@@ -75,9 +74,9 @@ class NodeList(UncountedChangeList):
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         # Those of the page alone: to sum up all takes longer than the page.
-        loads = costs.loads_of([node.pk for node in self.result_list])
+        loads, assumed = costs.told_of([node.pk for node in self.result_list])
         for node in self.result_list:
-            node.load = loads.get(node.pk)
+            node.load, node.is_assumed = loads.get(node.pk), node.pk in assumed
 
 
 @admin.register(Node)
@@ -173,7 +172,7 @@ class NodeAdmin(ReadOnlyAdmin):
     @display(ordering=F("load").asc(nulls_first=True))
     def load(self, node: Any) -> SafeString | str:
         """What its configs need of its workers, linked to them, the greatest load first; empty for a lost node."""
-        return "" if node.load is None else anchor(by_load(node.name), percent(node.load))
+        return "" if node.load is None else nodepage.told_load(node)
 
     @display(ordering="failing")
     def failing(self, node: Any) -> SafeString | str:

@@ -30,8 +30,8 @@ class NodePointSerializer(serializers.Serializer[NodePoint]):
     """How a node was in a minute or an hour. Of an hour `load` is the mean, `highest` and the counts are the most at one time."""
 
     time = serializers.DateTimeField(help_text="Its beginning.")
-    load = serializers.FloatField(help_text="Share of its capacity.")
-    highest = serializers.FloatField(source="peak")
+    load = serializers.FloatField(allow_null=True, help_text="Share of its capacity. Null: it was not measured.")
+    highest = serializers.FloatField(source="peak", allow_null=True)
     configs = serializers.IntegerField()
     failing = serializers.IntegerField()
     came = serializers.IntegerField(source="gained", help_text="Configs that came to it.")
@@ -42,8 +42,10 @@ class ClusterPointSerializer(serializers.Serializer[ClusterPoint]):
     """How the cluster was in a minute or an hour. Of an hour `load` is the mean, `nodes` the fewest, other counts the most."""
 
     time = serializers.DateTimeField(help_text="Its beginning.")
-    load = serializers.FloatField(help_text="Of all nodes together, as a share of their capacity.")
-    fullest = serializers.FloatField(source="peak", help_text="The load of the fullest node.")
+    load = serializers.FloatField(
+        allow_null=True, help_text="Of all nodes together, as a share of their capacity. Null: it was not measured."
+    )
+    fullest = serializers.FloatField(source="peak", allow_null=True, help_text="The load of the fullest node.")
     nodes = serializers.IntegerField()
     configs = serializers.IntegerField()
     dangling = serializers.IntegerField()

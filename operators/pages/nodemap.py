@@ -54,12 +54,16 @@ BANDS = (
     Band("low", 0.2, "20 to 50 %"),
     Band("idle", 0, "below 20 %"),
 )
-_NAMES = {band.name for band in BANDS}
+# Of nodes whose load is a guess, whatever that is.
+ASSUMED = Band("assumed", math.inf, "assumed, not measured")
+_NAMES = {band.name for band in (*BANDS, ASSUMED)}
 WAYS = {"pool": "By pool", "domain": "By failure domain"}
 
 
-def band_of(load: float) -> Band:
+def band_of(load: float, is_assumed: bool = False) -> Band:
     """The band of a load."""
+    if is_assumed:
+        return ASSUMED
     return next((band for band in BANDS if load >= band.least), BANDS[-1])
 
 
@@ -70,10 +74,12 @@ def nodemap(request: HttpRequest) -> HttpResponse:
     by = by if by in WAYS else "pool"
     members = now.members()
     known = [member for member in members if member.state != "lost"]
-    counts = Counter(band_of(member.load).name for member in known)
+    counts = Counter(band_of(member.load, member.is_assumed).name for member in known)
     wanted = request.GET.get("load", "")
     chosen = [
-        one for one in members if wanted not in _NAMES or (one.state != "lost" and band_of(one.load).name == wanted)
+        one
+        for one in members
+        if wanted not in _NAMES or (one.state != "lost" and band_of(one.load, one.is_assumed).name == wanted)
     ]
     most = max((member.configs for member in members), default=0)
     asked = {"by": by} | ({"load": wanted} if wanted in _NAMES else {})
@@ -89,7 +95,10 @@ def nodemap(request: HttpRequest) -> HttpResponse:
             for title, pool, url in found
         ],
         "only": only, "all": "?" + urlencode(asked),
-        "legend": [(band, counts[band.name], "?" + urlencode({"by": by, "load": band.name})) for band in BANDS],
+        "legend": [
+            (band, counts[band.name], "?" + urlencode({"by": by, "load": band.name}))
+            for band in (*BANDS, *([ASSUMED] if counts[ASSUMED.name] else []))
+        ],
         "ways": WAYS, "by": by, "load": wanted if wanted in _NAMES else "", "is_dense": is_dense, "at": clock.now(),
         "number": len(chosen), "assumed": costs.assumed(),
     }  # fmt: skip
@@ -118,8 +127,8 @@ def _groups(members: Iterable[Member], chosen: Iterable[Member], by: str) -> lis
 
 
 def _tiles(members: Iterable[Member], most: int, is_dense: bool) -> SafeString:
-    """The tiles of these nodes: the highest loads first, lost nodes last."""
-    tiles = sorted(members, key=lambda one: (one.state == "lost", -one.load, -one.configs, one.name))
+    """The tiles of these nodes: the highest loads first, then those that are guesses, lost nodes last."""
+    tiles = sorted(members, key=lambda one: (one.state == "lost", one.is_assumed, -one.load, -one.configs, one.name))
     return SafeString("".join(_links(tiles, most, is_dense)))
 
 
@@ -129,12 +138,17 @@ def _links(members: Iterable[Member], most: int, is_dense: bool) -> Iterator[str
     for member in members:
         size = max(1, math.ceil(SIZES * math.sqrt(member.configs / most))) if most else 1
         load = "" if member.state == "lost" else percent(member.load)
-        told = f", load {load}" if load else ""
+        guess = " (assumed)" if load and member.is_assumed else ""
+        told = f", load {load}{guess}" if load else ""
         look, state = ("", "") if member.state == "alive" else (f" tile-{member.state}", f", {member.state}")
-        name = escape(member.name)
-        text = "" if is_dense else f'<span class="tile-name"><bdi>{name}</bdi></span> {load or member.state}'
+        name, band = escape(member.name), band_of(member.load, member.is_assumed).name
+        text = (
+            ""
+            if is_dense
+            else f'<span class="tile-name"><bdi>{name}</bdi></span> {"≈ " if guess else ""}{load or member.state}'
+        )
         yield (
-            f'<a class="tile tile-{size} tile-{band_of(member.load).name}{look}" href="{url}{member.id}/change/"'
+            f'<a class="tile tile-{size} tile-{band}{look}" href="{url}{member.id}/change/"'
             f' title="{name}{told}{state}, {grouped_count(member.configs, "config")}">{text}</a>'
         )
 

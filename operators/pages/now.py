@@ -155,13 +155,14 @@ _shared = Shared(snapshot, REFRESH_SECONDS - 0.5)
 def members() -> list[Member]:
     """Every node, with its state, its number of configs, its load and its failure domain."""
     held = Cost.objects.held()
-    loads = costs.loads({node: workers for node, (_, workers) in held.items()})
+    loads, assumed = costs.told(held)
     found = []
     columns = ("pk", "name", "state", "intake", "domain")
     for id_, name, state, intake, domain in Node.objects.with_state().order_by().values_list(*columns):
         if state != "lost" and intake in GOING:
             state = intake
-        found.append(Member(id_, name, state, held.get(id_, (0, 0.0))[0], loads.get(id_, 0.0), domain))
+        configs = held[id_].configs if id_ in held else 0
+        found.append(Member(id_, name, state, configs, loads.get(id_, 0.0), domain, id_ in assumed))
     return found
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
+from clusteragent.lib.words import grouped_count
+
 # The characters of Kubernetes' generated names: no vowels, and no digits that look like letters.
 _SAFE = "[bcdfghjklmnpqrstvwxz2456789]"
 _SUFFIX = re.compile(
@@ -36,7 +38,10 @@ def pool_of(name: str) -> str:
 
 
 class Member(NamedTuple):
-    """A node of a pool. load: the workers that it needs, divided by those that it has. domain: its failure domain, or empty."""
+    """A node of a pool. load: the workers that it needs, divided by those that it has. domain: its failure domain, or empty.
+
+    is_assumed: whether its load is a guess.
+    """
 
     id: int
     name: str
@@ -44,6 +49,7 @@ class Member(NamedTuple):
     configs: int
     load: float
     domain: str = ""
+    is_assumed: bool = False
 
 
 @dataclass
@@ -88,6 +94,14 @@ class NodePool:
         """The node with the highest load; None if all are lost."""
         known = (member for member in self.members if member.state != "lost")
         return max(known, key=lambda member: member.load, default=None)
+
+    @property
+    def guessed(self) -> str:
+        """What to say beside its load: `assumed`, `assumed of 2 nodes`, or nothing where all was measured."""
+        loaded = [member.is_assumed for member in self.members if member.state != "lost" and member.configs]
+        if not any(loaded):
+            return ""
+        return "assumed" if all(loaded) else f"assumed of {grouped_count(sum(loaded), 'node')}"
 
     def count(self, state: str) -> int:
         """The number of nodes in this state."""

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher
 from checks.dispatcher import costs
-from checks.models import Cost
+from checks.models import Config, Cost
 from checks.tests.cast import report, sent
 from clusteragent.lib import conf
 from nodes.models import Heartbeat, Node
@@ -28,7 +28,11 @@ def fleet(warm: None) -> None:
     report("web-1", "web-2", "db-1")
     dispatcher.schedule([sent(f"c{number}") for number in range(6)])
     Node.objects.filter(name="db-1").update(labels={conf.DOMAIN_LABEL: "b"})
-    Cost.objects.measure()
+    Cost.objects.bulk_create(Cost(config=one, workers_needed=0.1) for one in Config.objects.all())
+
+
+def loaded(monkeypatch: pytest.MonkeyPatch, shares: dict[int, float], *assumed: int) -> None:
+    monkeypatch.setattr(costs, "told", lambda held: costs.Told(shares, set(assumed)))
 
 
 def tiles(client: Client, query: str = "") -> dict[str, str]:
@@ -44,7 +48,7 @@ def name_of(title: str) -> str:
 
 def test_each_node_is_a_tile_that_tells_its_load_and_state(admin_client: Client, fleet: None, monkeypatch) -> None:
     ids = dict(Node.objects.values_list("name", "pk"))
-    monkeypatch.setattr(costs, "loads", lambda needed: {ids["web-1"]: 1.2, ids["web-2"]: 0.05})
+    loaded(monkeypatch, {ids["web-1"]: 1.2, ids["web-2"]: 0.05})
     Heartbeat.objects.filter(node__name="db-1").delete()
     found = tiles(admin_client)
     assert {name_of(title) for title in found} == {"web-1", "web-2", "db-1"}
@@ -55,6 +59,29 @@ def test_each_node_is_a_tile_that_tells_its_load_and_state(admin_client: Client,
     text = re.sub("<[^>]*>", "", admin_client.get(MAP).content.decode().replace("\u202f", " "))
     assert "web-1 120 %" in text
     assert "db-1 lost" in text
+
+
+def test_a_load_that_is_a_guess_has_no_colour_of_a_load_and_is_in_the_legend(
+    admin_client: Client, fleet: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "assumed, not measured" not in admin_client.get(MAP).content.decode()
+    ids = dict(Node.objects.values_list("name", "pk"))
+    loaded(monkeypatch, {ids["web-1"]: 4, ids["web-2"]: 0.5}, ids["web-1"])
+    page = admin_client.get(MAP)
+    assert {band.name: number for band, number, _ in page.context["legend"] if number} == {
+        "middle": 1, "idle": 1, "assumed": 1
+    }  # fmt: skip
+    found = {name_of(title): (title, classes) for title, classes in tiles(admin_client).items()}
+    assert list(found) == ["web-2", "web-1", "db-1"]
+    title, classes = found["web-1"]
+    assert ", load 400 % (assumed)" in title
+    assert classes.split()[-1] == "tile-assumed"
+    text = re.sub("<[^>]*>", "", page.content.decode().replace("\u202f", " "))
+    assert "web-1 ≈ 400 %" in text
+    assert "at most 400 % on web-1 (assumed of 1 node)" in text
+    assert "assumed, not measured" in text
+    assert [name_of(title) for title in tiles(admin_client, "?load=assumed")] == ["web-1"]
+    assert tiles(admin_client, "?load=over") == {}
 
 
 def test_a_tile_leads_to_its_node_whatever_the_node_is_called(admin_client: Client, fleet: None) -> None:
@@ -81,7 +108,7 @@ def test_they_are_in_groups(admin_client: Client, fleet: None) -> None:
 
 def test_a_load_leaves_the_nodes_in_their_pools(admin_client: Client, fleet: None, monkeypatch) -> None:
     ids = dict(Node.objects.values_list("name", "pk"))
-    monkeypatch.setattr(costs, "loads", lambda needed: {ids["web-1"]: 1.2, ids["web-2"]: 0.05, ids["db-1"]: 0.9})
+    loaded(monkeypatch, {ids["web-1"]: 1.2, ids["web-2"]: 0.05, ids["db-1"]: 0.9})
     text = admin_client.get(f"{MAP}?by=pool&load=over").content.decode()
     assert re.findall(r'<h2 id="group-\d+"><a href="[^"]*">([^<]*)<', text) == ["web-*"]
     text = admin_client.get(f"{MAP}?by=pool&load=high").content.decode()

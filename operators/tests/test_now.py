@@ -420,8 +420,14 @@ def test_where_pins_alone_overload_a_node_the_fewest_are_unpinned_after_asking(c
 def test_loads_are_told_as_assumed_until_the_first_stats(client: Client) -> None:
     place(1, "ash")
     pages = (NOW, "/admin/map/", f"/admin/nodes/node/{Node.objects.get().pk}/change/")
-    said = "Loads are assumed until the first stats: a worker for each config."
-    assert [said in client.get(page).content.decode() for page in pages] == [True] * 3
+    said = "Loads are assumed, a worker for each config: "
+    assert [f"{said}no runner has told stats yet." in client.get(page).content.decode() for page in pages] == [True] * 3
+    assert " (assumed)" in " ".join(client.get(NOW).content.decode().split())
+    Heartbeat.objects.update(client_ip="192.0.2.1")
+    Runner.objects.create(node=Node.objects.get(), failures=3, failing_since=ago(timedelta(minutes=3)), error="refused")
+    page = client.get(NOW).content.decode()
+    assert f"{said}no runner&#x27;s stats can be read." in page
+    assert "1 of 1 runner tells no stats" in page
     Cost.objects.create(config=Config.objects.get(), workers_needed=1)
     assert not any(said in client.get(page).content.decode() for page in pages)
 
