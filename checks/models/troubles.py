@@ -10,6 +10,7 @@ from django.db import connection, models
 from django.db.models.functions import Coalesce, Now
 
 from checks.models.configs import Instance
+from checks.models.history import BUCKETS
 from checks.models.map import fetched
 from checks.wire import standins
 from checks.wire.scrub import scrub
@@ -23,6 +24,8 @@ MOST_CHARACTERS = 200
 _INTERVALS, _GRACE = 3, 120
 # Seconds between two rounds of stats, at most.
 _ROUND = 60
+# In so many minutes before a check began to fail it is looked for one in which it ran well.
+_GOOD_MINUTES = 5
 # A check is slow everywhere when the median of its runs takes this part of the interval on most nodes that run it, and on so
 # many at least.
 _NEARLY, _NODES = 0.8, 2
@@ -169,7 +172,20 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
                 OR greatest(t.last_good, excluded.last_good) IS DISTINCT FROM t.last_good
             RETURNING t.since = statement_timestamp() AS is_new
         )
-        SELECT count(*) FILTER (WHERE is_new) FROM noted
+        SELECT count(*) FILTER (WHERE is_new), statement_timestamp() FROM noted
+    """  # noqa: S608 - our own words
+
+    # Most runners tell no last good run. That of what has just begun to fail is then the last minute in which it ran well. A
+    # statement of its own: here nested loops are quick, by the key of the history.
+    _FIND_GOOD = f"""
+        UPDATE checks_trouble AS t SET last_good = ran.time
+        FROM checks_trouble AS new CROSS JOIN LATERAL (
+            SELECT max(h.time) AS time FROM checks_confighistory AS h
+            WHERE h.step = 1 AND h.bucket = new.config_id %% {BUCKETS} AND h.time > new.since - %(minutes)s * interval '1 minute'
+                AND h.ok[array_position(h.config_ids, new.config_id)] > 0
+        ) AS ran
+        WHERE t.id = new.id AND new.kind = 'failing' AND new.since = %(since)s AND new.last_good IS NULL
+            AND ran.time IS NOT NULL
     """  # noqa: S608 - our own words
 
     def note(self) -> int:
@@ -177,7 +193,11 @@ class TroubleQuerySet(models.QuerySet["Trouble"]):
         with without_nested_loops() as cursor:
             bounds = {"intervals": _INTERVALS, "grace": _GRACE, "round": _ROUND, "nearly": _NEARLY, "nodes": _NODES}
             cursor.execute(self._NOTE, bounds)
-            return int(cursor.fetchone()[0])
+            new, since = cursor.fetchone()
+        if new:
+            with connection.cursor() as cursor:
+                cursor.execute(self._FIND_GOOD, {"since": since, "minutes": _GOOD_MINUTES})
+        return int(new)
 
     # Not the ORM: stats name their checks by ID, and medians are of all instances of a check.
     _EVERYWHERE = """
@@ -236,7 +256,7 @@ class Trouble(models.Model):
     # Of what fails: the first of its checks that does, and that one's error as the runner sent it, so it may hold a secret.
     check_id = models.TextField(default="", db_default="")
     last_error = models.TextField(default="", db_default="")
-    # When one of the checks that fail last succeeded, on whichever node; None where no node told it.
+    # When one of the checks that fail last succeeded, on whichever node; None where nobody knows.
     last_good = models.DateTimeField(null=True)
 
     objects: ClassVar[Any] = TroubleQuerySet.as_manager()

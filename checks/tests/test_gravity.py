@@ -33,9 +33,13 @@ def placed(number: int, check: str = "http_check") -> list[int]:
     return list(Config.objects.filter(name=check).order_by("pk").values_list("pk", flat=True))
 
 
-def troubled(ids: list[int], kind: Trouble.Kind, minutes: int) -> None:
+def troubled(ids: list[int], kind: Trouble.Kind, minutes: int, well: int | None = 1) -> None:
+    """Trouble since so many minutes, and a good run so many minutes before; None: none is known."""
     since = Now() - timedelta(minutes=minutes)
-    Trouble.objects.bulk_create(Trouble(config_id=one, kind=kind, since=since, last_error="refused") for one in ids)
+    good = None if well is None else Now() - timedelta(minutes=minutes + well)
+    Trouble.objects.bulk_create(
+        Trouble(config_id=one, kind=kind, since=since, last_error="refused", last_good=good) for one in ids
+    )
 
 
 def found() -> dict[str, alerts.Alert]:
@@ -73,6 +77,21 @@ def test_a_tenth_that_began_to_fail_within_an_hour_is_grave() -> None:
     Trouble.objects.update(since=Now() - timedelta(minutes=61))
     assert "many_failing" not in found()
     assert found()["failing"].count == 6
+
+
+def test_what_may_have_failed_for_ever_did_not_begin_to() -> None:
+    ids = placed(40)
+    troubled(ids[:4], Trouble.Kind.FAILING, minutes=10)
+    troubled(ids[4:6], Trouble.Kind.FAILING, minutes=10, well=None)
+    troubled(ids[6:8], Trouble.Kind.FAILING, minutes=10, well=61)
+    assert "many_failing" not in found()
+    alert = found()["failing"]
+    assert alert.count == 8
+    assert alert.cause.startswith(
+        "8 of 40 configs fail, and 4 of them are not known to have run well within an hour before. The last run of http_check"
+    )
+    Trouble.objects.update(last_good=Now() - timedelta(minutes=11))
+    assert found()["many_failing"].cause.startswith("8 of 40 configs began to fail within an hour.")
 
 
 def test_a_check_of_which_most_do_not_run_is_grave() -> None:

@@ -9,11 +9,12 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from checks import dispatcher
-from checks.explain import alerts, facts, failures
+from checks.explain import alerts, facts, failures, history
 from checks.models import Assignment, Config, Instance
 from checks.models.handovers import Handover, Promise
 from checks.models.troubles import Trouble, error_line
 from checks.tests.cast import report, sent
+from clusteragent.lib import clock
 from nodes.models import Heartbeat, Node, NodeEvent, Runner, RunnerStats
 from nodes.models.runners import Answer, CheckStats
 
@@ -301,6 +302,28 @@ def test_a_failure_keeps_its_last_good_run_over_a_move_to_a_node_that_knows_of_n
     later = good + timedelta(minutes=30)
     round_of(bad(int(later.timestamp())), node="birch")
     assert failing().last_good == later
+
+
+def test_a_runner_that_tells_no_good_run_is_known_by_the_minutes_before() -> None:
+    """Those from before 2026 tell none."""
+    check = check_id("one")
+    now = clock.now()
+    round_of(told(check))
+    history.note(now - timedelta(minutes=3))
+    round_of(told(check, failed=True))
+    good = failing().last_good
+    assert good == (now - timedelta(minutes=4)).replace(second=0, microsecond=0)
+    history.note(now - timedelta(minutes=1))
+    round_of(told(check, failed=True, error="again"))
+    assert failing().last_good == good
+
+
+def test_without_a_good_minute_lately_no_good_run_is_known() -> None:
+    check = check_id("one")
+    round_of(told(check))
+    history.note(clock.now() - timedelta(minutes=20))
+    round_of(told(check, failed=True))
+    assert failing().last_good is None
 
 
 def test_a_time_that_can_be_none_is_no_last_good_run() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, Min, Q, QuerySet
+from django.db.models import Count, F, Min, Q, QuerySet
 
 from checks import dispatcher
 from checks.dispatcher.eligibility import read_snapshot
@@ -102,11 +102,7 @@ def _of_trouble(kind: Kind, troubles: QuerySet[Trouble], count: int, since: date
 def _many(kind: Kind, troubles: QuerySet[Trouble]) -> tuple[Kind, str]:
     """The kind of an alert about these troubles, a graver one where so many have a common cause, and a sentence for that."""
     if kind == Kind.FAILING:
-        # With what is paused: whoever pauses checks that work makes nothing worse.
-        running = Config.objects.dispatchable().filter(dangling_since=None).count()
-        new = troubles.filter(since__gte=ago(LATELY)).count()
-        if new >= FEWEST_FAILING and new > running * MANY_FAILING:
-            return Kind.MANY_FAILING, f"{new} of {plain_count(running, 'config')} began to fail within an hour."
+        return _began_to_fail(troubles)
     if kind == Kind.NOT_RUNNING:
         found = troubles.order_by("config__name").values_list("config__name").annotate(Count("pk"))
         idle = {name: number for name, number in found if number >= FEWEST_NOT_RUNNING}
@@ -117,6 +113,25 @@ def _many(kind: Kind, troubles: QuerySet[Trouble]) -> tuple[Kind, str]:
             said = some(f"{idle[name]} of {plain_count(of.get(name, 0), 'config')} of {scrub(name)}" for name in most)
             return Kind.MANY_NOT_RUNNING, f"No node runs {said}."
     return kind, ""
+
+
+def _began_to_fail(troubles: QuerySet[Trouble]) -> tuple[Kind, str]:
+    """Whether many that ran well began to fail. What fails in the first stats that are read may have failed for ever."""
+    # With what is paused: whoever pauses checks that work makes nothing worse.
+    running = Config.objects.dispatchable().filter(dangling_since=None).count()
+    ran_well = Q(last_good__gte=F("since") - LATELY)
+    lately = troubles.filter(since__gte=ago(LATELY))
+    new, ran = lately.aggregate(new=Count("pk"), ran=Count("pk", filter=ran_well)).values()
+    if _are_many(ran, running):
+        return Kind.MANY_FAILING, f"{ran} of {plain_count(running, 'config')} began to fail within an hour."
+    if _are_many(new, running):
+        unknown = f"{new - ran} of them are not known to have run well within an hour before"
+        return Kind.FAILING, f"{new} of {plain_count(running, 'config')} fail, and {unknown}."
+    return Kind.FAILING, ""
+
+
+def _are_many(failing: int, running: int) -> bool:
+    return failing >= FEWEST_FAILING and failing > running * MANY_FAILING
 
 
 def _slow_everywhere(count: int, since: datetime, now: datetime) -> Alert:
