@@ -179,7 +179,9 @@ def _chart(drawing: Drawing, points: Iterable[Any], times: Sequence[datetime], s
             lead = f"{name}: " if len(series) > 1 else ""
             last, low, high = map(drawing.shown, (told[-1], min(told), max(told)))
             # Each is the most or the mean of its minute or hour.
-            said.append(lead + (f"{last} last, {low} to {high}" if low != high else f"{last} each {_unit(span)}"))
+            without = sum(time in known for time in times) - len(told)
+            gap = f", not measured in {grouped_count(without, _unit(span))}" if without else ""
+            said.append(lead + (f"{last} last, {low} to {high}" if low != high else f"{last} each {_unit(span)}") + gap)
     data = {"labels": [_label(time, span) for time in times], "datasets": datasets}
     words = "; ".join(said) or "not known"
     return Chart(drawing.title, drawing.kind, words, json.dumps(data), json.dumps(_options(len(datasets) > 1, drawing)))

@@ -88,6 +88,15 @@ def test_a_nodes_page_draws_what_its_table_says(client: Client) -> None:
     assert found["missing"] == "58 minutes"
 
 
+def test_a_load_that_was_not_measured_is_a_gap_that_is_told(client: Client) -> None:
+    latest = NodeHistory.objects.order_by("-time").values("time")[:1]
+    NodeHistory.objects.filter(time=latest).update(assumed=True)
+    found = shown(client, of_node())
+    assert json.loads(found["charts"][0].data)["datasets"][0]["data"][-3:] == [25.0, None, None]
+    assert plain(found["charts"][0].said) == "25 % each minute, not measured in 1 minute"
+    assert [plain(values[0]) for _, values in found["rows"]] == ["", "25 %"]
+
+
 def test_a_configs_page_has_a_strip_of_its_runs(client: Client) -> None:
     found = shown(client, of_config())
     assert [cell.state for cell in found["strip"]][-4:] == ["missing", "ok", "failing", "missing"]

@@ -54,6 +54,11 @@ _BEFORE_THE_SWITCH = frozenset(
         Kind.NO_HEADROOM,
     }
 )
+# What is so of every start, as long as no pass has ended and nobody was heard or asked since.
+_AT_THE_START = frozenset({Kind.NO_PASS, Kind.BRAKE, Kind.NONE_ACCEPTS, Kind.DEAD_OWNER, Kind.SILENT, Kind.NO_STATS})
+# What is so because of the warm-up.
+_IN_THE_WARMUP = frozenset({Kind.UNSCHEDULED, Kind.DANGLING})
+_EXPLAINED = {Kind.ADOPTED: _BEFORE_THE_SWITCH, Kind.STARTING: _AT_THE_START, Kind.WARMUP: _IN_THE_WARMUP}
 
 
 def current(differing: Sequence[str] = ()) -> list[Alert]:
@@ -92,5 +97,5 @@ def _hearing() -> Any:
 
 def _by_gravity(*found: Alert) -> list[Alert]:
     order = list(Kind)
-    left_out = _BEFORE_THE_SWITCH if any(alert.kind == Kind.ADOPTED for alert in found) else ()
+    left_out = {kind for alert in found for kind in _EXPLAINED.get(alert.kind, ())}
     return sorted((one for one in found if one.kind not in left_out), key=lambda alert: order.index(alert.kind))

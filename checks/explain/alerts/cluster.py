@@ -7,9 +7,10 @@ from typing import Any
 
 from django.db.models import Count, Exists, Min, OuterRef, QuerySet
 
+from checks.explain.alerts import starting
 from checks.explain.alerts.kinds import NAMED, Alert, Kind, Target, named, some
 from checks.explain.alerts.sources import of_sources
-from checks.models import Assignment, ClusterStore
+from checks.models import Assignment, ClusterStore, Config
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from clusteragent.lib.words import duration, listed, plain_count
@@ -25,14 +26,19 @@ REFUSED_LATELY = timedelta(minutes=2)
 def of_the_cluster(hearing: Any, differing: Sequence[str]) -> Iterator[Alert]:
     """The alerts about the whole cluster and its sources."""
     cluster, now = Target.rows(ClusterStore), hearing.now
+    if began := starting.since(hearing):
+        cause = "Starting: passes have just begun, and nodes have a poll's time to report before their silence says anything."
+        yield Alert(Kind.STARTING, 1, cause, cluster, now, began)
     if is_stale(hearing):
         cause = "No background pass runs: no node expires, nothing is re-dispatched."
         yield Alert(Kind.NO_PASS, 1, cause, cluster, now, hearing.last_pass)
     if hearing.braked_since:
-        cause = "Too many nodes fell silent or said goodbye at once, which looks like an error: none expires."
-        yield Alert(Kind.BRAKE, 1, cause, cluster, now, hearing.braked_since)
+        yield Alert(Kind.BRAKE, 1, _why_braked(hearing), cluster, now, hearing.braked_since)
     if hearing.warmup:
-        yield Alert(Kind.WARMUP, 1, f"Nothing is placed before the warm-up is over. {warmup(hearing)}", cluster, now)
+        waiting = Config.objects.dangling().count()
+        wait = f": {plain_count(waiting, 'config')} wait{'s' if waiting == 1 else ''}" if waiting else ""
+        cause = f"Nothing is placed before the warm-up is over{wait}. {warmup(hearing)}"
+        yield Alert(Kind.WARMUP, 1, cause, cluster, now)
     for secret in differing:
         yield Alert(
             Kind.SECRET_DIFFERS, 1, f"On this replica {secret} is not the leader's.", cluster, now, subject=secret
@@ -40,6 +46,14 @@ def of_the_cluster(hearing: Any, differing: Sequence[str]) -> Iterator[Alert]:
     yield from _of_the_pool(now)
     yield from _of_adopted_nodes(now)
     yield from of_sources(now)
+
+
+def _why_braked(hearing: Any) -> str:
+    if not starting.is_deaf(hearing):
+        return "Too many nodes fell silent or said goodbye at once, which looks like an error: none expires."
+    if Node.objects.expected().exclude(pk__in=Node.objects.silent()).exists():
+        return "Nodes could not be heard for a while, by no fault of theirs: each has a full timeout again before it expires."
+    return "All nodes fell silent at once, which looks like an error: none expires."
 
 
 def warmup(hearing: Any) -> str:

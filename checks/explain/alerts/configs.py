@@ -52,8 +52,6 @@ def of_configs(hearing: Any) -> Iterator[Alert]:
 
 
 def _why_dangling(hearing: Any, group: ConfigQuerySet) -> str:
-    if hearing.warmup:
-        return "Nothing is placed before the warm-up is over."
     if is_stale(hearing):
         return "No background pass runs that could place them."
     if not Node.objects.accepting().exists():

@@ -34,6 +34,7 @@ class Kind(enum.StrEnum):
     MANY_NODES_LOST = enum.auto()
     MANY_VERY_SLOW = enum.auto()
     OVERLOADED = enum.auto()
+    STARTING = enum.auto()
     FAILING = enum.auto()
     NOT_RUNNING = enum.auto()
     NODES_LOST = enum.auto()
