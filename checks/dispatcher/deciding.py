@@ -337,9 +337,9 @@ def _judge_undo(
         entry, node = entries.get(move.config_id), snapshot.by_name.get(first.source_node)
         why = _why_not_undone(first, move, entry, last)
         if entry is None or node is None:
-            why = why or f"node {first.source_node} is gone"
+            why = why or f"{first.source_node} is gone"
         elif not why and (refusal := snapshot.refusal(entry, node)):
-            why = refusal.with_advice(f"node {node.name}")
+            why = refusal.with_advice(node.name)
         elif not why:
             snapshot.take(entry, node.id)
             possible.append((entry, node.id))

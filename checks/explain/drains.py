@@ -98,10 +98,14 @@ class Drain(NamedTuple):
 
     @property
     def progress(self) -> str:
-        """How far a drain that is under way is, without the node's name: `8 of 15 left, by 14:05 UTC`."""
+        """How far a drain that is under way is, without the node's name: `8 of 15 left to move, by 14:05 UTC`."""
         if self.is_empty:
             return "empty, safe to stop"
-        left = f"{self.left} of {self.moved + self.left} left" if self.left else "nothing left, but not fetched yet"
+        if not self.left:
+            left = "nothing left, but not fetched yet"
+        else:
+            to_move = self.left - self.handing_over
+            left = f"{to_move or 'none'} of {self.moved + self.left} left to move"
         by = f"by {utc(self.by, self.now)}{', which is over' if self.is_late else ''}" if self.by else ""
         return ", ".join(filter(None, (left, self._handed, by)))
 

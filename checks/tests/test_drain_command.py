@@ -131,9 +131,9 @@ class TestCheck:
         place(3)
         assert code("ash", "--check") == (1, ["node ash is not being drained, and has 3 configs"])
         drain("ash")
-        assert code("ash", "--check") == (1, ["node ash: 3 of 3 left"])
+        assert code("ash", "--check") == (1, ["node ash: 3 of 3 left to move"])
         dispatcher.run_pass(lead())
-        assert code("ash", "--check") == (1, ["node ash: 3 of 3 left, 3 being handed over"])
+        assert code("ash", "--check") == (1, ["node ash: none of 3 left to move, 3 being handed over"])
         hand_over()
         assert code("ash", "--check") == (1, ["node ash: nothing left, but not fetched yet"])
         hand_over()
@@ -149,7 +149,7 @@ class TestCheck:
         place(2)
         Node.objects.filter(name="birch").cordon()
         drain("ash", "--accept-no-node")
-        lines = ["node ash: 2 of 2 left", "2 configs can't go to another node: every other node is cordoned"]
+        lines = ["node ash: 2 of 2 left to move", "2 configs can't go to another node: every other node is cordoned"]
         assert code("ash", "--check") == (1, lines)
 
     def test_programs_get_json(self) -> None:
@@ -161,7 +161,7 @@ class TestCheck:
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", told.pop("since"))
         assert told == {
             "name": "ash", "by": None, "moved": 0, "left": 1, "handing_over": 0, "is_empty": False, "stuck": [],
-            "sentence": "node ash: 1 of 1 left",
+            "sentence": "node ash: 1 of 1 left to move",
         }  # fmt: skip
 
     def test_an_unknown_node_and_a_database_that_is_away_can_not_be_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,8 +189,8 @@ class TestWait:
         meanwhile += [lambda: None, lambda: dispatcher.run_pass(lead()), hand_over, hand_over]
         assert code("ash", "--wait") == (0, [
             "1 node drained",
-            "node ash: 3 of 3 left",
-            "node ash: 3 of 3 left, 3 being handed over",
+            "node ash: 3 of 3 left to move",
+            "node ash: none of 3 left to move, 3 being handed over",
             "node ash: nothing left, but not fetched yet",
             "node ash is empty: safe to stop",
         ])  # fmt: skip

@@ -49,12 +49,14 @@ def test_the_sentence_is_for_people() -> None:
     by = clock.now().replace(hour=14, minute=5, second=0) + timedelta(days=3650)
     drain(by=by)
     dispatcher.move_misplaced()
-    assert drains.of("ash").sentence == f"node ash: 8 of 8 left, 5 being handed over, by {by:%Y-%m-%d} 14:05 UTC"
+    assert (
+        drains.of("ash").sentence == f"node ash: 3 of 8 left to move, 5 being handed over, by {by:%Y-%m-%d} 14:05 UTC"
+    )
     found = drains.of("ash")._replace(now=by - timedelta(hours=1))
-    assert found.sentence == "node ash: 8 of 8 left, 5 being handed over, by 14:05 UTC"
+    assert found.sentence == "node ash: 3 of 8 left to move, 5 being handed over, by 14:05 UTC"
     assert not found.is_late
     found = found._replace(now=by)
-    assert found.sentence == "node ash: 8 of 8 left, 5 being handed over, by 14:05 UTC, which is over"
+    assert found.sentence == "node ash: 3 of 8 left to move, 5 being handed over, by 14:05 UTC, which is over"
     assert found.is_late
 
 

@@ -137,7 +137,7 @@ def test_a_paused_config_is_to_be_resumed() -> None:
 def test_a_node_that_is_gone_gets_nothing() -> None:
     silence("ash")
     dispatcher.expire_nodes(force=True)
-    assert refusal() == "node ash is gone"
+    assert refusal() == "ash is gone"
 
 
 @pytest.mark.parametrize(
@@ -150,12 +150,12 @@ def test_a_node_that_is_gone_gets_nothing() -> None:
 )
 def test_a_node_that_accepts_nothing_gets_nothing(state: dict[str, bool], word: str) -> None:
     Node.objects.filter(name="ash").update(**state)
-    assert refusal() == f"node ash {word}"
+    assert refusal() == f"ash {word}"
 
 
 def test_a_silent_node_gets_nothing() -> None:
     silence("ash")
-    assert "node ash is silent" in refusal()
+    assert "ash is silent" in refusal()
 
 
 def test_nothing_goes_back_before_the_warm_up_is_over() -> None:
@@ -190,16 +190,14 @@ def test_a_full_node_gets_no_more() -> None:
     Node.objects.filter(name="ash").update(max_configs=1)
     done = dispatcher.undo(moves, actor="olga")
     assert len(done.moves) == 1
-    assert list(done.refused.values()) == ["node ash may have at most 1 config"]
+    assert list(done.refused.values()) == ["ash may have at most 1 config"]
 
 
 def test_a_node_that_is_kept_for_another_gets_nothing() -> None:
     dispatcher.schedule([sent("two")])
     dispatcher.reassign([stored("two").pk], "ash", actor="otto")
     dispatcher.isolate([stored("two").pk])
-    assert "node ash is reserved for http_check" in refusal(
-        Move.objects.filter(name="http_check", to_node="birch")[0].pk
-    )
+    assert "ash is reserved for http_check" in refusal(Move.objects.filter(name="http_check", to_node="birch")[0].pk)
 
 
 def test_a_move_that_never_was_is_refused() -> None:

@@ -18,7 +18,7 @@ from checks.dispatcher import deciding
 from checks.models import Config, Move
 from checks.wire.scrub import scrub
 from clusteragent.lib import clock, deadlines
-from clusteragent.lib.words import duration
+from clusteragent.lib.words import duration, grouped_count
 from nodes.models import Node, NodeEvent
 from operators.admin.acts import SEES
 from operators.admin.base import list_url, row_url
@@ -43,12 +43,16 @@ UNDO = "checks.change_assignment"
 
 
 class Line(NamedTuple):
-    """A move of an unfolded story. why_not: why it can't be undone, empty if it can; None for users who may not undo."""
+    """A move of an unfolded story. why_not: why it can't be undone, empty if it can; None for users who may not undo.
+
+    is_told: whether that is said above, of all for which it is the same.
+    """
 
     move: Move
     name: str
     url: str
     why_not: str | None
+    is_told: bool = False
 
     @property
     def rule(self) -> str:
@@ -115,9 +119,11 @@ def story(request: HttpRequest) -> HttpResponse:
     names = Config.objects.told_apart([(move.config_id, move.title, move.name, move.digest) for move in moves])
     may_undo = request.user.has_perm(UNDO)
     refused = dispatcher.undo_refusals([move.pk for move in moves]) if may_undo else {}
+    often = {why: number for why, number in Counter(refused.values()).items() if number > 1}
     lines = [
-        Line(move, name, row_url(Config(pk=move.config_id)), refused.get(move.pk, "") if may_undo else None)
+        Line(move, name, row_url(Config(pk=move.config_id)), why_not, why_not in often)
         for move, name in zip(moves, names, strict=True)
+        for why_not in [refused.get(move.pk, "") if may_undo else None]
     ]
     events = NodeEvent.objects.filter(pk__in=[event.id for event in found.events[-MOST_LINES:]]).order_by("-id")
     deeds = Act.objects.filter(pk__in=[deed.id for deed in found.deeds[-MOST_LINES:]]).order_by("-id")
@@ -125,6 +131,7 @@ def story(request: HttpRequest) -> HttpResponse:
     context = {
         "around": _acts_around(found) if may_read else [],
         "lines": lines,
+        "kept": [f"{grouped_count(number, 'move')} can't be undone: {why}." for why, number in often.items()],
         "deeds": [(deed, row_url(deed) if may_read else "") for deed in deeds],
         "events": events,
         # A story that is undone as a whole has its button beside it.

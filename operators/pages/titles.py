@@ -233,8 +233,16 @@ def _moved(story: Story) -> str:
         return ", ".join(f"{grouped_count(number, 'config')} {word}" for number, word in found if number and word)
     if not story.placed:
         taken = len({step.config for step in story.steps if not step.to})
-        is_told = story.cause.kind == _MOVE.PAUSED or (story.cause.kind == RULED and not story.dangling)
-        return f"{grouped_count(taken, 'config')} taken away" if taken and is_told else ""
+        if not taken:
+            return ""
+        if story.cause.kind == _MOVE.PAUSED:
+            return f"{grouped_count(taken, 'config')} paused"
+        return (
+            f"{grouped_count(taken, 'config')} taken away" if story.cause.kind == RULED and not story.dangling else ""
+        )
     often = max(story.placed.values())
     number = grouped_count(len(story.placed), "config")
+    if often == 1 and all(step.to and (not step.source or step.source == step.to) for step in story.steps):
+        # They had no node before, and it is not told here that they lost one.
+        return f"{number} placed"
     return f"{number} moved once" if often == 1 else f"{number} moved, up to {often} times"

@@ -103,7 +103,7 @@ def test_how_far_it_is_is_told_until_the_node_may_be_stopped(operator: Caller) -
     assert told == operator.get("nodes/ash")["drain"]
     assert told.pop("since")
     assert datetime.fromisoformat(told.pop("by")) == by
-    assert told.pop("sentence").startswith("node ash: 3 of 3 left, 3 being handed over, by ")
+    assert told.pop("sentence").startswith("node ash: none of 3 left to move, 3 being handed over, by ")
     assert told == {"moved": 0, "left": 3, "handing_over": 3, "is_empty": False, "stuck": []}
     hand_over()
     assert operator.get("nodes/ash/drain")["is_empty"] is False

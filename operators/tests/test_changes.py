@@ -1,6 +1,7 @@
 """What changed in a time: bars by reason, stories that unfold to moves, exports, undo."""
 
 import csv
+import html
 import io
 import json
 import re
@@ -222,7 +223,7 @@ def test_what_was_lost_and_then_reassigned_waits_no_longer(client: Client) -> No
     lost_at = Move.objects.filter(reason="expired").latest("pk").time
     Move.objects.filter(actor="eve").update(time=lost_at + timedelta(seconds=5))
     stories = told(client, "?since=2000-01-01&until=2100-01-01")
-    assert stories[:2] == ["Reassigned by eve: 1 config moved once", "birch lost: longest gap 36 s"]
+    assert stories[:2] == ["Reassigned by eve: 1 config placed", "birch lost: longest gap 36 s"]
 
 
 def test_what_is_not_read_one_by_one_is_counted(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -444,6 +445,24 @@ def test_what_can_not_be_undone_says_why_not(client: Client) -> None:
     answer = client.post(f"{CHANGES}undo/", {"move": [move.pk, "x", "9" * 30]}, follow=True).content.decode()
     assert "Nothing to undo: it has moved again since." in answer
     assert owners() == {"one": "ash"}
+
+
+def test_a_reason_why_many_moves_can_not_be_undone_is_said_once(client: Client) -> None:
+    hand_over()
+    dispatcher.schedule([sent("two"), sent("three")])
+    hand_over()
+    for key in ("two", "three"):
+        dispatcher.reassign([config(key).pk], "birch", actor="eve")
+    report("cedar")
+    hand_over()
+    Move.objects.all().delete()
+    Node.objects.filter(name="birch").cordon(draining=True, by=clock.now(), actor="olga")
+    dispatcher.move_misplaced()
+    assert Move.objects.filter(reason="drained").count() > 1
+    text = unfold(client)
+    assert text.count("birch is draining") == 1
+    assert f"{Move.objects.count()} moves can't be undone: birch is draining." in html.unescape(text)
+    assert text.count("Undo…") == 0
 
 
 def test_only_who_may_reassign_may_undo(client: Client) -> None:

@@ -92,7 +92,7 @@ def test_what_a_deleted_rule_frees_is_told_of_its_deletion() -> None:
     saved(rule)
     by("olga", lambda: rules.delete([rule]))
     deletion, making, *_ = told()
-    assert deletion == "Rule gold-only deleted by olga: 2 configs moved once"
+    assert deletion == "Rule gold-only deleted by olga: 2 configs placed"
     assert making.startswith("Rule gold-only by otto: 2 configs taken away, longest gap")
 
 
@@ -164,6 +164,20 @@ def test_of_many_acts_the_first_ones_are_named() -> None:
         by("otto", lambda one=one: dispatcher.pin([one], "ash", actor="otto"))  # type: ignore[misc]
     named = "http_check a to ash; http_check b to ash; http_check c to ash; 2 more"
     assert told()[0] == f"Pinned by otto: 5 acts ({named})"
+
+
+def test_a_pause_pauses_and_what_had_no_node_is_placed() -> None:
+    Move.objects.all().delete()
+    by("otto", lambda: dispatcher.pause([config("one").pk], actor="otto"))
+    assert told()[0] == "Paused by otto: 1 config paused"
+    by("otto", lambda: dispatcher.resume([config("one").pk], actor="otto"))
+    assert "Resumed by otto: 1 config placed" in told()
+    Move.objects.all().delete()
+    Node.objects.cordon()
+    dispatcher.schedule([sent("three"), sent("four")])
+    Node.objects.cordon(schedulable=True)
+    dispatcher.redispatch(force=True)
+    assert "Placed after waiting: 2 configs placed" in told()
 
 
 def test_the_end_of_an_order_is_a_story() -> None:

@@ -47,7 +47,7 @@ def drain_of_ash(client: Client) -> Plan:
 
 def test_a_drain_says_what_it_has_moved_and_what_is_left(client: Client) -> None:
     plan = drain_of_ash(client)
-    assert page(client, plan).context["progress"] == ["Node ash: 2 of 2 left."]
+    assert page(client, plan).context["progress"] == ["Node ash: 2 of 2 left to move."]
     assert "field-moved" not in page(client, plan).content.decode()
     dispatcher.move_misplaced()
     hand_over()

@@ -124,7 +124,7 @@ MOVES = """() => [...document.querySelectorAll('.pages-story[data-looked-at] tbo
 def test_a_move_is_its_config_and_below_it_all_of_the_rest(page: Page, cluster: Cluster) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto("/admin/changes/?last=7d")
-    story = page.locator(".pages-story", has_text="moved once").last
+    story = page.locator(".pages-story", has_text="configs placed").last
     story.evaluate("element => { element.dataset.lookedAt = '' }")
     # The newest one is open already.
     story.locator("details").evaluate("element => { element.open = true }")
