@@ -109,13 +109,13 @@ def test_a_drain_shows_its_progress(client: Client) -> None:
     report("birch")
     Node.objects.filter(name="ash").cordon(draining=True, actor="otto")
     dispatcher.move_misplaced()
-    assert ": 8 of 8 left, 5 being handed over<" in page(client).content.decode()
+    assert ": 3 of 8 left to move, 5 being handed over<" in page(client).content.decode()
     assert facts(client)["Hands over"] == "5 configs"
     hand_over()
     drain = page(client).context["drain"]
     assert (drain.moved, drain.left) == (5, 3)
     assert drain.share == pytest.approx(5 / 8)
-    assert ": 3 of 8 left<" in page(client).content.decode()
+    assert ": 3 of 8 left to move<" in page(client).content.decode()
     assert facts(client)["State"] == "alive, draining"
     assert "uncordon" in [name for name, _ in page(client).context["row_actions"]]
 
@@ -125,7 +125,7 @@ def test_a_drain_shows_its_deadline_and_what_can_not_go(client: Client) -> None:
     by = datetime(2100, 12, 24, 8, tzinfo=UTC)
     Node.objects.filter(name="ash").cordon(draining=True, by=by, actor="otto")
     shown = page(client).content.decode()
-    assert ": 2 of 2 left, by 2100-12-24 08:00 UTC<" in shown
+    assert ": 2 of 2 left to move, by 2100-12-24 08:00 UTC<" in shown
     assert "2 configs can&#x27;t go to another node: no other node reports" in shown
     assert timeline(client)[0] == ("draining", "otto, by 2100-12-24 08:00 UTC")
 

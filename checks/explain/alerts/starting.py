@@ -16,13 +16,16 @@ def since(hearing: Any) -> datetime | None:
     """Return since when the program has been starting: no pass has ended yet, or the nodes had no time to report since. None once
     it runs. hearing: the row, annotated with `now`.
     """
+    # The store is read only where something seems to be wrong: every page asks this.
     if is_stale(hearing):
-        began = [sessions.oldest(), _leader_began(hearing)]
-        young = [time for time in began if time and hearing.now - time < UNTIL_FIRST_PASS]
+        began, led = sessions.oldest(), _leader_began()
+        without_pass = led if hearing.last_pass is None or hearing.last_pass < led else None
+        young = [time for time in (began, without_pass) if time and hearing.now - time < UNTIL_FIRST_PASS]
         return min(young, default=None)
-    began_to_lead = datetime.fromtimestamp(_term() / 10**9, UTC)
-    is_new = hearing.now - began_to_lead < conf.NODE_EXPIRATION_TIMEOUT
-    return began_to_lead if is_new and is_deaf(hearing) else None
+    if not is_deaf(hearing):
+        return None
+    led = _leader_began()
+    return led if hearing.now - led < conf.NODE_EXPIRATION_TIMEOUT else None
 
 
 def is_deaf(hearing: Any) -> bool:
@@ -30,12 +33,7 @@ def is_deaf(hearing: Any) -> bool:
     return hearing.braked_since is not None and hearing.braked_since == hearing.hearing_since
 
 
-def _leader_began(hearing: Any) -> datetime | None:
-    """When the present leader began, if none of its passes has ended; else None."""
-    began = datetime.fromtimestamp(_term() / 10**9, UTC)
-    return began if hearing.last_pass is None or hearing.last_pass < began else None
-
-
-def _term() -> int:
-    """The term, which is the time of its beginning in nanoseconds since 1970, or a little more."""
-    return int(ClusterStore.objects.values_list("term", flat=True).get())
+def _leader_began() -> datetime:
+    """When the present leader began: its term is that time in nanoseconds since 1970, or a little more."""
+    term: int = ClusterStore.objects.values_list("term", flat=True).get()
+    return datetime.fromtimestamp(term / 10**9, UTC)
