@@ -68,8 +68,12 @@ def test_the_least_loaded_nodes_are_named_without_slow_overloaded_and_full_ones(
     dispatcher.reassign([config("shop").pk], "fir", actor="olga")
     Slowness.objects.create(node=Node.objects.get(name="oak"), level=Slowness.SLOW)
     Runner.objects.create(node=Node.objects.get(name="elm"), overloaded_since=Now())
-    text = act(superuser(), "reassign", ["shop"])
-    assert "Least loaded: birch (0\u202f%), fir (10\u202f%), ash (20\u202f%)." in text
+    client = superuser()
+    text = act(client, "reassign", ["shop"])
+    # Not where it is already.
+    assert "Least loaded: birch (0\u202f%), ash (20\u202f%)." in text
+    assert "birch (0\u202f%), fir (10\u202f%), ash" in act(client, "reassign", ["shop", "mail"])
+    assert "Least loaded: birch (0\u202f%), fir (10\u202f%)." in act(client, "reassign", ["hand", "mail"])
     assert not any(f'<option value="{name}">' in text for name in ("oak", "elm", "yew"))
 
 

@@ -555,7 +555,11 @@ def test_an_orders_page_has_its_origins_name_as_it_is_and_one_button_to_delete_i
     ("url", "fields", "error"),
     [
         (PINS, PIN | {"configs": "nope:1"}, "no config has the title, digest, check ID or short ID nope:1"),
+        (PINS, PIN | {"configs": "posgres"}, "short ID posgres"),
+        (PINS, PIN | {"configs": "postgr"}, "short ID postgr, did you mean postgres db?"),
+        (PINS, PIN | {"configs": "postgers db"}, "short ID postgers db, did you mean postgres db?"),
         (PINS, PIN | {"configs": ""}, "This field is required."),
+        (PINS, PIN | {"configs": " , "}, "no config is named"),
         (PINS, PIN | {"kind": "label", "configs": "shop"}, "a label is written as zone=a"),
         (PAUSES, {"configs": "pod"}, "is an endpoint check"),
         (ISOLATIONS, {"configs": "mail"}, "No other runners available"),
