@@ -71,7 +71,7 @@ def test_a_reassignment_says_that_the_next_rebalance_may_undo_it_unless_it_is_he
     client = superuser()
     once = planned(client, "reassign", ["shop"], node="birch", hold="once")
     page = client.get(f"{PLANS}{once.pk}/change/").content.decode()
-    assert "the next rebalance may move them away again" in page
+    assert "the next rebalance may move it away again" in page
     day = planned(client, "reassign", ["shop"], node="birch", hold="day", note="spare")
     apply(client, day)
     pin = Pin.objects.get()
@@ -155,7 +155,7 @@ def test_a_label_without_a_value_is_refused_at_its_field() -> None:
     assert not Plan.objects.exists()
 
 
-@pytest.mark.parametrize(("waits", "what"), [({}, "they run elsewhere"), ({"waits": "on"}, "they run nowhere")])
+@pytest.mark.parametrize(("waits", "what"), [({}, "it runs elsewhere"), ({"waits": "on"}, "it runs nowhere")])
 def test_a_pin_that_aims_at_no_node_says_so_before(waits: dict[str, str], what: str) -> None:
     client = superuser()
     plan = planned(client, "pin", ["shop"], kind="node", aim="brich", **waits)
@@ -229,7 +229,7 @@ def test_the_deadline_of_a_drain_is_given_when_its_plan_is_applied() -> None:
     assert "Nothing was done. By soon: 90s, 30m, 2h" in refused
     assert not Node.objects.filter(draining=True).exists()
     page = post(client, url, by="2100-12-24 08:00", note="a new disk")
-    assert "By 2100-12-24 08:00 UTC." in page
+    assert "By 2100-12-24 08:00 UTC, in " in page
     assert "Note: a new disk" in page
     assert Act.objects.get(verb=Act.Verb.DRAIN).reason == "a new disk"
     assert f"{Node.objects.get(draining=True).drain_by:%F %H:%M}" == "2100-12-24 08:00"

@@ -172,7 +172,8 @@ def test_no_token_is_shown_that_would_not_be_there() -> None:
     ]
     assert not re.search("nt-[0-9a-f]", str(told("nodetoken", "add", "--note", "x", "--nodes", "*", "--json")))
     assert re.fullmatch(
-        r"It would make a token of ci, until \S+\.", *told("createtoken", "--user", "ci", "--role", "viewer")
+        r"It would make a token of ci, until [-\d]+ [:\d]+ UTC\.",
+        *told("createtoken", "--user", "ci", "--role", "viewer"),
     )
     assert told("breakglass")[0].startswith("User breakglass would be an admin, and could log in with a new password")
 
@@ -210,7 +211,7 @@ def test_a_node_token_by_the_api_is_judged_and_not_made(world: World) -> None:
 
 
 def test_failed_logins_that_would_be_forgotten_are_counted() -> None:
-    assert told("unlock") == ["No login had failed lately."]
+    assert told("unlock") == ["No login has failed lately: there is nothing to forget."]
     FailedLogins.objects.add([b"one"])
     assert told("unlock") == ["1 count of failed logins would be forgotten."]
 
