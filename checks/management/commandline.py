@@ -4,7 +4,7 @@ import json
 import os
 import pwd
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from acts.models import Act
 from acts.models.acts import BY_COMMAND, COMMAND_LINE
-from acts.recording import entered, person
+from acts.recording import dry_run, entered, person
 from checks import plans
 from checks.dispatcher import REFUSALS, Decision, described
+from checks.dispatcher.acting import record_refusal
 from checks.explain import consequences, forecasts
 from checks.explain.aftermath import titled
 from checks.explain.forecasts import Forecast
@@ -72,8 +73,14 @@ class ActingCommand(BaseCommand):
         if not (name.strip() and name.isprintable() and len(name) <= MOST_OF_NAME):
             given = escape_controls(name[:MOST_OF_NAME]) if name.strip() else "(empty)"
             raise CommandError(f"--as {given}: up to {MOST_OF_NAME} printable characters")
-        with entered(Act.How.COMMAND, f"{account} on {conf.REPLICA}", lambda: name):
-            return super().execute(*args, **options)
+        is_dry = dry_run() if options.get("dry_run") else nullcontext()
+        with entered(Act.How.COMMAND, f"{account} on {conf.REPLICA}", lambda: name), is_dry:
+            try:
+                return super().execute(*args, **options)
+            except CommandError as error:
+                if isinstance(error.__cause__, (*REFUSALS, plans.StalePlan)):
+                    record_refusal(type(self).__module__.rpartition(".")[2], error.__cause__)
+                raise
 
 
 def _account() -> str:

@@ -27,6 +27,7 @@ from checks.tests.operators import (
     listed,
     operator,
     planned,
+    refused,
     shown,
     superuser,
 )
@@ -632,7 +633,7 @@ def test_who_may_not_do_it_neither_plans_nor_applies_it(action: str) -> None:
     plan = planned(operator("view_config", "view_plan", permission), action, ["shop"], **fields)
     others = [name for name, _ in ALLOWED.values() if name != permission]
     stranger = operator("view_config", "view_plan", *others, name="oona")
-    act(stranger, action, ["shop"], asked="yes", **fields)
+    refused(stranger, action, ["shop"], asked="yes", **fields)
     assert Plan.objects.get() == plan
     assert stranger.post(f"{PLANS}{plan.pk}/apply/").status_code == 403
     assert "/apply/" not in stranger.get(f"{PLANS}{plan.pk}/change/").content.decode()
@@ -650,7 +651,7 @@ def test_ending_orders_needs_the_permissions_to_delete_them() -> None:
     dispatcher.pause([config("shop").pk])
     client = operator("view_config", "view_plan", "add_pause", "add_pin")
     for action in ("resume", "unpin", "release"):
-        act(client, action, ["shop"])
+        refused(client, action, ["shop"])
     assert Pause.objects.exists()
 
 
