@@ -45,6 +45,7 @@ class Entrance:
 
 
 _entrance: ContextVar[Entrance | None] = ContextVar("entrance", default=None)
+_is_dry: ContextVar[bool] = ContextVar("is_dry", default=False)
 
 
 @contextmanager
@@ -70,9 +71,22 @@ def known_as(name: str) -> Iterator[None]:
         _entrance.reset(before)
 
 
+@contextmanager
+def dry_run() -> Iterator[None]:
+    """Within it nothing is recorded: a dry run is no act, also one that is refused.
+
+    Whoever lacks the permission to act at all is told so, on record, before it is known whether it was one.
+    """
+    before = _is_dry.set(True)
+    try:
+        yield
+    finally:
+        _is_dry.reset(before)
+
+
 def someone_acts() -> bool:
-    """Whether a person is behind what is done now. Ask before reading what only an act tells."""
-    return _entrance.get() is not None
+    """Whether a person is behind what is done now, and does it. Ask before reading what only an act tells."""
+    return _entrance.get() is not None and not _is_dry.get()
 
 
 def person() -> str:
@@ -94,11 +108,11 @@ def record(
 ) -> None:
     """Record an act in the present transaction, without secrets, and log it once that is committed.
 
-    Outside of an entrance nothing is recorded, and of refusals so many of a person. what: the object, in words. configs,
-    nodes: on whose pages the act is shown.
+    Outside of an entrance and in a dry run nothing is recorded, and of refusals so many of a person. what: the object, in
+    words. configs, nodes: on whose pages the act is shown.
     """
     entrance = _entrance.get()
-    if entrance is None:
+    if entrance is None or _is_dry.get():
         return
     if verb == Act.Verb.REFUSE:
         more = _refused[entrance.person()].take()

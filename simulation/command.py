@@ -1,6 +1,7 @@
 """The command line of a simulation: `python -m simulation --help`. Loads no Django."""
 
 import os
+import re
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Sequence
@@ -18,6 +19,9 @@ from simulation.runners import SimulatedRunners
 DESCRIPTION = "Run simulated node agents, which report and fetch their checks as a Datadog Agent does."
 # How many connections a client of the stats may hold open.
 STATS_CLIENTS = 1000
+# A span of time, and how many seconds each unit has.
+_SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?) *(s|m|h|d|w|seconds?|minutes?|hours?|days?|weeks?)")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 # Options that say what happens to the nodes of --nodes.
 PLAN = (
     "seed",
@@ -50,7 +54,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     who.add_argument("--nodes", type=_count, metavar="N", help="this many, with a summary each 10 s")
     who.add_argument("--name", type=_name, help="one of this name, telling what it runs")
     parser.add_argument("--prefix", type=_name, default="node-", help="of the names of --nodes")
-    parser.add_argument("--interval", type=_interval, default=10.0, metavar="SECONDS", help="between two reports")
+    parser.add_argument("--interval", type=_interval, default=10.0, metavar="TIME", help="between two reports")
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="of the node agents' token")
     parser.add_argument(
         "--stats-port", type=_port, default=0, metavar="PORT", help="serve runners' stats there; 0: don't"
@@ -66,7 +70,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 def _add_plan(parser: ArgumentParser) -> None:
     plan = parser.add_argument_group("what happens to the nodes of --nodes, in seconds from the start")
     plan.add_argument("--seed", type=int, default=0, help="of moments, choices and execution times")
-    plan.add_argument("--for", dest="seconds", type=_length, metavar="SECONDS", help="then report and end")
+    plan.add_argument(
+        "--for", dest="seconds", type=_length, metavar="TIME", help="seconds, or 90s, 40m, 2h: then report and end"
+    )
     plan.add_argument("--report", type=Path, metavar="FILE", help="JSON, written at the end and on SIGUSR1")
     plan.add_argument(
         "--kill-after", type=_kill, action="append", metavar="S:N", help="at second S, N nodes vanish; repeatable"
@@ -211,9 +217,19 @@ def _count(text: str) -> int:
     return int(text)
 
 
-_interval = partial(_number, low=0.1, high=3600, what="number of seconds")
-_length = partial(_number, low=0.1, high=1_000_000, what="number of seconds")
-_moment = partial(_number, low=0, high=1_000_000, what="number of seconds")
+def _seconds(text: str, low: float, high: float) -> float:
+    """A span in seconds: `90`, or as deadlines are written elsewhere, `90s`, `40m`, `2 hours`."""
+    found = _SPAN.fullmatch(text.strip())
+    number = str(float(found[1]) * _UNITS[found[2][0]]) if found else text
+    try:
+        return _number(number, low, high, "")
+    except ArgumentTypeError:
+        raise ArgumentTypeError(f"{text!r} is no span, as 90s, 40m or 2h, from {low:g} to {high:g} seconds") from None
+
+
+_interval = partial(_seconds, low=0.1, high=3600)
+_length = partial(_seconds, low=0.1, high=1_000_000)
+_moment = partial(_seconds, low=0, high=1_000_000)
 _share = partial(_number, low=0, high=1, what="share")
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import NamedTuple
 
 from django.db.models.functions import Now
@@ -19,7 +20,7 @@ from checks.explain.aftermath import ASKED_WHY, Aftermath, Moving, follow
 from checks.explain.loss import homeless_reasons
 from checks.models import Assignment, Config, bounds, freezes
 from checks.models.orders import Isolation, Pin
-from clusteragent.lib import conf
+from clusteragent.lib import conf, deadlines
 from clusteragent.lib.words import duration, grouped, grouped_count, listed, percent, utc
 from nodes.models import Hearing, Node
 from nodes.runnercertificates import Offer, written
@@ -46,6 +47,10 @@ def uncordon(names: Collection[str]) -> Forecast:
     now = read_snapshot()
     lost = set(Node.objects.lost().filter(name__in=names).values_list("name", flat=True))
     chosen = {name if name in lost else now.named(name).name for name in names}
+    if (left := open_of(names)) == chosen:
+        return Forecast(f"Uncordon {listed(sorted(chosen))}", [f"Nothing would change: {not_closed(left)}."])
+    unchanged = [f"Of these {not_closed(left)}: nothing would change there."] if left else []
+    chosen -= left
     opened = [
         node._replace(intake="open") if node.name in chosen and node.intake in _CLOSED else node for node in now.nodes
     ]
@@ -57,12 +62,24 @@ def uncordon(names: Collection[str]) -> Forecast:
             "It gets new checks again, and keeps what it has.",
             "They get new checks again, and keep what they have.",
         ),
+        *unchanged,
         *([f"{listed(sorted(lost))}: lost now, so that holds once it reports."] if lost else []),
         *([f"{grouped_count(after.staying, 'config')} about to move away would stay."] if after.staying else []),
         *_passes(after),
         _balancing("more to it" if len(chosen) == 1 else "more to them"),
     ]
     return Forecast(f"Uncordon {listed(sorted(chosen))}", sentences, [*after.found, *after.moves, *after.lost])
+
+
+def open_of(names: Collection[str]) -> set[str]:
+    """Return which of these nodes are neither cordoned nor draining."""
+    nodes = Node.objects.filter(name__in=names, schedulable=True, draining=False)
+    return set(nodes.values_list("name", flat=True))
+
+
+def not_closed(names: Collection[str]) -> str:
+    """Return in words that these nodes are neither cordoned nor draining."""
+    return f"{listed(sorted(names))} {_agreeing(len(names), 'is', 'are')} neither cordoned nor draining"
 
 
 def cordon(names: Collection[str]) -> Forecast:
@@ -93,8 +110,14 @@ def accept_certificates(offers: Sequence[Offer]) -> Forecast:
     return Forecast(f"Accept the certificate of {listed(names)}", sentences)
 
 
-def freeze() -> Forecast:
-    """Return what a freeze stops."""
+def freeze(until: datetime | None = None) -> Forecast:
+    """Return what a freeze stops, and until when."""
+    told = _freeze()
+    end = f"Until {deadlines.told(until)}." if until else "Until somebody ends it."
+    return told._replace(sentences=[*told.sentences, end])
+
+
+def _freeze() -> Forecast:
     stays = "Configs of lost nodes still move, and so does what rules, drains and people order."
     if still := freezes.switched_off():
         return Forecast("Freeze balancing", [f"Nothing is balanced automatically all the same: {still}.", stays])
@@ -110,7 +133,7 @@ def unpin(config_ids: Collection[int]) -> Forecast:
     deciding.require_theirs(Pin, config_ids)
     pinned = [pk for pk in Pin.objects.of(config_ids).values_list("config_id", flat=True) if pk]
     if not pinned:
-        return Forecast("Unpin", ["No config is pinned by it now."])
+        return Forecast("Unpin", [f"Nothing would change: {not_ordered(config_ids, 'pinned')}."])
     now = read_snapshot()
     after = follow(now, replace(now), unpinned=pinned)
     stay = _agreeing(len(pinned), "It stays where it is for now.", "They stay where they are for now.")
@@ -123,7 +146,7 @@ def release(config_ids: Collection[int]) -> Forecast:
     require_touchable("release", config_ids)
     alone = [pk for pk in Isolation.objects.of(config_ids).values_list("config_id", flat=True) if pk]
     if not alone:
-        return Forecast("Release", ["No config is isolated by it now."])
+        return Forecast("Release", [f"Nothing would change: {not_ordered(config_ids, 'isolated')}."])
     now = read_snapshot()
     after = follow(now, replace(now, reserved=read_reserved(without=alone)))
     may = _agreeing(len(alone), "Others may be placed on its node again.", "Others may be placed on their nodes again.")
@@ -132,6 +155,11 @@ def release(config_ids: Collection[int]) -> Forecast:
         [may, *_passes(after), _balancing("others there")],
         [*after.found, *after.moves, *after.lost],
     )
+
+
+def not_ordered(config_ids: Collection[int], ordered: str) -> str:
+    """Return in words that none of these configs is e.g. `pinned` (`ordered`)."""
+    return f"{shown(config_ids)} {_agreeing(len(config_ids), 'is', 'are')} not {ordered}"
 
 
 def thaw() -> Forecast:
@@ -179,14 +207,8 @@ def redispatch(*, force: bool = False) -> Forecast:
         entry.near = former
     placed = [(entry, snapshot.choose(entry)) for entry in entries]
     found = [Moving(one.id, one.name, "", snapshot.by_id[to].name) for one, to in placed if to is not None]
-    sentences = []
-    if hearing.warmup and not (ends_warmup or force):
-        sentences.append("The warm-up is not over: until then none is placed, so that nothing moves twice.")
-    if number > len(rows):
-        sentences.append(f"Of the first {grouped(len(rows))} of {grouped_count(number, 'config')} that dangle:")
-    sentences.append(
-        f"{grouped_count(len(found), 'config')} would get a node." if found else "None would get a node now."
-    )
+    is_cold = hearing.warmup and not (ends_warmup or force)
+    sentences = _placing(len(found), len(rows), number, is_cold=is_cold)
     if left := [entry for entry, to in placed if to is None]:
         sentences.append(f"{grouped_count(len(left), 'config')} would go on dangling.")
         homeless = [entry for entry in left if not without_ceiling.has_place(entry)]
@@ -200,8 +222,23 @@ def redispatch(*, force: bool = False) -> Forecast:
         )
     if ends_warmup:
         sentences.append("It ends the warm-up.")
-    sentences.append("The leader tries the same in each pass, within seconds.")
+    if rows or moves:
+        sentences.append("The leader tries the same in each pass, within seconds.")
     return Forecast("Dispatch what runs nowhere", sentences, [*found, *moves])
+
+
+def _placing(found: int, asked: int, number: int, *, is_cold: bool) -> list[str]:
+    """How many of the dangling configs would get a node. asked: of how many this was asked; number: how many dangle."""
+    sentences = []
+    if is_cold:
+        sentences.append("The warm-up is not over: until then no config is placed, so that nothing moves twice.")
+    if number > asked:
+        sentences.append(f"Of the first {grouped(asked)} of {grouped_count(number, 'config')} that dangle:")
+    if found:
+        sentences.append(f"{grouped_count(found, 'config')} would get a node.")
+    else:
+        sentences.append("No config would get a node now." if asked else "No config waits for a node.")
+    return sentences
 
 
 def closing(names: Collection[str]) -> str:

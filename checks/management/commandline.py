@@ -4,7 +4,7 @@ import json
 import os
 import pwd
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from acts.models import Act
 from acts.models.acts import BY_COMMAND, COMMAND_LINE
-from acts.recording import entered, person
+from acts.recording import dry_run, entered, person
 from checks import plans
 from checks.dispatcher import REFUSALS, Decision, described
+from checks.dispatcher.acting import record_refusal
+from checks.explain import consequences, forecasts
 from checks.explain.aftermath import titled
 from checks.explain.forecasts import Forecast
 from checks.models import Config, Plan
@@ -47,7 +49,6 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "--note": {"default": "", "help": "the reason, shown with the order"},
     "--as": {
         "dest": "person",
-        "default": "",
         "metavar": "NAME",
         "help": "who does it, for the record; by default the account",
     },
@@ -68,13 +69,18 @@ class ActingCommand(BaseCommand):
         Raises CommandError for a name that is too long, or not one printable line.
         """
         account = _account()
-        name = options.get("person") or os.environ.get("SUDO_USER") or account
-        if not (name.isprintable() and len(name) <= MOST_OF_NAME):
-            raise CommandError(
-                f"--as {escape_controls(name[:MOST_OF_NAME])}: up to {MOST_OF_NAME} printable characters"
-            )
-        with entered(Act.How.COMMAND, f"{account} on {conf.REPLICA}", lambda: name):
-            return super().execute(*args, **options)
+        name = options["person"] if options.get("person") is not None else os.environ.get("SUDO_USER") or account
+        if not (name.strip() and name.isprintable() and len(name) <= MOST_OF_NAME):
+            given = escape_controls(name[:MOST_OF_NAME]) if name.strip() else "(empty)"
+            raise CommandError(f"--as {given}: up to {MOST_OF_NAME} printable characters")
+        is_dry = dry_run() if options.get("dry_run") else nullcontext()
+        with entered(Act.How.COMMAND, f"{account} on {conf.REPLICA}", lambda: name), is_dry:
+            try:
+                return super().execute(*args, **options)
+            except CommandError as error:
+                if isinstance(error.__cause__, (*REFUSALS, plans.StalePlan)):
+                    record_refusal(type(self).__module__.rpartition(".")[2], error.__cause__)
+                raise
 
 
 def _account() -> str:
@@ -187,18 +193,29 @@ def print_moves(
 ) -> None:
     """Print the moves of a plan and how many configs were e.g. `paused` (`done`): as text, or as JSON with `--json`.
 
-    Raises CommandError when a part of the plan was not done.
+    A dry run says what else follows, and why what would not move stays. Raises CommandError when a part of the plan was not
+    done.
     """
     is_dry = options.get("dry_run", False)
     moves = moves_of(plan, is_dry=is_dry) if plan else []
     document = {"configs": number, "moves": list(map(told_of, moves))}
+    sentences = consequences_of(plan, is_dry=is_dry) if plan else []
     would, moved = (
         ("would be ", f"would {_MOVES.get(done, _MOVED)[0]}") if is_dry else ("", _MOVES.get(done, _MOVED)[1])
     )
     last = f"{plain_count(number, 'config')} {would}{done}, {len(moves)} {moved}"
-    answer(command, options, document | ({"dry_run": True} if is_dry else {}), [*map(line, moves), last])
+    more = {"sentences": sentences, "dry_run": True} if is_dry else {}
+    answer(command, options, document | more, [*map(line, moves), last, *sentences])
     if plan and plan.outcome:
         raise CommandError(plan.outcome)
+
+
+def consequences_of(plan: Plan, *, is_dry: bool) -> list[str]:
+    """Return what a plan means besides its moves, a sentence each; of one that was carried out, what may be an error."""
+    if not is_dry:
+        return consequences.doubts(plan)
+    closing = forecasts.closing(plan.order["nodes"]) if plan.order.get("verb") == "drain" else ""
+    return [*filter(None, [closing]), *consequences.of(plan)]
 
 
 def moves_of(plan: Plan, *, is_dry: bool) -> list[dict[str, Any]]:

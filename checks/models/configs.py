@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from functools import reduce
+from operator import or_
 from typing import Any, NamedTuple, TypeVar
 
 from django.contrib.postgres.expressions import ArraySubquery
@@ -19,6 +21,7 @@ from clusteragent.lib.database.bulk import rewrite
 from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.scrub import VERSION, scrub
 from clusteragent.lib.shortids import displayed_check_id, short_id, short_id_in
+from clusteragent.lib.spelling import is_misspelt
 from nodes.models import Node
 
 R = TypeVar("R", bound=models.QuerySet[Any])
@@ -27,6 +30,8 @@ R = TypeVar("R", bound=models.QuerySet[Any])
 FLAGGED_AT_ONCE = 1000
 # How many configs with the same title are named.
 MOST_NAMESAKES = 5
+# So many words of a name are looked for in titles.
+MOST_WORDS = 10
 # So many configs that a search finds are asked for by their ids.
 MOST_FOUND = 500
 
@@ -163,10 +168,31 @@ class ConfigQuerySet(models.QuerySet["Config"]):
         rest = models.Q(title=Concat(F("name"), Value(" "), Value(name), output_field=models.TextField()))
         return self.filter(models.Q(title__in=[name, name.replace(":", " ", 1)]) | rest).order_by("pk")
 
+    def titled_like(self, name: str) -> ConfigQuerySet:
+        """Configs that a part of a title may mean: its words are in their titles; if in none, it is one letter away from one."""
+        shown, words = self.filter(displayable()).order_by(Natural("title"), "pk"), name.split()[:MOST_WORDS]
+        found = reduce(lambda rows, word: containing(rows, "title", word), words, shown)
+        if not words or found.exists():
+            return found if words else self.none()
+        # One edit leaves at least one of three parts as it is.
+        third = -(-len(name) // 3)
+        parts = [name[start : start + third] for start in range(0, len(name), third)]
+        folded = shown.alias(folded=Lower(Collate("title", "C")))
+        near = folded.filter(reduce(or_, (models.Q(folded__contains=_small(part)) for part in parts)))
+        rows = near.values_list("pk", "title", "name")
+        meant = [
+            pk
+            for pk, title, check in rows
+            if is_misspelt(name, title) or is_misspelt(name, title.removeprefix(f"{check} "))
+        ]
+        return shown.filter(pk__in=meant)
+
     def _titled(self, name: str, *, exact: bool) -> int:
         rows = list(self.titled(name).values_list("pk", "title", "name", "digest")[:MOST_NAMESAKES])
         if not rows:
-            raise LookupError(f"no config has the title{', digest, check ID' * exact} or short ID {scrub(name)}")
+            alike = list(self.titled_like(name).values_list("title", flat=True)[:MOST_NAMESAKES])
+            meant = f", did you mean {' or '.join(alike)}?" if alike else ""
+            raise LookupError(f"no config has the title{', digest, check ID' * exact} or short ID {scrub(name)}{meant}")
         if len(rows) > 1:
             them = ", ".join(f"{called(title, check, digest)} {short_id(digest)}" for _, title, check, digest in rows)
             raise LookupError(f"several configs are called {scrub(name)}, name one by its short ID: {them}")
@@ -361,6 +387,13 @@ class Config(models.Model):
 
     def __str__(self) -> str:
         return called(self.title, self.name, self.digest)
+
+    @property
+    def unique_name(self) -> str:
+        """What names it alone, in forms and commands: how people call it, or its short ID if others are called so, too."""
+        shown = str(self)
+        is_alone = "," not in shown and list(Config.objects.titled(shown).values_list("pk", flat=True)[:2]) == [self.pk]
+        return shown if is_alone else self.short_id
 
     @property
     def display_text(self) -> str:

@@ -10,11 +10,12 @@ from checks.sources.sync import (
     accept_removals_of,
     add_watched,
     leaders_names,
+    read_ahead,
     sync,
     sync_settled,
 )
 
 __all__ = [
     "PATIENCE", "SOURCES", "ConfigSource", "FileSource", "PassedOver", "Problem", "Report", "SyncUnderWay",
-    "accept_removals_of", "add_watched", "leaders_names", "sync", "sync_settled",
+    "accept_removals_of", "add_watched", "leaders_names", "read_ahead", "sync", "sync_settled",
 ]  # fmt: skip

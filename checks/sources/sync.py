@@ -5,8 +5,9 @@ Keys that a scan can't read keep what they sent. Removals that look like an acci
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import structlog
 
@@ -14,13 +15,11 @@ from acts.models import Act
 from acts.recording import record, someone_acts
 from checks import dispatcher
 from checks.models import ClusterStore, Origin, Source, SourceScan, bounds
-from checks.models.configs import KUBERNETES
 from checks.models.sources import OFF
-from checks.sources import files, guards, httpsd, origins
-from checks.sources.kubernetes.options import is_watched
+from checks.sources import files, guards, httpsd, origins, reading
 from checks.sources.origins import Admitted, Known
+from checks.sources.reading import Ahead
 from checks.sources.source import (
-    BrokenConfig,
     ConfigSource,
     Findings,
     Found,
@@ -31,12 +30,10 @@ from checks.sources.source import (
 )
 from checks.wire import lint
 from checks.wire.lint import Notice
-from checks.wire.patching import IntegrationConfig, UnpatchableConfig
-from checks.wire.scrub import scrub
 from clusteragent.lib import locks
 from clusteragent.lib.scrub import scrub as scrub_text
 from clusteragent.lib.traces import span
-from clusteragent.lib.words import escape_controls, listed
+from clusteragent.lib.words import listed
 
 ACTOR = "autoconf"
 # For so many seconds a sync waits for files that are being written.
@@ -112,7 +109,13 @@ def _record_accepted(what: str, rows: Sequence[Source]) -> None:
     record(Act.Verb.ACCEPT, what, before=held, after={row.name: len(row.held_removals) for row in rows})
 
 
-def _sync_all(sources: Sequence[ConfigSource], term: int | None, accept_removals: bool, actor: str) -> Report:
+def _sync_all(
+    sources: Sequence[ConfigSource],
+    term: int | None,
+    accept_removals: bool,
+    actor: str,
+    ahead: Mapping[str, Ahead] = MappingProxyType({}),
+) -> Report:
     report = Report()
     with guards.exclusively(locks.Lock.SYNC):
         if term is not None:
@@ -121,19 +124,35 @@ def _sync_all(sources: Sequence[ConfigSource], term: int | None, accept_removals
         for source in sources:
             if term is None and source.is_leaders:
                 continue
-            # One that is not used any more has configs that it sent, whose removal the guards judge.
-            if source.is_used or Source.objects.filter(name=source.name).exists():
-                _sync(source, term, report, accept_removals=accept_removals, actor=actor)
+            if _is_known(source):
+                held = ahead.get(source.name)
+                _sync(source, term, report, accept_removals=accept_removals, actor=actor, ahead=held)
     return report
 
 
-def sync_settled(accept_removals: bool = False, patience: float = PATIENCE, *, actor: str = "") -> Report:
+def _is_known(source: ConfigSource) -> bool:
+    """Whether a source has something to sync. One that is not used any more has what it sent, whose removal the guards judge."""
+    return source.is_used or Source.objects.filter(name=source.name).exists()
+
+
+def read_ahead() -> dict[str, Ahead]:
+    """Read all that `sync_settled` would read, {source's name: what it has}: for a sync in a transaction that must be short."""
+    return {one.name: Ahead.of(one) for one in SOURCES if not one.is_leaders and _is_known(one)}
+
+
+def sync_settled(
+    accept_removals: bool = False,
+    patience: float = PATIENCE,
+    *,
+    actor: str = "",
+    ahead: Mapping[str, Ahead] = MappingProxyType({}),
+) -> Report:
     """Sync repeatedly until no file is being written, for at most `patience` seconds. Raises SyncUnderWay.
 
-    The report has the changes of all syncs, and the findings of the last one.
+    The report has the changes of all syncs, and the findings of the last one. ahead: what was read for the first one.
     """
     _record(SOURCES, accept_removals=accept_removals)
-    report, deadline = _sync_all(SOURCES, None, accept_removals, actor), time.monotonic() + patience
+    report, deadline = _sync_all(SOURCES, None, accept_removals, actor, ahead), time.monotonic() + patience
     while report.unsettled and time.monotonic() < deadline:
         time.sleep(files.SETTLED_AFTER)
         later = _sync_all(SOURCES, None, accept_removals, actor)
@@ -190,22 +209,29 @@ def sync_watched(source: ConfigSource, term: int) -> Report:
 
 
 def _sync(
-    source: ConfigSource, term: int | None, report: Report, *, accept_removals: bool = False, actor: str = ""
+    source: ConfigSource,
+    term: int | None,
+    report: Report,
+    *,
+    accept_removals: bool = False,
+    actor: str = "",
+    ahead: Ahead | None = None,
 ) -> None:
     with span("sync", source=scrub_text(source.name)) as syncing:
-        syncing.set_attributes(_SourceSync(source, term, report).run(accept_removals, actor))
+        syncing.set_attributes(_SourceSync(source, term, report, ahead).run(accept_removals, actor))
 
 
 class _SourceSync:
     """One sync of one source."""
 
-    def __init__(self, source: ConfigSource, term: int | None, report: Report) -> None:
+    def __init__(self, source: ConfigSource, term: int | None, report: Report, ahead: Ahead | None = None) -> None:
         self.source, self.term, self.report = source, term, report
         self.row, _ = Source.objects.get_or_create(name=source.name)
         if not source.is_shared:
             # Before anything is sent: else another replica could take it for configs that no replica scans any more.
             SourceScan.objects.note(self.row)
-        self.scan = source.scan()
+        self.ahead = ahead
+        self.scan = ahead.scan if ahead else source.scan()
         # What a part does not look at is as it was found before: all of it, of which the store has the first.
         self.before = (self.scan.part and source.findings) or _stored(self.row)
         self.known = origins.known(source.name, self.scan.part.beginnings if self.scan.part else None)
@@ -265,11 +291,10 @@ class _SourceSync:
 
     def _judge(self, found: Found) -> None:
         """Judge a found config. It is read only when its version is new to this process, or the store lost what it sends."""
-        judgement, known = self.source.memory.get(found.key), self.known.get(found.key)
-        is_lost = judgement and judgement.fingerprint and not (known and known.has(judgement, self.source.replica))
-        if judgement is None or judgement.version != found.version or is_lost:
+        known = self.known.get(found.key)
+        if (judgement := reading.judged(found, self.source, known)) is None:
             try:
-                judgement, admitted = _read(found, self.source, known)
+                judgement, admitted = self._read(found, known)
             except Unsettled:
                 self.scan.unsettled.add(found.key)
                 self.scan.kept.add(found.key)
@@ -278,6 +303,14 @@ class _SourceSync:
             if admitted and not (known and known.has(judgement, self.source.replica)):
                 self.admitted.append(admitted)
         self.judged[found.key] = judgement
+
+    def _read(self, found: Found, known: Known | None) -> tuple[Judgement, Admitted | None]:
+        """Read a config; where that was done ahead, nothing is read now. Raises Unsettled."""
+        if self.ahead:
+            if found.key not in self.ahead.read:
+                raise Unsettled
+            return self.ahead.read[found.key]
+        return reading.read(found, self.source, known)
 
     def _kept(self, unsent: Collection[str]) -> set[str]:
         """Those of the known keys that keep what they sent: they can't be read, or another replica sent them and may still have
@@ -357,41 +390,3 @@ def _stored(row: Source) -> Findings:
         passed_over=[PassedOver(**one) for one in row.passed_over],
         left_out=row.left_out,
     )
-
-
-def _why_template(config: IntegrationConfig) -> str:
-    is_for_services = config.advanced_ad_identifiers or any(one.startswith("cel://") for one in config.ad_identifiers)
-    if is_for_services and (is_watched() or Source.objects.watched().filter(name=KUBERNETES).exists()):
-        return "a template: what it makes is sent by the source kubernetes"
-    if is_for_services:
-        return "a template for Services of Kubernetes: no cluster is followed"
-    return "a template: it has ad_identifiers and no node_name"
-
-
-def _read(found: Found, source: ConfigSource, known: Known | None) -> tuple[Judgement, Admitted | None]:
-    """Read a config, and admit it if it is to be dispatched and the store does not have it. Raises Unsettled."""
-    try:
-        config, linted, text = found.read()
-    except BrokenConfig as error:
-        problem = Problem(found.where, error.line, scrub(str(error)))
-        return Judgement(found.version if error.lasting else None, outcome=problem), None
-    judgement = Judgement(found.version, check=config.name, linted=linted)
-    try:
-        if known and not text and origins.is_sent(known, config, source.replica):
-            # A new term finds most of them so, and patching takes twenty times as long.
-            dispatcher.require_admissible(config)
-            return replace(judgement, fingerprint=known.fingerprint), None
-        admitted = origins.admit(source.name, found.key, config, source.replica, text=text)
-    except dispatcher.Refused as refusal:
-        if config.is_template:
-            return replace(judgement, outcome=PassedOver(found.where, _why_template(config))), None
-        # Checks of the node agents themselves share the folders.
-        is_ours = config.cluster_check or config.is_endpoint
-        return replace(judgement, outcome=PassedOver(found.where, str(refusal)) if is_ours else None), None
-    except UnpatchableConfig as error:
-        # A place may have several configs, and many of the same check.
-        what = f"{escape_controls(config.name)}: {error}" if found.place else str(error)
-        return replace(judgement, outcome=Problem(found.where, None, scrub(what))), None
-    left_out = Problem(found.where, None, scrub(admitted.problem)) if admitted.problem else None
-    judgement = replace(judgement, fingerprint=admitted.fingerprint, written_hash=admitted.written_hash)
-    return replace(judgement, outcome=left_out, linted=linted.besides(admitted.warning)), admitted

@@ -52,6 +52,13 @@ def act(client: Client, action: str, keys: Collection[str], **fields: Any) -> st
     return response.content.decode()
 
 
+def refused(client: Client, action: str, keys: Collection[str], **fields: Any) -> None:
+    """Ask for an action on configs that the operator may not take: that is refused."""
+    chosen = [config(key).pk for key in keys]
+    answer = client.post(CONFIGS, {"action": action, "_selected_action": chosen, **fields})
+    assert answer.status_code == 403
+
+
 def planned(client: Client, action: str, keys: Collection[str], **fields: Any) -> Plan:
     """Ask for an order of configs, and return the plan whose page the operator then sees."""
     before = set(Plan.objects.values_list("pk", flat=True))

@@ -27,7 +27,7 @@ def test_the_person_is_who_is_named_else_sudo_s_user_else_the_account(
     assert (found.person, found.address.partition(" on ")[0]) == (person, "runner")
 
 
-@pytest.mark.parametrize("name", ["a" * 151, "olga\nadmin"])
+@pytest.mark.parametrize("name", ["a" * 151, "olga\nadmin", " ", ""])
 def test_a_name_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(CommandError, match="--as"):
         call_command("freeze", "--as", name)

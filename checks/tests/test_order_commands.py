@@ -12,7 +12,7 @@ from checks import dispatcher
 from checks.dispatcher import committing, transaction
 from checks.models import Assignment, Config, Handover, Plan
 from checks.models.orders import Isolation, Pause, Pin, Rule
-from checks.tests.cast import dangling, hand_over, ledger, owners, report, sent
+from checks.tests.cast import dangling, hand_over, ledger, owners, report, sent, silence
 from checks.tests.operators import config
 from nodes.models import Node, Runner, RunnerStats
 
@@ -163,27 +163,132 @@ def test_a_pause_by_name_leaves_endpoint_checks_alone(capsys: pytest.CaptureFixt
     assert Config.objects.filter(pause__isnull=False).get() == config("mail")
 
 
-DRY: dict[str, tuple[list[str], str]] = {
-    "reassign": (["reassign", "shop", "--to", "birch"], "1 config would be reassigned"),
-    "pin": (["pin", "shop", "birch"], "1 config would be pinned to birch, 1 would move"),
-    "pause": (["pause", "shop"], "1 config would be paused, 1 would stop running"),
-    "isolate": (["isolate", "shop"], "1 config would be isolated, 1 would move"),
-    "drain": (["drain", "ash"], "1 node would be drained"),
+AGAIN = "It is not pinned: the next rebalance may move it away again."
+ALONE = "Until it is released, nothing else is placed on its node."
+BIT_BY_BIT = "The nodes get nothing new from then on, and what they have moves bit by bit."
+DRY: dict[str, tuple[list[str], list[str]]] = {
+    "reassign": (["reassign", "shop", "--to", "birch"], ["1 config would be reassigned", AGAIN]),
+    "pin": (["pin", "shop", "birch"], ["1 config would be pinned to birch, 1 would move"]),
+    "pause": (["pause", "shop"], ["1 config would be paused, 1 would stop running"]),
+    "isolate": (["isolate", "shop"], ["1 config would be isolated, 1 would move", ALONE]),
+    "drain": (["drain", "ash"], ["1 node would be drained", BIT_BY_BIT]),
 }
 
 
 @pytest.mark.parametrize("verb", DRY)
 def test_a_dry_run_shows_the_moves_and_makes_none(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    words, last = DRY[verb]
+    words, told = DRY[verb]
     command = [check_id(word) if word == "shop" else word for word in words]
     before = owners(), ledger()
     lines = said(capsys, *command, "--dry-run").splitlines()
-    assert lines[-1] == last
-    assert len(lines) == (3 if verb == "drain" else 2)
-    assert all(re.search("ash → (birch|nobody)$", line) for line in lines[:-1])
+    moves = lines[: -len(told)]
+    assert lines[len(moves) :] == told
+    assert len(moves) == (2 if verb == "drain" else 1)
+    assert all(re.search("ash → (birch|nobody)$", line) for line in moves)
     assert (owners(), ledger()) == before
     assert not any(model.objects.exists() for model in (Pin, Pause, Isolation, Plan))
     assert Node.objects.get(name="ash").schedulable
+
+
+NOWHERE = "There is no such node now: until there is one, it runs elsewhere."
+
+
+@pytest.mark.parametrize(
+    ("words", "doubt"),
+    [
+        (["brich"], f"{NOWHERE} Is it meant to be birch?"),
+        (["brich-*", "--pattern"], NOWHERE),
+        (["bich*", "--pattern"], f"{NOWHERE} Is it meant to be birch*?"),
+        (["barch*", "--pattern"], f"{NOWHERE} Is it meant to be birch*?"),
+        (["zone=bb", "--label"], f"{NOWHERE} Is it meant to be zone=b?"),
+        (["zone=b", "--label"], ""),
+        (["bir*", "--pattern"], ""),
+        (["birch", "--until", "2h"], ""),
+    ],
+)
+def test_a_pin_that_no_node_fits_says_so_and_asks_which_is_meant(
+    capsys: pytest.CaptureFixture[str], words: list[str], doubt: str
+) -> None:
+    Node.objects.filter(name="birch").update(labels={"zone": "b"})
+    for more in (["--dry-run"], []):
+        lines = said(capsys, "pin", check_id("shop"), *words, *more).splitlines()
+        assert [line for line in lines if "no such node" in line] == [doubt] * bool(doubt)
+
+
+def test_a_dry_run_says_until_when(capsys: pytest.CaptureFixture[str]) -> None:
+    end = r"^(Until|By) \d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)? UTC, in 2 h\.$"
+    for words in (
+        ["pause", check_id("shop"), "--until", "2h"],
+        ["pin", check_id("shop"), "birch", "--until", "2h"],
+        ["drain", "ash", "--by", "2h"],
+        ["freeze", "--until", "2h"],
+    ):
+        lines = said(capsys, *words, "--dry-run").splitlines()
+        assert sum(bool(re.match(end, line)) for line in lines) == 1, lines
+    assert said(capsys, "freeze", "--dry-run").splitlines()[-1] == "Until somebody ends it."
+
+
+def test_where_nothing_would_change_a_dry_run_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    shop, id_ = config("shop"), check_id("shop")
+
+    def dry(*words: str) -> list[str]:
+        return said(capsys, *words, "--dry-run").splitlines()
+
+    assert dry("unpin", id_) == [f"Nothing would change: {shop} is not pinned."]
+    assert dry("resume", id_) == ["0 configs would be resumed, 0 would come back", f"{shop} is not paused."]
+    assert dry("drain", "--undo", "ash") == ["Nothing would change: ash is neither cordoned nor draining."]
+    assert dry("redispatch") == ["No config waits for a node."]
+    assert dry("expirenodes") == ["No node would expire: each reported within the last 30 s"]
+    assert dry("pin", id_, "ash") == [
+        "1 config would be pinned to ash, 0 would move",
+        "1 config would stay: on the right node already.",
+    ]
+    assert dry("reassign", id_, "--to", "ash")[:2] == [
+        "0 configs would be reassigned",
+        "1 config would stay: on ash already.",
+    ]
+    said(capsys, "pause", id_)
+    assert dry("pause", id_)[-1] == "1 config runs nowhere already."
+    assert dry("pin", id_, "birch")[-1] == "1 config runs nowhere now."
+    said(capsys, "drain", "birch")
+    assert dry("pin", check_id("mail"), "birch")[-1] == "1 config would stay: no such node takes it now."
+    assert dry("drain", "birch")[0] == "0 nodes would be drained: birch drains so already"
+
+
+def test_what_does_nothing_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    shop, id_ = config("shop"), check_id("shop")
+    assert said(capsys, "unpin", id_).splitlines() == ["0 configs unpinned, 0 moved", f"{shop} is not pinned."]
+    assert said(capsys, "resume", id_).splitlines()[-1] == f"{shop} is not paused."
+    assert said(capsys, "drain", "--undo", "ash") == "0 nodes uncordoned: ash is neither cordoned nor draining\n"
+    assert said(capsys, "expirenodes") == "No node expired: each reported within the last 30 s\n"
+    Node.objects.filter(name="birch").cordon()
+    assert said(capsys, "drain", "--undo", "ash", "birch", "--dry-run").splitlines()[:2] == [
+        "It gets new checks again, and keeps what it has.",
+        "Of these ash is neither cordoned nor draining: nothing would change there.",
+    ]
+    assert said(capsys, "drain", "--undo", "ash", "birch").startswith("1 node uncordoned: ash is neither")
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["release", "shop"], "shop is not isolated"),
+        (["thaw"], "balancing is not frozen"),
+        (["drain", "--undo", "elm"], "node elm is unknown"),
+    ],
+)
+def test_a_dry_run_is_refused_as_the_command_is(words: list[str], error: str) -> None:
+    dispatcher.schedule([sent("named", url="http://named")])
+    words = [str(config("shop")) if word == "shop" else word for word in words]
+    for more in (["--dry-run"], []):
+        with pytest.raises(CommandError, match=error.replace("shop", re.escape(str(config("shop"))))):
+            call_command(*words, *more)
+
+
+def test_silence_that_is_not_believed_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    silence("ash", "birch")
+    [line] = said(capsys, "expirenodes").splitlines()
+    assert line.startswith("No node expired: ash and birch are silent, but that is not believed yet, or nobody could")
 
 
 def test_a_dry_run_of_resume_tells_programs_where_they_would_go(capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,6 +59,7 @@ def test_a_plan_is_applied_once_on_record(plan: Plan) -> None:
     assert run("apply", str(plan.pk), "--dry-run") == [
         moving,
         "Give http_check key-0 to birch: would be applied, 1 config would move",
+        "It is not pinned: the next rebalance may move it away again.",
     ]
     assert owners()["key-0"] == "ash"
     assert run("apply", str(plan.pk)) == [moving, "Give http_check key-0 to birch: applied, 1 config moved"]

@@ -153,3 +153,5 @@ def test_a_lost_node_that_is_back_before_its_batch_stays(monkeypatch: pytest.Mon
 def test_the_command_deletes_all_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     call_command("pruneledger")
     assert "5 moves deleted" in capsys.readouterr().out
+    call_command("pruneledger", "--dry-run")
+    assert capsys.readouterr().out == "Nothing would be deleted: nothing is older than its retention.\n"

@@ -39,6 +39,16 @@ def call(body: bytes = b"", token: str = conf.LOCAL_TOKEN, path: str = PATHS[0])
     return Client().post(path, body, content_type="application/json", headers=headers)
 
 
+@pytest.mark.parametrize("path", [*PATHS, "/api/v1/clusterchecks/isolate/check/http_check:1"])
+def test_a_dry_run_that_there_is_not_does_not_act(path: str, measured: list[str]) -> None:
+    furnish(ash=[0.4, 0.4], birch=[])
+    answer = call(path=f"{path}?dry_run=1")
+    assert answer.status_code == 400
+    assert "nothing was done" in answer.content.decode()
+    assert not measured
+    assert not Plan.objects.exists()
+
+
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"force": false}', b'{"force": null, "more": 1}', b"null"])
 def test_the_moves_are_told_in_both_generations_names(body: bytes, path: str, measured: list[str]):

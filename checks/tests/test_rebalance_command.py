@@ -46,14 +46,14 @@ class TestCommand:
         first, move, last = self.shown(capsys, "--as", "olga")
         assert first == "1 cluster checks rebalanced successfully"
         assert move == "http_check ash-1: ash → birch (0.5 workers)"
-        assert last == "peak 0.250 → 0.125, standard deviation 0.125 → 0.000"
+        assert last == "highest load 25\u202f% → 12\u202f%, standard deviation of loads 12\u202f% → 0\u202f%"
         assert sorted(owners().values()) == ["ash", "birch"]
         assert measured == ["asked"]
         assert Move.objects.latest("pk").actor == "olga (command line)"
 
     def test_a_dry_run_shows_the_same_and_stores_nothing(self, capsys: pytest.CaptureFixture[str], measured: list[str]):
         dry = self.shown(capsys, "--dry-run")
-        assert dry[0] == "1 cluster checks would be rebalanced"
+        assert dry[0] == "1 config would move"
         assert set(owners().values()) == {"ash"}
         assert not Plan.objects.exists()
         assert measured == []
@@ -68,6 +68,9 @@ class TestCommand:
 
     def test_where_nothing_is_to_be_done_it_says_so(self, capsys: pytest.CaptureFixture[str]):
         Node.objects.filter(name="birch").cordon()
+        why = "No move that is allowed makes a clear difference; --force also makes small ones."
+        assert self.shown(capsys, "--dry-run")[-1] == why
+        assert self.shown(capsys, "--dry-run", "--force")[-1] == "No move that is allowed makes loads more even."
         assert self.shown(capsys)[0] == "0 cluster checks rebalanced successfully"
 
     def test_what_changes_meanwhile_is_an_error_that_names_it(self, monkeypatch: pytest.MonkeyPatch):

@@ -5,9 +5,11 @@ import os
 import time
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from checks import sources
 from checks.management.commands import syncconfigs
@@ -128,8 +130,49 @@ def test_syncconfigs_waits_for_files_that_are_being_written(folder: Path, monkey
 
 
 def test_syncconfigs_says_when_another_sync_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    def busy(accept_removals: bool, actor: str, patience: float) -> sources.Report:
+    def busy(accept_removals: bool, actor: str, patience: float, ahead: object) -> sources.Report:
         raise sources.SyncUnderWay
 
     monkeypatch.setattr(syncconfigs.sources, "sync_settled", busy)
     assert fail() == ("", "another sync is under way, try again")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_dry_run_reads_files_while_no_transaction_is_open(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the map stays locked for as long as very many files take."""
+    read, within = files._read, []
+
+    def noting(file: files.File, version: files.Version) -> Any:
+        within.append((file.key, connection.in_atomic_block))
+        return read(file, version)
+
+    monkeypatch.setattr(files, "_read", noting)
+    write(folder, "one", "two")
+    (folder / "broken.yaml").write_text("cluster_check: true\ninstances: [")
+    said, error = fail("--dry-run")
+    assert sorted(within) == [("broken.yaml", False), ("one.yaml", False), ("two.yaml", False)]
+    assert said.splitlines()[:2] == ["would be added: one.yaml", "would be added: two.yaml"]
+    assert "error: broken.yaml" in said
+    assert error == "1 in error, 0 removals held"
+    assert not Origin.objects.exists()
+    really, error_of_it = fail()
+    assert (really, error_of_it) == (said.replace("would be ", ""), error)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_dry_run_leaves_out_what_is_written_while_it_reads(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = files._read
+
+    def while_written(file: files.File, version: files.Version) -> Any:
+        if file.key == "two.yaml":
+            Path(file.path).write_text("cluster_check: true\ninstances: [{url: another}]")
+        return read(file, version)
+
+    monkeypatch.setattr(files, "_read", while_written)
+    write(folder, "one", "two")
+    said = run("--dry-run").splitlines()
+    assert said[:2] == [
+        "would be added: one.yaml",
+        "Something is being written just now, which is left out: try again.",
+    ]
+    assert said[2].startswith("would be 1 added")

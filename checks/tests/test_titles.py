@@ -124,3 +124,44 @@ def test_a_title_of_several_configs_is_refused_with_their_short_ids() -> None:
 def test_an_unknown_title_is_named() -> None:
     with pytest.raises(CommandError, match="no config has the title, digest, check ID or short ID nothing"):
         commandline.ids(["nothing"])
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("ord", ", did you mean postgres orders-1 or postgres orders-2?"),
+        ("ORDERS postgres", ", did you mean postgres orders-1 or postgres orders-2?"),
+        ("postgres order-1", ", did you mean postgres orders-1?"),
+        ("oredrs-2", ", did you mean postgres orders-2?"),
+        # Another number is another config.
+        ("orders-3", ""),
+        ("nothing", ""),
+        (" ", ""),
+    ],
+)
+def test_a_part_of_a_title_or_a_misspelt_one_asks_what_was_meant(name: str, meant: str) -> None:
+    for number in (1, 2):
+        send("postgres", f"{{name: orders-{number}}}", key=f"postgres.d/{number}.yaml")
+    with pytest.raises(CommandError) as refusal:
+        commandline.ids([name])
+    assert str(refusal.value) == f"no config has the title, digest, check ID or short ID {name}{meant}"
+
+
+@pytest.mark.django_db
+def test_a_copy_of_an_older_version_is_not_named() -> None:
+    send("postgres", "{name: orders}")
+    Config.objects.update(patched_with="1.x.w2-0")
+    with pytest.raises(CommandError, match=r"short ID order$"):
+        commandline.ids(["order"])
+
+
+@pytest.mark.django_db
+def test_a_config_names_itself_by_its_title_where_that_is_enough() -> None:
+    one = send("postgres", "{name: orders, host: a}", key="postgres.d/a.yaml")
+    assert one.unique_name == "postgres orders"
+    send("postgres", "{name: orders, host: b}", key="postgres.d/b.yaml")
+    comma = send("postgres", "{name: 'a, b'}", key="postgres.d/c.yaml")
+    for config in (one, comma):
+        assert config.unique_name == config.short_id
+        assert commandline.ids([config.unique_name]) == [config.pk]

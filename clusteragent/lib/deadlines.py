@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from clusteragent.lib import clock
+from clusteragent.lib.words import relative, utc
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 # What a span looks like, for those who write one; nothing is captured, since it also stands in the operators' API's schema.
@@ -31,6 +32,12 @@ def parse(text: str) -> datetime:
     except ValueError:
         raise ValueError(f"{HELP}.") from None
     return in_future(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+def told(time: datetime) -> str:
+    """Format a deadline: when it is, and how far away: `2026-12-24 08:00 UTC, in 2 h`."""
+    # A span of two hours that was read a moment ago is not 1 h 59 min.
+    return f"{utc(time)}, {relative(time, clock.now() - timedelta(seconds=5))}"
 
 
 def zone_of(name: str) -> tzinfo:

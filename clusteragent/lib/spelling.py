@@ -18,6 +18,12 @@ def differ_in_number(one: str, other: str) -> bool:
     return one != other and one.rstrip("0123456789") == other.rstrip("0123456789")
 
 
+def is_misspelt(name: str, other: str) -> bool:
+    """Return whether a name may be another one, spelt otherwise. A name with another number is another thing's."""
+    one, two = name.casefold(), other.casefold()
+    return one == two or (is_one_edit(one, two) and not differ_in_number(one, two))
+
+
 def near_misses(word: str) -> set[str]:
     """Return the word and all that remain of it without one letter. Words that are one edit apart have one of these in common."""
     return {word, *(word[:place] + word[place + 1 :] for place in range(len(word)))}

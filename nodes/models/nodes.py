@@ -21,7 +21,7 @@ from clusteragent.lib.clock import ago, later
 from clusteragent.lib.database import bulk
 from clusteragent.lib.database.arrays import array
 from clusteragent.lib.database.natural import Natural
-from clusteragent.lib.spelling import differ_in_number, is_one_edit
+from clusteragent.lib.spelling import is_misspelt
 from clusteragent.lib.words import listed, utc
 from nodes.models.events import NodeEvent
 from nodes.models.hearing import OVERDUE, Hearing
@@ -106,12 +106,6 @@ def deaths(heartbeat: str = "", node: str = "node__") -> dict[str, Q]:
     return found
 
 
-def _is_misspelt(name: str, other: str) -> bool:
-    """Whether a name may be another one, spelt otherwise. A name with another number is another node's."""
-    one, two = name.casefold(), other.casefold()
-    return one == two or (is_one_edit(one, two) and not differ_in_number(one, two))
-
-
 class NodeQuerySet(models.QuerySet["Node"]):
     def known(self) -> NodeQuerySet:
         """Nodes that are not lost."""
@@ -125,9 +119,13 @@ class NodeQuerySet(models.QuerySet["Node"]):
         """Return the error for a name that no known node has. It says if the node is lost, or spelt otherwise."""
         if self.lost().filter(name=name).exists():
             return UnknownNode(f"node {name} is lost: it gets nothing until it reports again")
-        alike = [one for one in self.known().order_by("name").values_list("name", flat=True) if _is_misspelt(name, one)]
+        alike = self.known().spelt_like(name)
         meant = f", did you mean {listed(alike)}?" if alike else ""
         return UnknownNode(f"node {name} is unknown{meant}")
+
+    def spelt_like(self, name: str) -> list[str]:
+        """Return the names of these nodes that a misspelt name may mean, in their order."""
+        return [one for one in self.order_by("name").values_list("name", flat=True) if is_misspelt(name, one)]
 
     def none_reported(self) -> bool:
         """Whether there are known nodes, and not one of them ever reported: all were registered for them, as adopting does.

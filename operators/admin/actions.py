@@ -16,7 +16,7 @@ from unfold.widgets import UnfoldBooleanWidget
 from checks import dispatcher
 from checks.dispatcher import costs, deciding
 from checks.explain import forecasts
-from checks.models import Config
+from checks.models import Assignment, Config
 from checks.models.bounds import NEEDED
 from clusteragent.lib.words import grouped_count, percent, plain_count
 from nodes.models import Node
@@ -25,6 +25,7 @@ from operators.admin.base import TABLE_ROWS, ReadOnlyAdmin, Table, link, list_ur
 from operators.admin.orderforms import DecidingForm, PauseForm, PinForm, ReassignForm
 from operators.admin.plans import show_plan, unpin
 from operators.admin.questions import Question
+from operators.errors import Lacks
 
 MOST_NODES = 500
 # The most configs of one action. For more, the operator narrows the filter and repeats the action.
@@ -135,15 +136,34 @@ class SteeringAdmin(ReadOnlyAdmin):
         plan = form.plan(ids, request.user.get_username()) if form.is_valid() else None
         if plan is not None:
             return redirect(row_url(plan))
+        return self._ask_details(request, queryset, ids, action, form)
+
+    def _ask_details(
+        self, request: HttpRequest, queryset: QuerySet[Config], ids: Sequence[int], action: str, form: DecidingForm
+    ) -> HttpResponse:
         shown = queryset.filter(pk__in=ids[:TABLE_ROWS])
         subject = str(self.only(queryset, ids)) if len(ids) == 1 else grouped_count(len(ids), "config")
         title = f"{action.capitalize()} {subject}"
-        return self.ask(request, title, action, ids, shown, form=form, nodes=_roomy()[:MOST_NODES])
+        return self.ask(
+            request, title, action, ids, shown, form=form, nodes=_roomy(without=_only_owner(ids))[:MOST_NODES]
+        )
+
+    def giving(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Ask for a node for one config, as the button of its page does, for a link. `?node=` fills it in."""
+        if not self.has_reassign_permission(request):
+            raise Lacks(NEEDED["reassign"])
+        config = self.get_object(request, str(pk))
+        form = ReassignForm(initial={"node": request.GET.get("node", "")})
+        return self._ask_details(request, Config.objects.filter(pk=config.pk), [config.pk], "reassign", form)
 
     def ask(
         self, request: HttpRequest, title: str, action: str, ids: Sequence[int], shown: Iterable[Config], **context: Any
     ) -> HttpResponse:
-        """The page between the choice of an action and the action itself. shown: the listed configs; ids: all of them."""
+        """The page between the choice of an action and the action itself. shown: the listed configs; ids: all of them.
+
+        A page that no form was sent to leads to the list, which has the actions.
+        """
+        back = returning.named(request, list_url(Config)) if request.method == "POST" else row_url(Config(pk=ids[0]))
         across = request.POST.get("select_across") == "1"
         rows = [(link(config), self.owner(config), self.origins(config)) for config in shown]
         context |= self.admin_site.each_context(request) | {
@@ -154,8 +174,9 @@ class SteeringAdmin(ReadOnlyAdmin):
             "across": across,
             # They may be too many to name in the form: the filter finds them again.
             "named": [] if across else ids,
-            "back_to": returning.named(request),
-            "back": returning.named(request, list_url(Config)),
+            "send_to": "" if request.method == "POST" else list_url(Config),
+            "back_to": returning.named(request) if request.method == "POST" else back,
+            "back": back,
             "table": Table("", ("config", "owner now", "origins"), rows),
             "left": max(len(ids) - len(rows), 0),
         }
@@ -170,11 +191,22 @@ class SteeringAdmin(ReadOnlyAdmin):
         return super().changelist_view(request, extra_context)
 
 
-def _roomy() -> list[tuple[str, str, int]]:
+def _only_owner(ids: Sequence[int]) -> int:
+    """The id of the node that has all of these configs; 0 if no node has."""
+    owners = Assignment.objects.filter(config__in=ids).values_list("node").annotate(number=Count("pk"))[:2]
+    return next((node for node, number in owners if number == len(ids)), 0)
+
+
+def _roomy(*, without: int) -> list[tuple[str, str, int]]:
     """(name, load, number of configs) of the nodes that take configs, the least loaded first. Without those that a person would
-    not choose who knew more of them: slow, overloaded and full ones.
+    not choose who knew more of them: slow, overloaded and full ones, and the one with this id, where they are already.
     """
-    fit: Any = Node.objects.accepting().exclude(slowness__level__gt=0).exclude(runner__overloaded_since__isnull=False)
+    fit: Any = (
+        Node.objects.accepting()
+        .exclude(pk=without)
+        .exclude(slowness__level__gt=0)
+        .exclude(runner__overloaded_since__isnull=False)
+    )
     fit = fit.annotate(configs=Count("assignments")).exclude(max_configs__lte=F("configs"))
     loads = costs.loads()
     rows = [(loads.get(pk, 0.0), configs, name) for pk, name, configs in fit.values_list("pk", "name", "configs")]

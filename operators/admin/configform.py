@@ -30,6 +30,8 @@ from operators.admin.questions import MOST_LISTED, Question, seen_of
 
 # By this a form says that the name of a check is meant as it is written.
 AS_WRITTEN = "as_written"
+# What a text is judged under while the form has no valid name for it.
+UNNAMED = "unnamed"
 
 
 class CheckInput(UnfoldAdminTextInputWidget):
@@ -168,11 +170,17 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean(self) -> None:
         super().clean()
-        if {"key", "check", "yaml"} <= self.cleaned_data.keys():
-            try:
-                self.sent = authored.written(**{name: self.cleaned_data[name] for name in ("key", "check", "yaml")})
-            except (InvalidYAML, dispatcher.Refused, UnpatchableConfig) as error:
-                self.add_error("yaml", str(error))
+        given = self.cleaned_data
+        # What is wrong with the text is said at once with a doubt about the check's name, or about the config's.
+        check = given.get("check") or self.fields["check"].widget.doubted
+        if not (check and "yaml" in given):
+            return
+        try:
+            sent = authored.written(given.get("key", UNNAMED), check, given["yaml"])
+        except (InvalidYAML, dispatcher.Refused, UnpatchableConfig) as error:
+            self.add_error("yaml", str(error))
+        else:
+            self.sent = sent if {"key", "check"} <= given.keys() else None
 
     def warn(self) -> list[Notice]:
         """Store the warnings about the written config and return them. The config is compared with others of its check."""

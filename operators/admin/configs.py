@@ -115,6 +115,7 @@ class ConfigAdmin(SteeringAdmin):
         own = [
             path("remarks/", self.admin_site.admin_view(self.remarks), name="checks_config_remarks"),
             path("template/", self.admin_site.admin_view(self.template), name="checks_config_template"),
+            path("<int:pk>/reassign/", self.admin_site.admin_view(self.giving), name="checks_config_reassign"),
         ]
         return [*own, *super().get_urls()]
 
@@ -356,13 +357,7 @@ class ConfigAdmin(SteeringAdmin):
                 config,
                 example(request, "operators:config-detail", config.pk),
                 # A name that others have, too, is refused.
-                (
-                    "command",
-                    command(
-                        "why",
-                        str(config) if len(Config.objects.filter(title=str(config))[:2]) == 1 else config.short_id,
-                    ),
-                ),
+                ("command", command("why", config.unique_name)),
                 *(("digest", config.digest) for _ in range(exact)),
                 *(("check ID", one.shown_id(exact=exact)) for one in config.instances.order_by("pk")[:MOST_COPIED]),
             ),

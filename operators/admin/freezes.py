@@ -75,8 +75,11 @@ class FreezeAdmin(NotedAdmin, ReadOnlyAdmin):
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         """Ask for an end and a note, show what a freeze stops, then freeze."""
         may_add = request.method == "POST" and self.has_add_permission(request)
-        if may_add and self.get_form(request)(request.POST).is_valid():
-            question = Question.of(forecasts.freeze, "Freeze", Freeze.objects.in_force().values_list("pk", flat=True))
+        if may_add and (form := self.get_form(request)(request.POST)).is_valid():
+            until = form.cleaned_data["until"]
+            question = Question.of(
+                lambda: forecasts.freeze(until), "Freeze", Freeze.objects.in_force().values_list("pk", flat=True)
+            )
             if page := question.unanswered(request, list_url(Freeze), Freeze):
                 return page
         response: HttpResponse = super().add_view(request, form_url, extra_context)

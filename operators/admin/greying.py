@@ -14,6 +14,7 @@ from checks.dispatcher import Outside
 from checks.dispatcher.acting import record_refusal
 from checks.wire.scrub import scrub
 from operators import bounds, roles
+from operators.errors import Lacks
 
 
 class Greyed(NamedTuple):
@@ -32,6 +33,8 @@ class Greyed(NamedTuple):
         return [cls(words, scrub(why)) for why, words in found.items()]
 
 
+# Django's own action.
+DELETE = "delete_selected"
 # The buttons of a form, by the permission that each asks for.
 _OF_FORM = {"change": "Save", "delete": "Delete"}
 
@@ -68,6 +71,16 @@ class GreyingAdmin(_DjangoModelAdmin):
         groups = {name: {group for one in some for group in having[one]} for name, some in lacked.items()}
         return {name: f"this {roles.comes_with(some)}" for name, some in groups.items()}
 
+    def _require_action(self, request: HttpRequest) -> None:
+        """Raise Lacks for an action of the list that the user's roles do not give: Django would do nothing, and say nothing."""
+        action = request.POST.get("action", "")
+        if action == DELETE:
+            asked = [self._permission("delete")]
+        else:
+            asked = self._asked(action) if action in (self.actions or ()) else []
+        if asked and not any(map(request.user.has_perm, asked)):
+            raise Lacks(*asked[:1])
+
     def _asked(self, action: str) -> list[str]:
         """The permissions of which an action asks for one. `change` and `delete` are the buttons of a form."""
         names = [action] if action in _OF_FORM else getattr(getattr(self, action), "allowed_permissions", ())
@@ -99,6 +112,7 @@ class GreyingAdmin(_DjangoModelAdmin):
         return f"{self.opts.app_label}.{get_permission_codename(deed, self.opts)}"
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        self._require_action(request)
         own = {"greyed": self.greyed(request), "bounds": bounds.in_sentences(request.user)}
         try:
             return super().changelist_view(request, {**own, **(extra_context or {})})

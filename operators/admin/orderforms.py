@@ -22,6 +22,8 @@ from checks.wire.scrub import scrub
 from clusteragent.lib import clock, deadlines
 
 MOST_CHARACTERS = 10_000
+# Of so many words between two commas one shows that they are IDs.
+MOST_IDS = 5
 ONCE, DAY, PINNED = "once", "day", "pinned"
 # The action's page lists the nodes that accept configs under this id.
 _NODE_INPUT = {"list": "accepting-nodes", "autocomplete": "off"}
@@ -110,9 +112,11 @@ class ReassignForm(DecidingForm, forms.Form):
         return deciding.reassign(config_ids, given["node"], hold=hold, until=end, note=given["note"])
 
 
-def _names(part: str) -> list[str]:
+def _names(part: str, *, exact: bool) -> list[str]:
     """The configs that a part between two commas names: a title may have spaces, and several IDs may have spaces between them."""
-    return [part] if Config.objects.titled(part).exists() else part.split()
+    words = part.split()
+    has_ids = any(Config.objects.called(word, exact=exact) for word in words[:MOST_IDS])
+    return words if has_ids and not Config.objects.titled(part).exists() else [part] * bool(part)
 
 
 class OrderForm(DecidingForm, forms.ModelForm):  # type: ignore[type-arg]
@@ -140,8 +144,11 @@ class OrderForm(DecidingForm, forms.ModelForm):  # type: ignore[type-arg]
 
     def clean_configs(self) -> list[int]:
         """The ids of the named configs. Raises ValidationError if a name is unknown."""
+        parts = self.cleaned_data["configs"].split(",")
+        names = [name for part in parts for name in _names(part.strip(), exact=self.exact)]
+        if not names:
+            raise ValidationError("no config is named")
         try:
-            names = [name for part in self.cleaned_data["configs"].split(",") for name in _names(part.strip())]
             return Config.objects.ids_of(names, exact=self.exact)
         except LookupError as error:
             raise ValidationError(str(error)) from None

@@ -1,21 +1,18 @@
 """What a plan says of itself: in sentences, in red, in tables, and the words of what takes it back."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import Any
 
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from checks.explain import drains, forecasts
+from checks.explain import consequences, drains, forecasts
 from checks.models import Config, Plan, freezes
-from checks.models.orders import Pin
 from checks.models.titles import called
 from checks.wire.scrub import scrub
-from clusteragent.lib.spelling import nearest
-from clusteragent.lib.words import grouped_count, listed, natural, percent, plain_count, utc
-from nodes.models import Node, Slowness, UnknownNode
+from clusteragent.lib.words import grouped_count, natural, percent, plain_count
+from nodes.models import Node, UnknownNode
 from operators.admin.base import Table, first_of, link
 from operators.admin.questions import word_of, word_of_configs
 
@@ -60,81 +57,14 @@ def done(plan: Plan, moved: int) -> str:
 
 def notes(plan: Plan) -> Sequence[str]:
     """What an operator should know before applying the plan, one sentence each."""
-    order = plan.order
-    found = [f"Until {order['until'][:16].replace('T', ' ')} UTC."] if order.get("until") else []
-    found += [f"By {utc(datetime.fromisoformat(order['by']))}."] if order.get("by") else []
-    found += [f"Note: {scrub(order['note'])}"] if order.get("note") else []
-    if refused := order.get("refused"):
-        why = scrub(listed(sorted(set(refused.values()))))
-        found.append(f"{plain_count(len(refused), 'move')} can't be undone: {why}.")
-    return [*found, *_consequences(order), *_pinned_there(plan), *_slow_there(plan)]
-
-
-def _pinned_there(plan: Plan) -> Iterator[str]:
-    """What becomes of configs that are pinned to the nodes of a drain."""
-    if plan.order.get("verb") == "drain":
-        moved = [move["config"] for move in plan.moves]
-        pins = Pin.objects.filter(config__in=moved, kind=Pin.Kind.NODE, aim__in=plan.order["nodes"])
-        if number := pins.count():
-            yield f"{plain_count(number, 'config')} of it pinned there: back as soon as the node takes work again."
-
-
-def _slow_there(plan: Plan) -> Iterator[str]:
-    """What the plan's loads leave out: what a slow node gets takes longer there."""
-    slow = Slowness.objects.slow().filter(node__name__in={move["to_node"] for move in plan.moves} - {""})
-    if names := sorted(slow.values_list("node__name", flat=True), key=natural):
-        are = "is" if len(names) == 1 else "are"
-        yield f"{listed(names)} {are} slow: what moves there may take longer than it does now, and load it more than this says."
-
-
-def _consequences(order: dict[str, Any]) -> Iterator[str]:
-    """The effects of an order besides its moves, one sentence each."""
-    verb, also = order.get("verb", ""), order.get("also", ())
-    if verb == "isolate":
-        one, their = ("it is", "its node") if len(order["alone"]) == 1 else ("they are", "their nodes")
-        yield f"Until {one} released, nothing else is placed on {their}."
-        if company := len({id_ for id_, *_ in also} - set(order["alone"])):
-            yield f"{plain_count(company, 'config')} may run nowhere else, and would stay."
-    elif verb == "pin" and not _is_node_known(order):
-        then = "run nowhere" if order["waits"] else "run elsewhere"
-        yield f"There is no such node now: until there is one, they {then}.{_meant(order)}"
-    elif also:
-        yield _staying(verb, plain_count(len(also), "config"))
-    if verb == "reassign" and not order["hold"]:
-        yield "They are not pinned: the next rebalance may move them away again."
-    if verb == "undo" and not freezes.why_off():
+    found = [f"Note: {scrub(plan.order['note'])}"] if plan.order.get("note") else []
+    found += consequences.of(plan)
+    if plan.order.get("verb") == "undo" and not freezes.why_off():
         freeze = reverse("admin:checks_freeze_add")
-        # An undone rebalance leaves the loads that it was made for.
-        again = f"Balancing goes on and may move them, or others, again: {forecasts.rounds()}."
-        yield format_html(
-            '{} <a class="underline" href="{}">Freeze it first</a> where nothing shall move.', again, freeze
+        found.append(
+            format_html('<a class="underline" href="{}">Freeze it first</a> where nothing shall move.', freeze)
         )
-    if verb == "drain":
-        yield "The nodes get nothing new from then on, and what they have moves bit by bit."
-
-
-def _meant(order: dict[str, Any]) -> str:
-    """A question about the node that a pin may be meant for; empty if none is called nearly like it."""
-    names = Node.objects.known().values_list("name", flat=True) if order["kind"] == Pin.Kind.NODE else ()
-    meant = nearest(order["aim"], list(names))
-    return f" Is it meant to be {meant}?" if meant else ""
-
-
-def _staying(verb: str, configs: str) -> str:
-    """Why configs of an order don't move."""
-    match verb:
-        case "drain":
-            return f"{configs} can go to no other node now, and would stay."
-        case "resume":
-            return f"{configs} of it would dangle: no node may have it now."
-        case _:
-            return f"{configs} of it would stay: on the right node already, or on none."
-
-
-def _is_node_known(order: dict[str, Any]) -> bool:
-    """Whether a known node matches the pin."""
-    pin = Pin(kind=order["kind"], aim=order["aim"])
-    return any(pin.matches(*node) for node in Node.objects.known().values_list("name", "labels"))
+    return found
 
 
 def progress(plan: Plan) -> Iterator[str]:

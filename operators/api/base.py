@@ -1,6 +1,7 @@
 """What all resources of the operators' API share."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import structlog
@@ -11,6 +12,7 @@ from django.http.request import UnreadablePostError
 from rest_framework import mixins
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.exceptions import APIException, NotFound, ParseError, ValidationError
+from rest_framework.fields import BooleanField
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.pagination import CursorPagination
 from rest_framework.permissions import SAFE_METHODS
@@ -21,8 +23,10 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.views import exception_handler
 from rest_framework.viewsets import GenericViewSet
 
+from acts import recording
 from checks import dispatcher, plans
 from checks.dispatcher import Decision
+from checks.dispatcher.acting import record_refusal
 from checks.explain.forecasts import Forecast
 from checks.sources import SyncUnderWay
 from checks.wire.scrub import scrub
@@ -107,6 +111,12 @@ class OperatorViewSet(GenericViewSet[Any]):
             options = (*self.write_options, *self.own_options.get(self.action, ()))
             refuse_unknown(request.query_params, {*options, "format"}, options)
 
+    def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        """Answer a call. One that asks for a dry run leaves no act; one that does so unclearly is refused."""
+        is_dry = request.GET.get("dry_run") in BooleanField.TRUE_VALUES
+        with recording.dry_run() if is_dry else nullcontext():
+            return super().dispatch(request, *args, **kwargs)
+
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
         return (self.detail and self.detail_serializer_class) or super().get_serializer_class()
 
@@ -152,6 +162,7 @@ class OperatorViewSet(GenericViewSet[Any]):
         except dispatcher.Outside:
             raise
         except dispatcher.REFUSALS as refusal:
+            record_refusal(self.action, refusal)
             raise ValidationError({field: [dispatcher.described(refusal)]}) from None
         return None
 

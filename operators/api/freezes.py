@@ -44,7 +44,8 @@ class FreezeViewSet(mixins.CreateModelMixin, mixins.DestroyModelMixin, DetailVie
         """Start a freeze. It replaces the one that is in force. A dry run answers what it stops."""
         body = self.get_serializer(data=request.data)
         body.is_valid(raise_exception=True)
-        told = self.forecast_or_act("detail", forecasts.freeze, lambda: self.perform_create(body))
+        until = body.validated_data.get("until")
+        told = self.forecast_or_act("detail", lambda: forecasts.freeze(until), lambda: self.perform_create(body))
         return told or Response(body.data, status=status.HTTP_201_CREATED)
 
     @extend_schema(parameters=[ForecastWish])

@@ -369,6 +369,7 @@ PAGES: dict[str, Callable[[World], object] | str] = {
     "map": "It is read.",
     "checks_config_remarks": "It judges a text and stores nothing.",
     "checks_config_template": "It is read.",
+    "checks_config_reassign": "It asks for a node, and moves nothing.",
     "failures": "It is read.",
     "history": "It is read.",
     "groups": "It is read.",

@@ -6,7 +6,18 @@ from django.db.models.functions import Now
 from checks import dispatcher
 from checks.models import Config, Cost, Move, Origin, Plan
 from checks.tests.cast import owners, report, sent, silence
-from checks.tests.operators import CONFIGS, act, act_confirmed, apply, config, operator, page_of, planned, superuser
+from checks.tests.operators import (
+    CONFIGS,
+    act,
+    act_confirmed,
+    apply,
+    config,
+    operator,
+    page_of,
+    planned,
+    refused,
+    superuser,
+)
 from nodes.models import Heartbeat, Node, Runner, Slowness
 from operators.admin import actions
 from operators.admin.questions import seen_of
@@ -68,8 +79,12 @@ def test_the_least_loaded_nodes_are_named_without_slow_overloaded_and_full_ones(
     dispatcher.reassign([config("shop").pk], "fir", actor="olga")
     Slowness.objects.create(node=Node.objects.get(name="oak"), level=Slowness.SLOW)
     Runner.objects.create(node=Node.objects.get(name="elm"), overloaded_since=Now())
-    text = act(superuser(), "reassign", ["shop"])
-    assert "Least loaded: birch (0\u202f%), fir (10\u202f%), ash (20\u202f%)." in text
+    client = superuser()
+    text = act(client, "reassign", ["shop"])
+    # Not where it is already.
+    assert "Least loaded: birch (0\u202f%), ash (20\u202f%)." in text
+    assert "birch (0\u202f%), fir (10\u202f%), ash" in act(client, "reassign", ["shop", "mail"])
+    assert "Least loaded: birch (0\u202f%), fir (10\u202f%)." in act(client, "reassign", ["hand", "mail"])
     assert not any(f'<option value="{name}">' in text for name in ("oak", "elm", "yew"))
 
 
@@ -115,19 +130,19 @@ def test_a_configs_page_offers_the_actions() -> None:
 def test_who_may_only_look_can_do_nothing() -> None:
     client = operator("view_config")
     assert 'value="reassign"' not in client.get(page_of("shop")).content.decode()
-    act(client, "reassign", ["shop"], node="birch", asked="yes")
-    act(client, "unschedule", ["hand"], seen=seen_of([config("hand").pk]))
+    refused(client, "reassign", ["shop"], node="birch", asked="yes")
+    refused(client, "unschedule", ["hand"], seen=seen_of([config("hand").pk]))
     assert owners() == {"shop": "ash", "mail": "ash", "hand": "ash"}
     assert not Plan.objects.exists()
 
 
 def test_reassigning_needs_the_permission_to_change_assignments_and_unscheduling_that_to_delete_configs() -> None:
     client = operator("view_config", "view_plan", "change_config")
-    act(client, "reassign", ["shop"], node="birch", asked="yes")
+    refused(client, "reassign", ["shop"], node="birch", asked="yes")
     assert not Plan.objects.exists()
     client = operator("view_config", "view_plan", "change_assignment", name="oona")
     apply(client, planned(client, "reassign", ["shop"], node="birch"))
-    act(client, "unschedule", ["hand"], seen=seen_of([config("hand").pk]))
+    refused(client, "unschedule", ["hand"], seen=seen_of([config("hand").pk]))
     assert owners() == {"shop": "birch", "mail": "ash", "hand": "ash"}
 
 

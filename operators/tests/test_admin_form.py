@@ -122,6 +122,10 @@ def test_a_check_that_looks_misspelt_is_asked_about_once() -> None:
     assert errors(asked) == {"check": ["No integration is called http_chek: is http_check meant?"]}
     assert 'name="as_written" value="http_chek"' in asked.content.decode()
     assert not Config.objects.exists()
+    # A mistake in the text is said in the same round.
+    both = errors(add(client, check="http_chek", yaml="instances:\n  - url: x\n   bad"))
+    assert (list(both), "line 3: " in both["yaml"][0]) == (["check", "yaml"], True)
+    assert errors(add(client, check="http_chek", key="", yaml="init_config:\n")).keys() == {"key", "check", "yaml"}
     assert errors(add(client, check="http_chekc", as_written="http_chek")).keys() == {"check"}
     assert add(client, check="http_chek", as_written="http_chek").status_code == 302
     assert config("shop").name == "http_chek"

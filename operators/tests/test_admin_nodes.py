@@ -267,7 +267,7 @@ def test_a_nodes_page_shows_what_it_declares(operator: Client, pair: None) -> No
 def test_who_may_only_look_can_not_cordon(onlooker: Client, trees: None) -> None:
     assert onlooker.get(LIST).status_code == 200
     assert b'value="cordon"' not in onlooker.get(page_of("ash")).content
-    act(onlooker, "cordon", "ash")
+    assert act(onlooker, "cordon", "ash").status_code == 403
     assert not Node.objects.filter(schedulable=False).exists()
 
 

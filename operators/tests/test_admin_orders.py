@@ -27,6 +27,7 @@ from checks.tests.operators import (
     listed,
     operator,
     planned,
+    refused,
     shown,
     superuser,
 )
@@ -71,7 +72,7 @@ def test_a_reassignment_says_that_the_next_rebalance_may_undo_it_unless_it_is_he
     client = superuser()
     once = planned(client, "reassign", ["shop"], node="birch", hold="once")
     page = client.get(f"{PLANS}{once.pk}/change/").content.decode()
-    assert "the next rebalance may move them away again" in page
+    assert "the next rebalance may move it away again" in page
     day = planned(client, "reassign", ["shop"], node="birch", hold="day", note="spare")
     apply(client, day)
     pin = Pin.objects.get()
@@ -155,7 +156,7 @@ def test_a_label_without_a_value_is_refused_at_its_field() -> None:
     assert not Plan.objects.exists()
 
 
-@pytest.mark.parametrize(("waits", "what"), [({}, "they run elsewhere"), ({"waits": "on"}, "they run nowhere")])
+@pytest.mark.parametrize(("waits", "what"), [({}, "it runs elsewhere"), ({"waits": "on"}, "it runs nowhere")])
 def test_a_pin_that_aims_at_no_node_says_so_before(waits: dict[str, str], what: str) -> None:
     client = superuser()
     plan = planned(client, "pin", ["shop"], kind="node", aim="brich", **waits)
@@ -229,7 +230,7 @@ def test_the_deadline_of_a_drain_is_given_when_its_plan_is_applied() -> None:
     assert "Nothing was done. By soon: 90s, 30m, 2h" in refused
     assert not Node.objects.filter(draining=True).exists()
     page = post(client, url, by="2100-12-24 08:00", note="a new disk")
-    assert "By 2100-12-24 08:00 UTC." in page
+    assert "By 2100-12-24 08:00 UTC, in " in page
     assert "Note: a new disk" in page
     assert Act.objects.get(verb=Act.Verb.DRAIN).reason == "a new disk"
     assert f"{Node.objects.get(draining=True).drain_by:%F %H:%M}" == "2100-12-24 08:00"
@@ -555,7 +556,11 @@ def test_an_orders_page_has_its_origins_name_as_it_is_and_one_button_to_delete_i
     ("url", "fields", "error"),
     [
         (PINS, PIN | {"configs": "nope:1"}, "no config has the title, digest, check ID or short ID nope:1"),
+        (PINS, PIN | {"configs": "posgres"}, "short ID posgres"),
+        (PINS, PIN | {"configs": "postgr"}, "short ID postgr, did you mean postgres db?"),
+        (PINS, PIN | {"configs": "postgers db"}, "short ID postgers db, did you mean postgres db?"),
         (PINS, PIN | {"configs": ""}, "This field is required."),
+        (PINS, PIN | {"configs": " , "}, "no config is named"),
         (PINS, PIN | {"kind": "label", "configs": "shop"}, "a label is written as zone=a"),
         (PAUSES, {"configs": "pod"}, "is an endpoint check"),
         (ISOLATIONS, {"configs": "mail"}, "No other runners available"),
@@ -628,7 +633,7 @@ def test_who_may_not_do_it_neither_plans_nor_applies_it(action: str) -> None:
     plan = planned(operator("view_config", "view_plan", permission), action, ["shop"], **fields)
     others = [name for name, _ in ALLOWED.values() if name != permission]
     stranger = operator("view_config", "view_plan", *others, name="oona")
-    act(stranger, action, ["shop"], asked="yes", **fields)
+    refused(stranger, action, ["shop"], asked="yes", **fields)
     assert Plan.objects.get() == plan
     assert stranger.post(f"{PLANS}{plan.pk}/apply/").status_code == 403
     assert "/apply/" not in stranger.get(f"{PLANS}{plan.pk}/change/").content.decode()
@@ -646,7 +651,7 @@ def test_ending_orders_needs_the_permissions_to_delete_them() -> None:
     dispatcher.pause([config("shop").pk])
     client = operator("view_config", "view_plan", "add_pause", "add_pin")
     for action in ("resume", "unpin", "release"):
-        act(client, action, ["shop"])
+        refused(client, action, ["shop"])
     assert Pause.objects.exists()
 
 

@@ -111,6 +111,24 @@ def test_each_role_does_just_what_is_its(role: Role) -> None:
     assert Origin.objects.filter(key="hand").exists() is (role != W)
 
 
+@pytest.mark.parametrize(
+    ("url", "action", "permission"),
+    [
+        ("/admin/checks/config/", "reassign", "operator"),
+        ("/admin/checks/config/", "unschedule", "author"),
+        ("/admin/nodes/node/", "drain", "operator"),
+        ("/admin/checks/pin/", "delete_selected", "operator"),
+    ],
+)
+def test_an_action_of_a_list_that_the_role_does_not_give_is_refused_with_who_may(
+    url: str, action: str, permission: str
+) -> None:
+    answer = staff(Role.VIEWER).post(url, {"action": action, "_selected_action": [hand().pk]})
+    assert answer.status_code == 403
+    assert f"comes with the role {permission}" in answer.content.decode()
+    assert Act.objects.filter(verb=Act.Verb.REFUSE).count() == 1
+
+
 def buttons_of(client: Client, row: Any) -> dict[str, list[str]]:
     """The greyed buttons of a row's page, by the reason."""
     page = client.get(reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk]))

@@ -2,19 +2,24 @@
 
 import io
 import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from knox.models import AuthToken
 
 from acts.models import Act
 from checks import dispatcher
-from checks.models import Config, Move, Origin
+from checks.models import Config, Move, Origin, Plan
+from checks.models.orders import Pin
 from checks.tests.cast import owners, report, silence
 from checks.tests.operators import config
 from nodes.models import Node, NodeToken
 from operators.models import FailedLogins
+from operators.roles import Role
 from operators.tests import test_acts
+from operators.tests.cast import bearer, user
 from operators.tests.test_acts import API, COMMANDS, World, held, node_token, plan_of
 from tests.rows import Rows
 
@@ -172,7 +177,8 @@ def test_no_token_is_shown_that_would_not_be_there() -> None:
     ]
     assert not re.search("nt-[0-9a-f]", str(told("nodetoken", "add", "--note", "x", "--nodes", "*", "--json")))
     assert re.fullmatch(
-        r"It would make a token of ci, until \S+\.", *told("createtoken", "--user", "ci", "--role", "viewer")
+        r"It would make a token of ci, until [-\d]+ [:\d]+ UTC\.",
+        *told("createtoken", "--user", "ci", "--role", "viewer"),
     )
     assert told("breakglass")[0].startswith("User breakglass would be an admin, and could log in with a new password")
 
@@ -210,9 +216,77 @@ def test_a_node_token_by_the_api_is_judged_and_not_made(world: World) -> None:
 
 
 def test_failed_logins_that_would_be_forgotten_are_counted() -> None:
-    assert told("unlock") == ["No login had failed lately."]
+    assert told("unlock") == ["No login has failed lately: there is nothing to forget."]
     FailedLogins.objects.add([b"one"])
     assert told("unlock") == ["1 count of failed logins would be forgotten."]
+
+
+def ordered_by_a_source(world: World) -> None:
+    """shop is pinned by the source that sends it."""
+    dispatcher.pin([config("shop").pk], "ash", actor="eve")
+    Pin.objects.update(from_source=True, author="clustercheck shop/db")
+
+
+def stale(world: World) -> Plan:
+    plan = plan_of()
+    dispatcher.reassign([config("shop").pk], "birch", actor="eve")
+    return plan
+
+
+# What is refused: {name: (what makes it so, the command, the call)}; empty where there is none.
+Refused = tuple[Callable[[World], Any], Callable[[Any], Sequence[str]], Callable[[Any], Sequence[Any]]]
+REFUSED: dict[str, Refused] = {
+    "a node that is unknown": (
+        lambda w: str(config("shop")),
+        lambda title: ("reassign", title, "--to", "oak"),
+        lambda _: ("POST", f"configs/{config('shop').pk}/reassign", {"node": "oak"}),
+    ),
+    "a node that takes nothing": (
+        lambda w: Node.objects.filter(name="birch").update(schedulable=False),
+        lambda _: ("reassign", str(config("shop")), "--to", "birch"),
+        lambda _: ("POST", f"configs/{config('shop').pk}/reassign", {"node": "birch"}),
+    ),
+    "a pin of a source": (
+        ordered_by_a_source,
+        lambda _: ("unpin", str(config("shop"))),
+        lambda _: ("DELETE", f"pins/{Pin.objects.get().pk}"),
+    ),
+    "a plan that is stale": (
+        stale,
+        lambda plan: ("plan", "apply", str(plan.pk)),
+        lambda plan: ("POST", f"plans/{plan.pk}/apply"),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+@pytest.mark.parametrize("entrance", ["command", "API"])
+def test_what_is_refused_is_on_record_once_but_not_of_a_dry_run(world: World, what: str, entrance: str) -> None:
+    make, command, call = REFUSED[what]
+    made = make(world)
+    before = Act.objects.count()
+
+    def ask(*, is_dry: bool) -> None:
+        if entrance == "command":
+            with pytest.raises(CommandError):
+                call_command(*command(made), "--as", "olga", *["--dry-run"] * is_dry, stdout=io.StringIO())
+            return
+        method, path, *body = call(made)
+        answer = world.caller.call(method, f"{path}{'?dry_run=1' * is_dry}", *body)
+        assert answer.status_code in (400, 409), answer.content
+
+    ask(is_dry=True)
+    assert Act.objects.count() == before
+    ask(is_dry=False)
+    [refusal] = Act.objects.order_by("pk")[before:]
+    assert (refusal.verb, refusal.person, refusal.how) == ("refuse", "olga", entrance)
+
+
+def test_who_may_not_do_it_is_on_record_also_for_a_dry_run(world: World) -> None:
+    viewer = bearer(AuthToken.objects.create(user("otto", Role.VIEWER))[1])
+    assert viewer.call("POST", "nodes/ash/cordon?dry_run=1").status_code == 403
+    last = Act.objects.latest("pk")
+    assert (last.verb, last.person, last.object) == ("refuse", "otto", "cordon ash")
 
 
 def test_a_refusal_of_a_dry_run_is_no_act(world: World) -> None:

@@ -178,7 +178,7 @@ def test_unlock_lets_everybody_try_again() -> None:
     assert unlocked() == "All failed logins are forgotten.\n"
     assert gets_in(Client())
     # Those who got in at once are no failures.
-    assert unlocked() == "No login had failed lately.\n"
+    assert unlocked() == "No login has failed lately: there is nothing to forget.\n"
 
 
 def unlocked() -> str:

@@ -209,7 +209,7 @@ def test_dispatching_has_a_dry_run_as_a_command(client: Client, capsys: Any) -> 
     dangle()
     call_command("redispatch", "--dry-run", "--as", "olga")
     out = capsys.readouterr().out
-    assert "None would get a node now.\n2 configs would go on dangling.\n" in out
+    assert "No config would get a node now.\n2 configs would go on dangling.\n" in out
     assert not Act.objects.exists()
 
 
@@ -232,7 +232,10 @@ def test_dispatching_looks_at_the_first_of_very_many(client: Client, monkeypatch
     dangle()
     monkeypatch.setattr(forecasts, "MOST_FORESEEN", 1)
     told = words(client, DISPATCH)
-    assert "Of the first 1 of 2 configs that dangle: None would get a node now. 1 config would go on dangling." in told
+    assert (
+        "Of the first 1 of 2 configs that dangle: No config would get a node now. 1 config would go on dangling."
+        in told
+    )
 
 
 def test_an_answer_to_dispatching_is_not_foreseen_again(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,15 @@
 """One box: a check ID, a node, a file, or any text of an instance."""
 
 import json
+from urllib.parse import quote_plus
 
 import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from checks import dispatcher
+from checks import dispatcher, plans
+from checks.dispatcher import deciding
 from checks.models import Config, Instance, SearchedText, Source, freezes
 from checks.tests.cast import report, sent, silence
 from checks.tests.operators import config, listed, page_of, superuser
@@ -222,26 +224,105 @@ def test_a_bad_value_of_a_word_that_one_list_has_is_said(client: Client, query: 
 @pytest.mark.parametrize(
     ("phrase", "url", "title"),
     [
-        ("pause web", "/admin/checks/pause/add/?configs=web", "Pause web…"),
-        ("isolate the shop", "/admin/checks/isolation/add/?configs=the+shop", "Isolate the shop…"),
+        ("pause shop", "/admin/checks/pause/add/?configs=WEB", "Pause WEB…"),
+        ("isolate db-07:5432", "/admin/checks/isolation/add/?configs=DB-07", "Isolate DB-07…"),
+        ("isolate db-70:5432", "/admin/checks/isolation/add/?configs=DB-07", "Isolate DB-07…"),
+        ("Pin shop to ash", "/admin/checks/pin/add/?configs=WEB&kind=node&aim=ash", "Pin WEB to ash…"),
+        ("pin shop to ahs", "/admin/checks/pin/add/?configs=WEB&kind=node&aim=ash", "Pin WEB to ash…"),
+        ("pin shop to a*", "/admin/checks/pin/add/?configs=WEB&kind=pattern&aim=a%2A", "Pin WEB to a*…"),
+        ("pin shop to zone=a", "/admin/checks/pin/add/?configs=WEB&kind=label&aim=zone%3Da", "Pin WEB to zone=a…"),
         (
-            "move up to no good to ash",
-            "/admin/checks/pin/add/?configs=up+to+no+good&kind=node&aim=ash",
-            "Move up to no good to ash…",
+            "pause postgres db-07:5432, db-08",
+            "/admin/checks/pause/add/?configs=DB-07%2C+DB-08",
+            "Pause DB-07, DB-08…",
         ),
-        ("Pin web to ash", "/admin/checks/pin/add/?configs=web&kind=node&aim=ash", "Pin web to ash…"),
         ("pause", "/admin/checks/pause/add/", "Pause configs…"),
+        ("pin to ash", "/admin/checks/pin/add/?kind=node&aim=ash", "Pin configs to ash…"),
+        ("move", "/admin/checks/config/", "Move configs: choose them in the list"),
         ("cordon", "/admin/nodes/node/", "Cordon a node: choose it in the list"),
+        ("give access", "/admin/auth/user/add/", "Give access to a colleague: add a user…"),
+        ("grant access to vera", "/admin/auth/user/add/?username=vera", "Give access to vera: add a user…"),
+        ("undo", "/admin/changes/", "Undo what happened: each change has the button"),
     ],
 )
 def test_the_palette_takes_acts_as_people_say_them(client: Client, phrase: str, url: str, title: str) -> None:
+    """A config is called by its whole name: here WEB, DB-07 and DB-08."""
+    keys = {"WEB": "web.yaml", "DB-07": "postgres.d/db-07.yaml", "DB-08": "postgres.d/db-08.yaml"}
+    for word, key in keys.items():
+        name = str(config(key))
+        url, title = url.replace(word, quote_plus(name)), title.replace(word, name)
     assert palette(client, phrase)[0] == (url, title, "Act")
+
+
+@pytest.mark.parametrize("verb", ["pause", "isolate", "pin", "move"])
+def test_an_act_is_offered_for_each_config_that_may_be_meant_and_for_none_that_is_not_there(
+    client: Client, verb: str
+) -> None:
+    titles = {f"{verb.capitalize()} {config(f'postgres.d/db-0{number}.yaml')}…" for number in (7, 8)}
+    assert {title for _, title, kind in palette(client, f"{verb} postgres") if kind == "Act"} == titles
+    assert {kind for _, _, kind in palette(client, f"{verb} no-such-thing")} == {"Search all"}
+    dispatcher.schedule([sent(f"many-{number}.yaml", name="many", url=f"http://many-{number}/") for number in range(9)])
+    lines = [line for line in palette(client, f"{verb} many") if line[2] == "Act"]
+    assert len(lines) == 6
+    assert lines[-1][:2] == (
+        "/admin/checks/config/?q=many",
+        f"{verb.capitalize()} several of many: choose them in the list",
+    )
+
+
+def test_move_gives_a_config_to_a_node_once_and_pins_nothing(client: Client) -> None:
+    report("birch")
+    shop = config("web.yaml")
+    url, title, kind = palette(client, "move shop to brich")[0]
+    assert (title, kind) == (f"Move {shop} to birch…", "Act")
+    page = client.get(url).content.decode()
+    assert 'value="birch"' in page
+    # Where it is already is not named among those with room.
+    assert "Least loaded: birch (" in page
+    assert 'action="/admin/checks/config/"' in page
+    sent_form = {
+        "action": "reassign", "asked": "yes", "_selected_action": shop.pk, "node": "birch", "hold": "once", "note": ""
+    }  # fmt: skip
+    plan_page = client.post("/admin/checks/config/", sent_form)
+    client.post(f"{plan_page['Location'].removesuffix('change/')}apply/")
+    shop.refresh_from_db()
+    assert shop.assignment.node.name == "birch"
+    assert not hasattr(shop, "pin")
+
+
+def test_the_page_that_moves_a_config_is_for_who_may_do_it(client: Client) -> None:
+    url = f"/admin/checks/config/{config('web.yaml').pk}/reassign/"
+    viewer = Client()
+    viewer.force_login(user("vera", Role.VIEWER))
+    assert viewer.get(url).status_code == 403
+    assert client.get("/admin/checks/config/1000000/reassign/").status_code == 404
+
+
+def test_undo_leads_to_the_last_plan_that_can_be_taken_back(client: Client) -> None:
+    report("birch")
+    shop = config("web.yaml")
+    order = plans.order(lambda: deciding.reassign([shop.pk], "birch"), actor="olga")
+    plan = order[0]
+    said = (row_url(plan), f"Undo plan {plan.pk} ({plan}): its page has the button", "Act")
+    assert palette(client, "undo")[0] == said
+    assert palette(client, "undo birch")[0] == said
+    assert palette(client, "undo elm")[0][0] == "/admin/changes/"
+
+
+def test_access_is_given_on_the_page_of_who_is_known(client: Client) -> None:
+    vera = user("vera", Role.VIEWER)
+    assert palette(client, "give access to Vera")[0][:2] == (
+        row_url(vera),
+        "Give access to vera: the user's page has the roles",
+    )
+    assert 'value="otto"' in client.get("/admin/auth/user/add/?username=otto").content.decode()
 
 
 def test_what_is_said_of_a_node_leads_to_its_page(client: Client) -> None:
     report("ash-2")
     lines = palette(client, "drain ash")[:2]
     assert lines == [(node_page(name), f"Drain {name}: its page has the button", "Act") for name in ("ash", "ash-2")]
+    assert palette(client, "drain ahs")[0] == (node_page("ash"), "Drain ash: its page has the button", "Act")
 
 
 def test_what_ends_an_order_or_forgets_a_node_leads_to_the_page_that_has_the_button(client: Client) -> None:
@@ -274,7 +355,7 @@ def test_a_freeze_is_ended_and_a_source_scanned_from_the_palette(client: Client)
     freeze = freezes.freeze(actor="eve")
     assert palette(client, "thaw")[0][:2] == (row_url(freeze), "End the freeze: its page has the button")
     source, _ = Source.objects.get_or_create(name="file")
-    for phrase in ("scan", "scan fil"):
+    for phrase in ("scan", "scan fil", "scan again", "rescan", "scan file now"):
         assert palette(client, phrase)[0][:2] == (row_url(source), f"Scan {source} now: its page has the button")
 
 
@@ -289,7 +370,18 @@ def test_who_may_not_do_it_is_not_offered_it(client: Client) -> None:
     viewer = Client()
     viewer.force_login(user("vera", Role.VIEWER))
     freezes.freeze(actor="eve")
-    for phrase in ("drain ash", "pause web", "move web to ash", "resume", "forget", "thaw", "scan"):
+    for phrase in (
+        "drain ash",
+        "pin shop",
+        "pause shop",
+        "move shop to ash",
+        "resume",
+        "forget",
+        "thaw",
+        "scan",
+        "undo",
+        "give access",
+    ):
         assert "Act" not in {kind for _, _, kind in palette(viewer, phrase)}
 
 

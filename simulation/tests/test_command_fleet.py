@@ -41,6 +41,8 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
     [
         ([], Plan(nodes=7)),
         (["--prefix", "pod-", "--seed", "3", "--for", "90"], Plan(nodes=7, prefix="pod-", seed=3, seconds=90)),
+        (["--for", "40m"], Plan(nodes=7, seconds=2400)),
+        (["--for", "1.5 hours", "--kill-after", "1m:2"], Plan(nodes=7, seconds=5400, kills=(Kill(60, 2),))),
         (["--kill-after", "60:2", "--kill-after=90.5:1"], Plan(nodes=7, kills=(Kill(60, 2), Kill(90.5, 1)))),
         (["--pause", "60:4:40"], Plan(nodes=7, cuts=(Cut(60, 4, 40),))),
         (["--drop-heartbeats", "0.1", "--slow", "2"], Plan(nodes=7, loss=0.1, slow=2)),
@@ -77,6 +79,8 @@ def test_the_options_are_the_plan(plans: list[Plan], arguments: list[str], plan:
         (["--run-slower", "node-2=4"], "--run-slower needs --stats-port"),
         (["--stats-port", "70000"], "--stats-port.*'70000'"),
         (["--for", "0"], "--for.*'0'"),
+        (["--for", "40x"], r"--for.*'40x' is no span, as 90s, 40m or 2h, from 0.1 to 1e\+06 seconds"),
+        (["--for", "20d"], "--for.*'20d' is no span"),
         (["--report", "/nowhere/report.json"], "--report /nowhere/report.json can't be written"),
     ],
 )

@@ -14,9 +14,9 @@ from checks.explain import drains, forecasts
 from checks.explain.drains import Drain
 from checks.management import commandline
 from checks.management.commandline import ActingCommand
-from checks.models import Assignment
+from checks.models import Assignment, Plan
 from clusteragent.lib.database import unusable
-from clusteragent.lib.words import escape_controls, listed, plain_count
+from clusteragent.lib.words import escape_controls, listed, natural, plain_count
 from nodes.models import Node, UnknownNode
 
 EMPTY, NOT_EMPTY, UNKNOWN = range(3)
@@ -60,7 +60,7 @@ class Command(ActingCommand):
             if ordered := [drain.name for drain in found if by or not drain.is_draining]:
                 changed, _ = self.drain(ordered, by, options)
                 if not options["json"]:
-                    self.stdout.write(f"{plain_count(changed, 'node')} drained")
+                    self.stdout.write(f"{plain_count(len(changed), 'node')} drained")
             self.wait(names, options)
             return
         if options["undo"]:
@@ -71,28 +71,33 @@ class Command(ActingCommand):
     def order(self, names: list[str], by: datetime | None, options: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Drain nodes, or say what that would move. Return what is answered, for programs and for people."""
         held = Assignment.objects.filter(node__name__in=names).count()
-        changed, moves = self.drain(names, by, options)
-        stay = max(held - len(moves), 0)
-        document: dict[str, Any] = {"nodes": names, "changed": changed, "stay": stay}
-        lines = [f"{plain_count(changed, 'node')} {'would be drained' if options['dry_run'] else 'drained'}"]
+        changed, plan = self.drain(names, by, options)
+        stay = max(held - len(plan.moves), 0)
+        document: dict[str, Any] = {"nodes": names, "changed": len(changed), "stay": stay}
+        same = sorted({*names} - changed, key=natural)
+        already = f": {listed(same)} {'drains' if len(same) == 1 else 'drain'} so already" if same else ""
+        done = "would be drained" if options["dry_run"] else "drained"
+        lines = [f"{plain_count(len(changed), 'node')} {done}{already}"]
         if options["dry_run"]:
-            document["moves"] = moves
-            lines[:0] = map(commandline.line, moves)
-        if stay:
+            sentences = commandline.consequences_of(plan, is_dry=True)
+            document |= {"moves": plan.moves, "sentences": sentences}
+            lines = [*map(commandline.line, plan.moves), *lines, *sentences]
+        elif stay:
             lines.append(f"{plain_count(stay, 'config')} can't go to another node as it is now; --check says why")
         return document, lines
 
-    def drain(self, names: list[str], by: datetime | None, options: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
-        """Drain nodes. Return how many of them change, and the moves that it makes, or in a dry run would make.
+    def drain(self, names: list[str], by: datetime | None, options: dict[str, Any]) -> tuple[set[str], Plan]:
+        """Drain nodes. Return which of them change, and the plan of it.
 
         Raises CommandError, on record, if no node would take work then and that is not accepted.
         """
         if not (options["dry_run"] or options["accept_no_node"]) and (closing := forecasts.closing(names)):
             record(Act.Verb.REFUSE, f"drain {listed(names)}", reason=closing, nodes=names)
             raise CommandError(f"{closing} --accept-no-node does it all the same")
-        same = Node.objects.filter(name__in=names, draining=True, schedulable=False, drain_by=by).count()
+        same = Node.objects.filter(name__in=names, draining=True, schedulable=False, drain_by=by)
+        changed = {*names} - {*same.values_list("name", flat=True)}
         plan = commandline.plan_of(options, lambda: deciding.drain(names, by=by, note=options["note"]))
-        return len(names) - same, plan.moves
+        return changed, plan
 
     def refuse_combinations(self, options: dict[str, Any]) -> None:
         """Raise CommandError for options that say nothing together."""
@@ -105,14 +110,16 @@ class Command(ActingCommand):
 
     def uncordon(self, names: list[str], options: dict[str, Any]) -> None:
         """Uncordon nodes, or say what would follow. Raises CommandError for an unknown node."""
-        if options["dry_run"]:
-            commandline.show_forecast(self, options, lambda: forecasts.uncordon(names))
-            return
         nodes = Node.objects.known().filter(name__in=names)
         if unknown := sorted(set(names) - set(nodes.values_list("name", flat=True))):
             raise CommandError(str(Node.objects.unknown(unknown[0])))
+        if options["dry_run"]:
+            commandline.show_forecast(self, options, lambda: forecasts.uncordon(names))
+            return
+        left = forecasts.open_of(names)
         changed = nodes.cordon(schedulable=True, actor=commandline.actor())
-        lines = [f"{plain_count(changed, 'node')} uncordoned"]
+        why = f": {forecasts.not_closed(left)}" if left else ""
+        lines = [f"{plain_count(changed, 'node')} uncordoned{why}"]
         commandline.answer(self, options, {"nodes": names, "changed": changed}, lines)
 
     def wait(self, names: list[str], options: dict[str, Any]) -> None:

@@ -8,7 +8,8 @@ from checks.explain.aftermath import titled
 from checks.management import commandline
 from checks.management.commandline import ActingCommand
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import escape_controls, natural, plain_count
+from clusteragent.lib import conf
+from clusteragent.lib.words import duration, escape_controls, listed, natural, plain_count
 from nodes.models import Node
 
 
@@ -32,7 +33,10 @@ class Command(ActingCommand):
         with commandline.trial(options):
             moves = dispatcher.expire_nodes(force=options["force"], actor=commandline.actor())
             expired = set(lost.values_list("name", flat=True)) - before
-            afterwards = _afterwards() if options["dry_run"] else []
+            afterwards = _afterwards() if options["dry_run"] and (moves or expired) else []
+        if not (moves or expired):
+            self.stdout.write(f"No node {'would expire' if options['dry_run'] else 'expired'}: {_why_none()}")
+            return
         would_expire, would_be = ("would expire", "would be ") if options["dry_run"] else ("expired", "")
         for move in moves:
             self.stdout.write(escape_controls(f"{move.shown}: {move.source_node} {would_expire}"))
@@ -41,6 +45,14 @@ class Command(ActingCommand):
         self.stdout.write(f"{plain_count(len(moves), 'config')} {would_be}taken away")
         for line in afterwards:
             self.stdout.write(escape_controls(line))
+
+
+def _why_none() -> str:
+    """Why no node expires."""
+    if overdue := sorted(Node.objects.expired(force=True).values_list("name", flat=True), key=natural):
+        are = "is" if len(overdue) == 1 else "are"
+        return f"{listed(overdue)} {are} silent, but that is not believed yet, or nobody could take the work; --force expires all"
+    return f"each reported within the last {duration(conf.NODE_EXPIRATION_TIMEOUT)}"
 
 
 def _afterwards() -> list[str]:

@@ -18,7 +18,7 @@ class Command(ActingCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         until = commandline.parse_until(options)
         if options["dry_run"]:
-            commandline.show_forecast(self, options, forecasts.freeze)
+            commandline.show_forecast(self, options, lambda: forecasts.freeze(until))
             return
         made = freezes.freeze(actor=commandline.actor(), until=until, note=options["note"])
         document = {"id": made.pk, "until": made.until.isoformat() if made.until else None, "note": made.note}

@@ -8,7 +8,7 @@ from django.core.management.base import CommandError, CommandParser
 from acts.models import Act
 from acts.recording import record
 from checks import dispatcher, plans
-from checks.explain import forecasts
+from checks.explain import consequences, forecasts
 from checks.management import commandline
 from checks.management.commandline import ActingCommand
 from checks.models import Plan
@@ -75,7 +75,8 @@ class Command(ActingCommand):
         moves = commandline.moves_of(plan, is_dry=is_dry)
         done = f"{plan}: {'would be applied' if is_dry else 'applied'}, {_moving(plan, len(moves), is_dry=is_dry)}"
         document = _told(plan) | {"moves": list(map(commandline.told_of, moves))} | commandline.as_told(options)
-        commandline.answer(self, options, document, [*map(commandline.line, moves), done])
+        sentences = commandline.consequences_of(plan, is_dry=is_dry)
+        commandline.answer(self, options, document, [*map(commandline.line, moves), done, *sentences])
         if not is_dry and plan.outcome:
             raise CommandError(plan.outcome)
 
@@ -106,6 +107,7 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield f"{plain_count(len(plan.moves), 'config')} to move{f', {lost} of them to no node' if lost else ''}"
     if peak := plan.spread.get("peak"):
         yield f"highest load {' → '.join(map(percent, peak))}"
+    yield from consequences.of(plan)
     if plan.outcome:
         yield plan.outcome
     elif not plan.applied_at and (why := plans.why_stale(plan)):

@@ -26,7 +26,10 @@ class Command(ActingCommand):
             self._tell(error.pruned, deleted)
             raise CommandError(str(error)) from error
         self._tell(pruned, deleted)
+        if not any(pruned.values()):
+            self.stdout.write(f"Nothing {deleted}: nothing is older than its retention.")
 
     def _tell(self, pruned: Any, deleted: str) -> None:
         for kind, number in pruned.items():
-            self.stdout.write(f"{number} {kind} {deleted}")
+            if number:
+                self.stdout.write(f"{number} {kind} {deleted}")

@@ -24,5 +24,7 @@ class Command(ActingCommand):
         for move in moves:
             self.stdout.write(commandline.line(move))
         self.stdout.write(f"{plain_count(len(moves), 'config')} {'would be ' if is_dry else ''}reassigned")
+        for sentence in commandline.consequences_of(plan, is_dry=is_dry):
+            self.stdout.write(sentence)
         if plan.outcome:
             raise CommandError(plan.outcome)

@@ -7,7 +7,7 @@ from checks.dispatcher import costs
 from checks.management import commandline
 from checks.management.commandline import ActingCommand
 from checks.models import Plan
-from clusteragent.lib.words import measured_count
+from clusteragent.lib.words import measured_count, percent, plain_count
 
 
 class Command(ActingCommand):
@@ -27,9 +27,15 @@ class Command(ActingCommand):
         is_dry = options["dry_run"]
         plan = plans.draft(**how) if is_dry else self.rebalance(how)
         moves = commandline.moves_of(plan, is_dry=is_dry)
-        done = "would be rebalanced" if is_dry else "rebalanced successfully"
-        # The words of the Datadog Cluster Agent's command. Each move is of one config.
-        lines = [f"{len(moves)} cluster checks {done}", *map(line, moves), spread(plan)]
+        # The words of the Datadog Cluster Agent's command, but for its dry run, which that has not. Each move is of one config.
+        done = (
+            f"{plain_count(len(moves), 'config')} would move"
+            if is_dry
+            else f"{len(moves)} cluster checks rebalanced successfully"
+        )
+        lines = [done, *map(line, moves), spread(plan)]
+        if is_dry and not moves:
+            lines.append(_why_none(options))
         commandline.answer(self, options, document(plan, is_dry=is_dry), lines)
         if plan.outcome and not options["json"]:
             raise CommandError(plan.outcome)
@@ -56,6 +62,13 @@ def line(move: dict[str, Any]) -> str:
 
 
 def spread(plan: Plan) -> str:
-    """Return peak and standard deviation before and after a plan, as a line of text."""
-    (peak, new_peak), (stddev, new_stddev) = plan.spread["peak"], plan.spread["stddev"]
-    return f"peak {peak:.3f} → {new_peak:.3f}, standard deviation {stddev:.3f} → {new_stddev:.3f}"
+    """Return the highest load and the standard deviation of all before and after a plan, as a line of text."""
+    peak, deviation = (" → ".join(map(percent, plan.spread[name])) for name in ("peak", "stddev"))
+    return f"highest load {peak}, standard deviation of loads {deviation}"
+
+
+def _why_none(options: dict[str, Any]) -> str:
+    """Why a rebalance would move nothing."""
+    if options["force"]:
+        return "No move that is allowed makes loads more even."
+    return "No move that is allowed makes a clear difference; --force also makes small ones."

@@ -6,6 +6,7 @@ from checks import dispatcher
 from checks.explain import forecasts
 from checks.management import commandline
 from checks.management.commandline import ActingCommand
+from checks.models.orders import Isolation
 
 
 class Command(ActingCommand):
@@ -20,10 +21,11 @@ class Command(ActingCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         check_id = options["check_id"]
         [config_id] = commandline.ids([check_id])
+        if not Isolation.objects.filter(config=config_id).exists():
+            raise CommandError(f"{check_id} is not isolated")
         if options["dry_run"]:
             commandline.show_forecast(self, options, lambda: forecasts.release([config_id]))
             return
-        released = dispatcher.release([config_id])
-        if not released:
-            raise CommandError(f"{check_id} is not isolated")
+        if not dispatcher.release([config_id]):
+            raise CommandError(f"{check_id} is not isolated any more")
         commandline.answer(self, options, {"check_id": check_id}, [f"{check_id} is released"])

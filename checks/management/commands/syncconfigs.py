@@ -28,9 +28,11 @@ class Command(ActingCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         how = {"accept_removals": options["accept_removals"], "actor": commandline.actor()}
         try:
+            # Who tries it out has the map locked: it reads before that, and waits for no file that is being written.
+            is_dry = options["dry_run"]
+            ahead, patience = (sources.read_ahead(), 0.0) if is_dry else ({}, sources.PATIENCE)
             with commandline.trial(options):
-                # Who tries it out has the map locked, and waits for no file that is being written.
-                report = sources.sync_settled(**how, patience=0 if options["dry_run"] else sources.PATIENCE)
+                report = sources.sync_settled(**how, patience=patience, ahead=ahead)
                 sources.add_watched(report, **how)
         except sources.SyncUnderWay as error:
             raise CommandError("another sync is under way, try again") from error

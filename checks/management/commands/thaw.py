@@ -17,11 +17,13 @@ class Command(ActingCommand):
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if not freezes.Freeze.objects.in_force().exists():
+            raise CommandError("balancing is not frozen")
         if options["dry_run"]:
             commandline.show_forecast(self, options, forecasts.thaw)
             return
         if not (ended := freezes.thaw(actor=commandline.actor())):
-            raise CommandError("balancing is not frozen")
+            raise CommandError("balancing is not frozen any more")
         left = freezes.why_off()
         now = f"The freeze is over, but nothing is balanced: {left}." if left else "The freeze is over."
         commandline.answer(self, options, {"ended": ended, "still_off": left}, [now])

@@ -26,3 +26,5 @@ class Command(ActingCommand):
         except dispatcher.NotTheirs as error:
             raise CommandError(str(error)) from error
         commandline.print_moves(self, options, unpinned, "unpinned")
+        if not (unpinned or options["json"]):
+            self.stdout.write(f"{forecasts.not_ordered(ids, 'pinned')}.")

@@ -10,6 +10,7 @@ from django.core.management.base import CommandError, CommandParser
 from checks.management import commandline
 from checks.management.commandline import ActingCommand
 from clusteragent.lib import deadlines
+from clusteragent.lib.words import utc
 from operators import bounds, tokens
 from operators.roles import Role
 
@@ -68,8 +69,9 @@ def _told(row: Any) -> tuple[dict[str, Any], str]:
     until = row.expiry.isoformat(timespec="seconds") if row.expiry else None
     roles = sorted(row.user.groups.values_list("name", flat=True))
     bounded = f", bound to {bound}" if (bound := bounds.in_words(row)) else ""
+    end = utc(row.expiry) if row.expiry else "revoked"
     document = {"user": row.user.username, "roles": roles, "expires": until} | bounds.told(row)
-    return document, f"{row.user.username}, until {until or 'revoked'}{bounded}"
+    return document, f"{row.user.username}, until {end}{bounded}"
 
 
 def _patterns(name: str, text: str | None) -> list[str]:

@@ -23,7 +23,7 @@ class Command(ActingCommand):
         with commandline.trial(options):
             failed = FailedLogins.objects.unlock()
         if not failed:
-            self.stdout.write("No login had failed lately.")
+            self.stdout.write("No login has failed lately: there is nothing to forget.")
         elif options["dry_run"]:
             self.stdout.write(f"{plain_count(failed, 'count')} of failed logins would be forgotten.")
         else:
