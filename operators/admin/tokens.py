@@ -180,7 +180,7 @@ class TokenAdmin(RecordedAdmin):
             "owner": obj.user.get_username(),
             "roles": self.roles(obj),
             "example": example(request, "operators:status-list"),
-            "expiry": obj.expiry,
+            "ends": utc(obj.expiry) if obj.expiry else "",
             "about_url": documentation.page("howto/tokens"),
         }
         return TemplateResponse(request, "admin/operators/token.html", context, headers={"Cache-Control": "no-store"})
