@@ -20,9 +20,11 @@ class Role(models.TextChoices):
 # What each may do, as people are told where roles are given.
 MEANINGS = {
     Role.VIEWER: "sees everything but secrets and the record of acts; changes nothing",
-    Role.OPERATOR: "also moves, pins, pauses, isolates and drains, writes rules, freezes balancing and accepts removals",
-    Role.AUTHOR: "writes and removes configs, which node agents run, but does not steer them",
-    Role.ADMIN: "gives roles, users, passwords and tokens, also to itself, and sees acts; does not steer or write by itself",
+    Role.OPERATOR: "sees what a viewer sees, and the record of acts; moves, pins, pauses, isolates and drains, writes rules,"
+    " freezes balancing and accepts removals",
+    Role.AUTHOR: "sees what a viewer sees; writes and removes configs, which node agents run, but does not steer them",
+    Role.ADMIN: "sees what a viewer sees, and the record of acts; gives roles, users, passwords and tokens, also to itself;"
+    " does not steer or write by itself",
 }
 
 

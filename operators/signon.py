@@ -167,7 +167,7 @@ def _user(request: HttpRequest, pending: Pending) -> Any:
     user, refusal = identities.enter(provider.finish(pending, request.GET["code"]))
     if refusal:
         with known_as(user.get_username()):
-            record(Act.Verb.FAIL, "the admin", reason=refusal)
+            record(Act.Verb.FAIL, "to the admin", reason=refusal)
         raise Denied(refusal)
     return user
 

@@ -11,29 +11,36 @@ from operators.roles import MEANINGS, in_words
 
 # What a superuser may do, which is no role.
 EVERYTHING = "everything, also what no role allows"
+# Verbs of what saving a form does, and of what it did.
+_PAST = {"gets": "got", "loses": "lost", "becomes": "became", "gives": "gave", "takes": "took"}
 
 
-def of_user(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """What a user may do from now on, or no more. before, now: as on record; empty for one that is not there yet."""
+def of_user(before: Mapping[str, Any], now: Mapping[str, Any], *, is_done: bool = False) -> Iterator[str]:
+    """What a user may do from now on, or no more. before, now: as on record; empty for one that is not there yet.
+
+    is_done: whether it is saved already.
+    """
     who, had, has = f"User {now['username']}", set(before.get("groups", ())), set(now["groups"])
     for group in Group.objects.filter(name__in=has - had).select_related("bound").order_by("name"):
-        yield f"{who} gets the role {meant(group)}."
+        yield f"{who} {_verb('gets', is_done)} the role {meant(group)}."
     for name in sorted(had - has):
-        yield f"{who} has the role {name} no more."
-    if bool(before.get("is_superuser")) != now["is_superuser"]:
-        yield f"{who} may do {EVERYTHING if now['is_superuser'] else 'no more than the roles allow'}."
+        yield f"{who} {_verb('loses', is_done)} the role {name}."
+    if now["is_superuser"] and not before.get("is_superuser"):
+        yield f"{who} {_verb('becomes', is_done)} a superuser, who may do {EVERYTHING}."
+    elif before.get("is_superuser") and not now["is_superuser"]:
+        yield f"{who} is no longer a superuser, and may do what its roles allow."
     if before and before["is_active"] != now["is_active"]:
         yield f"{who} may {'log in and call again' if now['is_active'] else 'not log in or call any more'}."
 
 
-def of_group(users: int, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """What the users of a group may do from now on, or no more. users: how many they are."""
+def of_group(users: int, before: Mapping[str, Any], now: Mapping[str, Any], *, is_done: bool = False) -> Iterator[str]:
+    """What the users of a group may do from now on, or no more. users: how many they are. is_done: see `of_user`."""
     name, who = f"Group {now['name']}", plain_count(users, "user")
     had, has = set(before.get("permissions", ())), set(now["permissions"])
     if given := sorted(has - had):
-        yield f"{name} gives {who} the right to {_rights(given)}."
+        yield f"{name} {_verb('gives', is_done)} {who} the right to {_rights(given)}."
     if taken := sorted(had - has):
-        yield f"{name} takes from {who} the right to {_rights(taken)}, unless another role gives it."
+        yield f"{name} {_verb('takes', is_done)} from {who} the right to {_rights(taken)}, unless another role gives it."
     if before.get("bound") != now.get("bound"):
         yield f"{name} {_bound(who, now.get('bound'))}."
 
@@ -45,7 +52,7 @@ def of_token(user: Any, role: str, bound: Mapping[str, Sequence[str]]) -> tuple[
     """
     groups = Group.objects.filter(name=role) if role else user.groups.all()
     roles = [meant(group) for group in groups.select_related("bound").order_by("name")]
-    may = EVERYTHING if user.is_superuser else "; ".join(roles) or "what its own permissions say"
+    may = f"as a superuser {EVERYTHING}" if user.is_superuser else "; ".join(roles) or "what its own permissions say"
     found = [f"User {user} is made with it, and can't log in."] if role else []
     found.append(f"Whoever has the token may do what user {user} may: {may}.")
     patterns = [*bound["sources"], *bound["checks"]]
@@ -64,6 +71,10 @@ def meant(group: Group) -> str:
 def members(group: Group) -> list[User]:
     """The users in a group, by name."""
     return list(group.user_set.prefetch_related("groups").order_by("username"))
+
+
+def _verb(verb: str, is_done: bool) -> str:
+    return _PAST[verb] if is_done else verb
 
 
 def _rights(codes: Collection[str]) -> str:

@@ -1,5 +1,6 @@
 """Lists of the admin: they filter and sort by what their admin declares, say what filters them, and never count for long."""
 
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -13,6 +14,8 @@ from django.core.paginator import Paginator
 from django.db import DataError
 from django.db.models import CharField, QuerySet, TextField
 from django.http import HttpRequest
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from unfold.views import ChangeList
 
@@ -27,6 +30,9 @@ LAST_PAGE = 1_000_000
 MOST_COUNTING, MOST_AHEAD = 50, 300
 # Of a list that grows without a bound, so many of the newest rows are sorted by a column that has no index.
 MOST_SORTED = 5_000
+# Where a long name goes on in another line: after a slash, and before a part of some length, which no port or ending is. At an
+# underscore it does so within long words alone: the names of checks stay whole.
+_BREAKS = re.compile(r"(?<=/)(?=[^/])|(?:(?<=[.:,@=])|(?<=[\w-]{11}_))(?=[\w-]{5})")
 
 
 class Chip(NamedTuple):
@@ -214,6 +220,11 @@ class UncountedChangeList(DeclaredChangeList):
         told = f"more than {grouped(self._seen - 1)}" if fitting is None else grouped(fitting)
         whole = counted(self.root_queryset) if self.chips else None
         return told if whole is None else f"{told}, {grouped(whole)} in all"
+
+
+def breakable(name: str) -> SafeString:
+    """A name that a narrow column breaks between its parts."""
+    return format_html_join(SafeString("<wbr>"), "{}", ((part,) for part in _BREAKS.split(name)))
 
 
 def counted(rows: QuerySet[Any]) -> int | None:

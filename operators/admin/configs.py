@@ -50,6 +50,7 @@ from operators.admin.base import (
     shortened,
     time_column,
 )
+from operators.admin.changelists import breakable
 from operators.admin.configform import ConfigForm, foresee, remarks_on
 from operators.admin.filters import (
     CheckFilter,
@@ -229,9 +230,9 @@ class ConfigAdmin(SteeringAdmin):
         return redirect(row_url(obj))
 
     @column(description="config", ordering=Natural("title"))
-    def called(self, config: Config) -> str:
+    def called(self, config: Config) -> SafeString:
         """How people call it; on a node's page told apart from others of that name."""
-        return getattr(config, "told_apart", "") or str(config)
+        return breakable(getattr(config, "told_apart", "") or str(config))
 
     @column(description="check", ordering="name")
     def check_name(self, config: Config) -> str:
@@ -271,7 +272,8 @@ class ConfigAdmin(SteeringAdmin):
         shown = []
         for origin in config.origins.all():
             kind, name = origin.kubernetes_object
-            shown.append(anchor(list_url(Config, **{kind: name}), origin) if kind else origin)
+            words = breakable(str(origin))
+            shown.append(anchor(list_url(Config, **{kind: name}), words) if kind else words)
         return format_html_join(SafeString("<br>"), "{}", ((one,) for one in shown))
 
     # Not `origins`: by that name Django would sort by a join.

@@ -148,6 +148,7 @@ class NodeTokenAdmin(ShownDeletions, DeclaredAdmin):
             "opts": self.opts,
             "token": obj.shown_once,
             "row": obj,
+            "ends": utc(obj.expires_at) if obj.expires_at else "",
         }
         return TemplateResponse(
             request, "admin/operators/node_token.html", context, headers={"Cache-Control": "no-store"}

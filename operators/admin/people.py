@@ -21,7 +21,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from knox.models import AuthToken
 from unfold.decorators import display
-from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextInputWidget
 
 from acts.models import Act
@@ -42,6 +42,7 @@ from operators.admin.base import (
     time_column,
 )
 from operators.admin.questions import Question, ShownDeletions, seen_of, unseal
+from operators.admin.userforms import HELP, NewUserForm, password_of
 from operators.models import SavedView
 from operators.roles import MEANINGS, Role
 
@@ -105,8 +106,13 @@ class RecordedAdmin(ShownDeletions, DeclaredAdmin):
         """What a row says, as JSON data. What is secret, of all of it nothing but that it is there."""
         raise NotImplementedError
 
-    def granted(self, obj: Any, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-        """What people may do now, or no more, once the row is saved, one sentence each. before, now: see `told`."""
+    def granted(
+        self, obj: Any, before: Mapping[str, Any], now: Mapping[str, Any], *, is_done: bool = False
+    ) -> Iterator[str]:
+        """What people may do now, or no more, once the row is saved, one sentence each.
+
+        before, now: see `told`. is_done: whether it is saved already.
+        """
         return iter(())
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
@@ -121,7 +127,7 @@ class RecordedAdmin(ShownDeletions, DeclaredAdmin):
         # Read again: what was read before may be cached.
         now = self.told(self.model._default_manager.get(pk=obj.pk))
         record(verb, named(obj), before=obj.told_before, after=now)
-        for told in self.granted(obj, obj.told_before or {}, now):
+        for told in self.granted(obj, obj.told_before or {}, now, is_done=True):
             messages.info(request, told)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
@@ -144,13 +150,13 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
     """The users."""
 
     form = UserChangeForm
-    add_form = UserCreationForm
+    add_form = NewUserForm
     # Django's says that there is more to do afterwards.
     add_form_template = None
     change_password_form = AdminPasswordChangeForm
     # What one may do comes from roles alone.
     fieldsets = (
-        (None, {"fields": ("username", "password", "groups", "is_active", "is_superuser")}),
+        (None, {"fields": ("username", "shown_password", "groups", "is_active", "is_superuser")}),
         ("About", {"fields": ("logs_in_by", "tokens", "first_name", "last_name", "email", "was_here", "joined")}),
     )
     list_display = ("username", "roles", "logs_in_by", "is_active", "logged_in")
@@ -158,7 +164,7 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
     # Name, role and password in one form: nothing is left to be done for a colleague.
     add_fieldsets = ((None, {"fields": ("username", "groups", "usable_password", "password1", "password2")}),)
 
-    readonly_fields = ("logs_in_by", "tokens", "was_here", "joined")
+    readonly_fields = ("shown_password", "logs_in_by", "tokens", "was_here", "joined")
     filter_horizontal = ("user_permissions",)
     logged_in, was_here = time_column("last_login"), time_column("last_login", dated)
     joined = time_column("date_joined", dated)
@@ -191,12 +197,22 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
         """What lets the user in, and what the provider said last."""
         return identities.told(user, user.now)
 
+    @display(description="password")
+    def shown_password(self, user: Any) -> SafeString:
+        """Whether there is one, and the form for another."""
+        return password_of(user)
+
     @display
     def tokens(self, user: Any) -> SafeString:
         """The user's tokens, and the form for another one."""
         number = plain_count(AuthToken.objects.filter(user=user).count(), "token")
         add = f"{reverse('admin:knox_authtoken_add')}?{urlencode({'user': user.pk})}"
         return format_html("{}, {}", anchor(list_url(AuthToken, q=user.username), number), anchor(add, "Add a token"))
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name in HELP:
+            kwargs["help_text"] = HELP[db_field.name]
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "groups":
@@ -229,8 +245,10 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
         seen = seen_of(sentences)
         return Question(f"Save {named(user)}", sentences, worse, seen=seen, button="Save", is_dangerous=grave)
 
-    def granted(self, obj: Any, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-        return access.of_user(before, now)
+    def granted(
+        self, obj: Any, before: Mapping[str, Any], now: Mapping[str, Any], *, is_done: bool = False
+    ) -> Iterator[str]:
+        return access.of_user(before, now, is_done=is_done)
 
     def lost_with(self, obj: User) -> str:
         tokens = plain_count(AuthToken.objects.filter(user=obj).count(), "token")
@@ -322,8 +340,10 @@ class OperatorGroupAdmin(GroupAdmin, RecordedAdmin):
         users = plain_count(obj.user_set.count(), "user")
         return f"{users} in group {obj} can't do any more what only it allows."
 
-    def granted(self, obj: Any, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-        return access.of_group(obj.user_set.count(), before, now)
+    def granted(
+        self, obj: Any, before: Mapping[str, Any], now: Mapping[str, Any], *, is_done: bool = False
+    ) -> Iterator[str]:
+        return access.of_group(obj.user_set.count(), before, now, is_done=is_done)
 
     def asked(self, request: HttpRequest, form: Any) -> Question | None:
         group = form.instance

@@ -12,7 +12,7 @@ from knox.admin import AuthTokenCreateForm
 from knox.models import AuthToken
 from knox.settings import knox_settings
 from unfold.decorators import display
-from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminTextInputWidget
 
 from clusteragent.lib import clock
 from clusteragent.lib.database.natural import Natural
@@ -44,8 +44,8 @@ class TokenForm(BoundForm, AuthTokenCreateForm):
         help_text="Such as: shop-deploys. It can't log in, and what the token does is on record under its name.",
     )  # fmt: skip
     role = forms.ChoiceField(
-        label="With the role", required=False, widget=UnfoldAdminSelectWidget(),
-        choices=[("", "-"), *((role, f"{role}: {MEANINGS[role]}") for role in Role)],
+        label="With the role", required=False, widget=UnfoldAdminRadioSelectWidget(),
+        choices=[("", "that of the user above"), *((role, f"{role}: {MEANINGS[role]}") for role in Role)],
     )  # fmt: skip
     purpose = forms.CharField(
         label="What for", max_length=Purpose.MOST, required=False, widget=UnfoldAdminTextInputWidget(),
@@ -180,7 +180,7 @@ class TokenAdmin(RecordedAdmin):
             "owner": obj.user.get_username(),
             "roles": self.roles(obj),
             "example": example(request, "operators:status-list"),
-            "expiry": obj.expiry,
+            "ends": utc(obj.expiry) if obj.expiry else "",
             "about_url": documentation.page("howto/tokens"),
         }
         return TemplateResponse(request, "admin/operators/token.html", context, headers={"Cache-Control": "no-store"})

@@ -13,8 +13,9 @@ from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import ObjectDoesNotExist
 from django.db.models import DateField, ForeignKey, Model, TimeField
 from django.template import Context
-from django.utils.html import conditional_escape, escape
+from django.utils.html import conditional_escape, escape, format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from unfold.admin import checkbox
 from unfold.templatetags.unfold_list import CHECKBOX_CLASSES, LINK_CLASSES, ROW_CLASSES, result_headers
 from unfold.utils import display_for_field, display_for_label, display_for_value
@@ -32,11 +33,20 @@ def list_rows(context: Context, cl: ChangeList) -> dict[str, Any]:
     headers = list(result_headers(cl))
     return {
         "cl": cl,
-        "result_headers": headers,
+        "result_headers": [_explained(cl, str(name), one) for name, one in zip(cl.list_display, headers, strict=True)],
         "num_sorted_fields": sum(header.get("sorted", False) for header in headers),
         "has_add_permission": context["has_add_permission"],
         "rows": list(_rows(cl, [conditional_escape(header["text"]) for header in headers])),
     }
+
+
+def _explained(cl: Any, name: str, header: dict[str, Any]) -> dict[str, Any]:
+    """The head of a column; of one that its admin does not sort by, with the reason on hover."""
+    why = "" if header.get("sortable") else cl.model_admin.unsorted.get(name, "")
+    if not why:
+        return header
+    text = format_html('<span title="Not sorted by this: {}">{}</span>', why, capfirst(header["text"]))
+    return {**header, "text": text}
 
 
 def _rows(cl: ChangeList, labels: Sequence[str]) -> Iterator[SafeString]:

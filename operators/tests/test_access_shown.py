@@ -1,5 +1,7 @@
 """Who gains and who loses what is shown before users, groups and tokens are saved; passwords are not."""
 
+import re
+from html import unescape
 from typing import Any
 
 import pytest
@@ -60,23 +62,62 @@ def sentences(client: Client, url: str, fields: dict[str, Any]) -> list[str]:
 def test_a_superuser_is_made_only_once_that_was_shown(client: Client) -> None:
     otto = user("otto", Role.VIEWER)
     url, form = f"{USERS}{otto.pk}/change/", change(otto, "viewer", is_superuser="on")
-    assert sentences(client, url, form) == ["User otto may do everything, also what no role allows."]
+    assert sentences(client, url, form) == [
+        "User otto becomes a superuser, who may do everything, also what no role allows."
+    ]
     otto.refresh_from_db()
     assert not otto.is_superuser
     assert not Act.objects.filter(verb="change").exists()
     answered(client, url, **form)
     otto.refresh_from_db()
     assert otto.is_superuser
-    assert sentences(client, url, change(otto, "viewer")) == ["User otto may do no more than the roles allow."]
+    assert sentences(client, url, change(otto, "viewer")) == [
+        "User otto is no longer a superuser, and may do what its roles allow."
+    ]
+
+
+def test_the_forms_of_users_speak_of_what_is_here(client: Client) -> None:
+    otto = user("otto", Role.VIEWER)
+    for path, words in (
+        ("add/", "Without a password it can't log in: it is for tokens alone."),
+        (f"{otto.pk}/change/", "Without it, the user can't log in and its tokens can't call, until it is given back."),
+    ):
+        page = unescape(client.get(f"{USERS}{path}").content.decode())
+        assert words in page
+        for other in ("LDAP", "Unselect", "Designates", "salt", "Raw passwords"):
+            assert other not in page, other
+
+
+def test_a_users_page_leads_to_the_form_of_its_password(client: Client) -> None:
+    otto, robot = User.objects.create_user("otto", password=PASSWORD), User.objects.create_user("robot")
+    for one, said, offered in ((otto, "Stored as a hash", "Set another one"), (robot, "None", "Set one")):
+        page = client.get(f"{USERS}{one.pk}/change/").content.decode()
+        found = re.search(rf'{said}\. <a [^>]*href="([^"]*)">{offered}</a>', page)
+        assert found
+        assert client.get(found[1]).status_code == 200
+        password = "five-words-in-a-long-row"
+        assert client.post(found[1], {"password1": password, "password2": password}).status_code == 302
+        one.refresh_from_db()
+        assert one.check_password(password)
+
+
+def test_a_new_token_tells_its_end_in_utc(client: Client) -> None:
+    otto = user("otto", Role.AUTHOR)
+    for url, form in (
+        (TOKENS, {"user": otto.pk, "expiry_0": "2100-01-01", "expiry_1": "08:00:00"}),
+        (NODE_TOKENS, {"note": "runners", "pattern": "runner-*", "expires_at": "2100-01-01 08:00"}),
+    ):
+        page = answered(client, f"{url}add/", **form).content.decode()
+        assert "It ends 2100-01-01 08:00 UTC." in " ".join(page.split())
 
 
 def test_roles_and_a_login_are_taken_only_once_that_was_shown(client: Client) -> None:
     otto = user("otto", Role.VIEWER)
     form = change(otto, "operator") | {"is_active": ""}
     assert sentences(client, f"{USERS}{otto.pk}/change/", form) == [
-        "User otto gets the role operator: also moves, pins, pauses, isolates and drains, writes rules, freezes balancing and"
-        " accepts removals.",
-        "User otto has the role viewer no more.",
+        "User otto gets the role operator: sees what a viewer sees, and the record of acts; moves, pins, pauses, isolates and"
+        " drains, writes rules, freezes balancing and accepts removals.",
+        "User otto loses the role viewer.",
         "User otto may not log in or call any more.",
     ]
     assert list(otto.groups.values_list("name", flat=True)) == ["viewer"]
@@ -85,7 +126,7 @@ def test_roles_and_a_login_are_taken_only_once_that_was_shown(client: Client) ->
 def test_who_loses_by_the_own_click_is_told(client: Client, ada: User) -> None:
     said = sentences(client, f"{USERS}{ada.pk}/change/", change(ada))
     assert said == [
-        "User ada has the role admin no more.",
+        "User ada loses the role admin.",
         "This is your own user: what you lose, another admin must give you again.",
     ]
 
@@ -119,7 +160,7 @@ def test_a_bound_is_shown_with_those_whom_it_binds(client: Client) -> None:
     assert sentences(client, url, form | {"checks": ""}) == [
         "Group operator is bound no more: what it allows, 2 users may do to all checks and all sources."
     ]
-    assert "gets the role operator: also moves" in str(
+    assert "gets the role operator: sees what a viewer sees" in str(
         said := sentences(
             client, f"{USERS}{user('eve').pk}/change/", {"username": "eve", "groups": [operator.pk]} | JOINED
         )
@@ -175,7 +216,9 @@ def test_a_sealed_password_is_of_its_session_and_lasts_a_while(client: Client, m
 def test_what_a_token_may_do_is_shown_before_it_is_made(client: Client) -> None:
     otto = user("otto", Role.AUTHOR)
     form = {"user": otto.pk, "purpose": "deploys", "expiry_0": "2100-01-01", "expiry_1": "08:00:00"}
-    author = "author: writes and removes configs, which node agents run, but does not steer them"
+    author = (
+        "author: sees what a viewer sees; writes and removes configs, which node agents run, but does not steer them"
+    )
     assert sentences(client, f"{TOKENS}add/", form) == [
         f"Whoever has the token may do what user otto may: {author}.",
         "It ends 2100-01-01 08:00 UTC.",
@@ -208,7 +251,9 @@ def test_a_user_that_comes_with_a_token_is_shown_too(client: Client) -> None:
 def test_a_superusers_token_may_do_everything(client: Client) -> None:
     boss = User.objects.create_superuser("boss")
     said = sentences(client, f"{TOKENS}add/", {"user": boss.pk})
-    assert "Whoever has the token may do what user boss may: everything, also what no role allows." in said
+    assert (
+        "Whoever has the token may do what user boss may: as a superuser everything, also what no role allows." in said
+    )
     assert any("bound to nothing" in one for one in said)
 
 

@@ -8,6 +8,7 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Group, User
 from django.test import Client
+from django.utils.html import escape
 from knox.models import AuthToken
 
 from acts.models import Act
@@ -76,6 +77,25 @@ def test_a_column_that_is_not_sorted_by_has_no_arrow() -> None:
         "tags",
         "origins",
     ]
+    # The heads say why, on hover.
+    said = re.findall(r'<span title="Not sorted by this: ([^"]*)">(\w+)</span>', text)
+    assert {head.lower(): why for why, head in said} == {
+        "tags": "a config has many: the bar finds those that have one",
+        "origins": "those of all configs take too long to read: source: in the bar finds those of one source",
+    }
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ["postgres pg-0.twin.", "example.com:5430"],
+        ["file:", "http_check.d/", "the_primary_", "database_", "of_", "orders.yaml"],
+        ["kubernetes: endpoints payments/", "api 10.9.0.4"],
+        ["<b>shop.", "example.com"],
+    ],
+)
+def test_a_long_name_goes_on_in_another_line_between_its_parts(parts: list[str]) -> None:
+    assert changelists.breakable("".join(parts)).split("<wbr>") == [escape(part) for part in parts]
 
 
 def told(client: Client, model: type[Any], column: str, order: str) -> list[str]:

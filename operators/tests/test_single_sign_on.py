@@ -119,6 +119,17 @@ def test_who_has_no_group_with_a_role_stays_out_and_no_user_is_made(idp: Identit
     assert not User.objects.filter(username="vera").exists()
 
 
+def test_who_has_no_role_any_more_stays_out_on_record(idp: IdentityProvider) -> None:
+    person = idp.put("lena", "sre")
+    enter(idp, person)
+    idp.put(person, "choir")
+    browser, answer = enter(idp, person)
+    assert answer.status_code == 403
+    assert not is_in(browser)
+    act = Act.objects.get(verb=Act.Verb.FAIL)
+    assert (act.person, str(act)) == ("lena", "fail to log in to the admin")
+
+
 def test_a_name_that_a_local_user_has_is_not_taken_over(idp: IdentityProvider) -> None:
     User.objects.create_superuser("admin")
     browser, answer = enter(idp, idp.put("admin", "sre"))

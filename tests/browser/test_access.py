@@ -17,7 +17,9 @@ def test_a_superuser_is_made_only_once_that_was_shown(page: Page, cluster: Clust
     page.get_by_label("Superuser status").check()
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_role("heading", name="Save user oscar")).to_be_visible()
-    expect(page.get_by_text("User oscar may do everything, also what no role allows.")).to_be_visible()
+    expect(
+        page.get_by_text("User oscar becomes a superuser, who may do everything, also what no role allows.")
+    ).to_be_visible()
     assert cluster.ask(_SUPERUSER) == [False]
     page.get_by_role("link", name="Cancel").click()
     expect(page.get_by_label("Superuser status")).not_to_be_checked()

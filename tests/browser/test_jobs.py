@@ -262,6 +262,21 @@ def test_a_token_for_a_pipeline(page: Page, cluster: Cluster) -> None:
     assert cluster.call("POST", f"/api/operator/v1/nodes/{NODES[0]}/drain", token, {}) == 403
 
 
+def test_a_token_for_a_new_pipeline(page: Page, cluster: Cluster) -> None:
+    with doing(page, "A token for a new pipeline") as person:
+        person.go("Tokens")
+        person.follow("Add token")
+        person.write(page.get_by_label("Or a new user for it"), "shop-deploys")
+        person.click(page.get_by_label("author: sees what a viewer sees; writes and removes configs"))
+        person.press("Save")
+        expect(page.get_by_text("User shop-deploys is made with it, and can't log in.")).to_be_visible()
+        expect(page.get_by_text("It is bound to nothing")).to_be_visible()
+        person.press("Make the token")
+        token = page.get_by_label("Token", exact=True).inner_text()
+        expect(page.get_by_text(re.compile(r"It\s+ends \d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)? UTC\."))).to_be_visible()
+    assert cluster.call("PUT", "/api/operator/v1/sources/shop?dry_run=1", token, {"configs": []}) == 200
+
+
 def test_what_if_a_node_is_lost(page: Page, cluster: Cluster) -> None:
     with doing(page, "What if node N is lost?") as person:
         person.search("birch")
@@ -294,4 +309,4 @@ def test_which_node_is_overloaded_and_by_what(page: Page, cluster: Cluster) -> N
 def test_the_table_has_the_jobs_that_are_tried(request: pytest.FixtureRequest) -> None:
     source = request.path.read_text()
     assert set(re.findall(r'doing\(page, "([^"]+)"\)', source)) == set(ALLOWED)
-    assert len(ALLOWED) == 16
+    assert len(ALLOWED) == 17

@@ -1,9 +1,12 @@
 """Lists: the bar goes on with what is typed, and chips show what filters."""
 
+from collections.abc import Iterator
+
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.cluster import Cluster
+from tests.browser.cluster import PATIENCE, Cluster
+from tests.replicas import wait_for
 
 pytestmark = pytest.mark.processes
 
@@ -63,3 +66,58 @@ def test_six_rows_fit_a_small_screen_beside_long_tags(page: Page) -> None:
     assert len([bottom for bottom in bottoms if bottom <= 900]) >= 6
     heights = page.locator("#result_list .list-chip").evaluate_all("chips => chips.map(chip => chip.offsetHeight)")
     assert max(heights) < 40
+
+
+# Where the lines of the names of configs, and of what sends them, break: the letters around each break.
+_BROKEN = """() => [...document.querySelectorAll('#result_list .field-called a, td.field-shown_origins')].flatMap((cell) => {
+    const found = [], range = document.createRange(), words = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+    let before = '', top = null;
+    while (words.nextNode()) {
+        for (let at = 0; at < words.currentNode.length; at++) {
+            range.setStart(words.currentNode, at);
+            range.setEnd(words.currentNode, at + 1);
+            const box = range.getBoundingClientRect();
+            if (box.width && top !== null && box.top > top + 4) found.push(before + range);
+            if (box.width) top = box.top;
+            before = String(range);
+        }
+    }
+    return found;
+})"""
+# The height of what stands in a cell.
+_HEIGHT = """cell => {
+    const range = document.createRange();
+    range.selectNodeContents(cell);
+    return range.getBoundingClientRect().height;
+}"""
+_HOSTS = "SELECT 1 FROM checks_config WHERE title LIKE '%%orders.twin.example.com%%'"
+
+
+@pytest.fixture
+def _long_names(cluster: Cluster) -> Iterator[None]:
+    """A config has a long name, and comes from a file of one."""
+    file = cluster.confd / "tcp_check.d" / "the_primary_database_of_orders.yaml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("cluster_check: true\ninstances: [{name: pg-0.orders.twin.example.com, host: ash, port: 5432}]\n")
+    wait_for("the config", lambda: cluster.ask(_HOSTS), PATIENCE)
+    yield
+    file.unlink()
+    wait_for("no config", lambda: not cluster.ask(_HOSTS), PATIENCE)
+
+
+@pytest.mark.usefixtures("_long_names")
+def test_names_break_between_their_parts_and_numbers_stand_beside_their_units(page: Page) -> None:
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto("/admin/checks/config/")
+    page.locator(".field-owner a").evaluate_all(
+        "links => links.forEach(link => link.textContent = 'clc-runner-6d4f9c7b5d-x7m9b')"
+    )
+    page.locator("td.field-run_time").evaluate_all("cells => cells.forEach(cell => cell.textContent = '548 ms')")
+    page.locator("td.field-last_error").evaluate_all(
+        "cells => cells.forEach(cell => cell.innerHTML = `<span>${'connection refused '.repeat(6)}</span>`)"
+    )
+    breaks = page.evaluate(_BROKEN)
+    assert breaks
+    assert [one for one in breaks if one[0].isalnum()] == []
+    assert page.locator("td.field-run_time").first.evaluate(_HEIGHT) < 30
+    assert page.locator("td.field-last_error > span").first.evaluate("said => said.offsetHeight") < 70

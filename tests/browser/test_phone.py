@@ -132,3 +132,30 @@ def test_a_move_is_its_config_and_below_it_all_of_the_rest(page: Page, cluster: 
     rows = page.evaluate(MOVES)
     assert all(is_first and not beyond and "To" in labels for is_first, beyond, labels, _ in rows)
     assert min(height for *_, height in rows) <= 90
+
+
+# How many lines the heading of the page has, and how wide it is.
+_HEADING = """() => {
+    const box = document.querySelector('h1 .header-part:last-child').getBoundingClientRect();
+    return [Math.round(box.height / 20), box.width];
+}"""
+
+
+def test_a_long_heading_has_a_line_of_its_own(page: Page, cluster: Cluster) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    [config] = cluster.ask("SELECT id FROM checks_config WHERE title LIKE 'postgres db-11%%'")
+    page.goto(f"/admin/checks/config/{config}/change/")
+    page.locator("h1 .header-part").last.evaluate(
+        "part => part.textContent = 'postgres orders-primary.twin.example.com:5432'"
+    )
+    lines, width = page.evaluate(_HEADING)
+    assert lines <= 2
+    assert width > 200
+    search = page.get_by_role("searchbox", name="Search", exact=True)
+    heading = page.locator("h1")
+    assert search.evaluate("box => box.getBoundingClientRect().top") >= heading.evaluate(
+        "box => box.getBoundingClientRect().bottom"
+    )
+    # Beside a short one there is room.
+    page.goto("/admin/checks/config/")
+    assert page.locator("header").first.evaluate("head => head.firstElementChild.offsetHeight") < 70
