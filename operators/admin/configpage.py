@@ -89,13 +89,13 @@ def _word(fact: Fact, known: Facts) -> tuple[str, str]:
 
 
 def _failing(config: Config, known: Facts) -> dict[str, Any]:
-    """Since when a config fails, when it last succeeded, and of several instances which fail and whose these are; empty where
-    nothing says so.
+    """Since when a config fails, when what fails of it last succeeded, and of several instances which fail and whose these are;
+    empty where nothing says so.
     """
     now, written = clock.now(), Written.of([config.pk])[config.pk]
     noted = Trouble.objects.filter(config=config, kind=Trouble.Kind.FAILING).values_list("since", "last_good")
     since, kept = noted.first() or (None, None)
-    told = (run.stats.last_good for run in known.runs if run.stats)
+    told = (run.stats.last_good for run in known.runs if run.stats and run.error)
     good = max(filter(None, (kept, *told)), default=None)
     return {
         "since": aged(since, now) if since else "",

@@ -278,3 +278,19 @@ def test_an_instance_that_is_written_twice_hides_no_other(warm: None) -> None:
     fail_instances({2}, "twice")
     [found] = failures.read().told
     assert found.named(config("twice")).startswith("mail 3 of tcp_check mail 1")
+
+
+def test_the_last_good_run_is_of_what_fails(admin_client: Client, mails: None) -> None:
+    one = config("mails")
+    ids = list(one.instances.order_by("pk").values_list("check_id", flat=True))
+    now = int(time.time())
+    stats = [
+        CheckStats(ids[0], 5.0, False, "")._replace(last_success=now - 300),
+        CheckStats(ids[2], 5.0, True, "refused")._replace(last_success=now - 7200),
+    ]
+    Runner.objects.note({one.assignment.node_id: Answer(stats, 4)})
+    Trouble.objects.note()
+    page = admin_client.get(page_of("mails")).content.decode()
+    assert re.search(r"Last good run</dt><dd><time[^>]*>2(?:\.0)?\s?h(?: 0 min)? ago", page.replace("\u202f", " ")), (
+        page
+    )
