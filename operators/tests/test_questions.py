@@ -458,3 +458,17 @@ def test_who_is_asked_about_a_user_is_told_of_no_way_elsewhere(client: Client) -
     response = client.post(f"/admin/auth/user/{other.pk}/delete/")
     assert response.context["elsewhere"] == []
     assert "The same elsewhere" not in response.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "order", "told"),
+    [
+        ("frozen", "freeze", {"command": "clusteragent thaw", "call": "-X DELETE"}),
+        ("dangling", "", {"command": "clusteragent redispatch"}),
+    ],
+)
+def test_remedies_say_so_too(client: Client, kind: str, order: str, told: dict[str, str]) -> None:
+    ordered(order)
+    said = same(client, f"/admin/now/remedy/{kind}/")
+    assert set(said) == {f"{way} that does the same" for way in told}
+    assert all(words in said[f"{way} that does the same"] for way, words in told.items())
