@@ -97,8 +97,17 @@ class Facts:
 
     @property
     def error(self) -> str:
-        """The error of the first instance whose last run failed; empty when none failed."""
-        return next((run.error for run in self.runs if run.error), "")
+        """The error of the first instance whose last run failed, named if there are several; empty when none failed."""
+        first = next((run for run in self.runs if run.error), None)
+        if first is None:
+            return ""
+        name = first.instance.name if len(self.runs) > 1 else ""
+        return f"{name}: {first.error}" if name else first.error
+
+    @property
+    def failing(self) -> list[str]:
+        """The check IDs of the instances whose last run failed."""
+        return [run.instance.check_id for run in self.runs if run.error]
 
     @property
     def slowest(self) -> Run | None:

@@ -9,16 +9,15 @@ from typing import Any, NamedTuple
 
 from django.db.models import F
 
+from checks.explain.instances import Written
 from checks.models import Config, Instance
-from checks.models.configs import displayable
-from checks.models.tags import teams_in
 from checks.models.troubles import Trouble, put_handles_back, whole_error
 from clusteragent.lib.words import natural
 from nodes.models import RunnerStats
 
 # The most failing configs that are looked at: those that have failed longest. And the most failures that are told.
 MOST, MOST_TOLD = 5_000, 100
-# Of so many configs of each failure the teams are read, and the most characters of an error that are compared.
+# Of so many configs of each failure the instances and teams are read, and the most characters of an error that are compared.
 _READ, _COMPARED = 20, 500
 _QUOTED = re.compile(r"""(?<!\w)(?:"[^"]*"|'[^']*')(?!\w)""")
 _AROUND = "()[]{}<>,;:.!?="
@@ -29,7 +28,8 @@ class Failure:
     """Configs of one check whose last runs failed with the same words.
 
     pattern: the error with `*` for what differs. example: the error of the config that has failed longest. nodes: {name: number
-    of configs}. since: since when the first one fails. last_good: when one of them last succeeded; None if none says so.
+    of configs}. since: since when the first one fails. last_good: when one of them last succeeded; None if none says so. failing:
+    {config's id: its check IDs that fail so}. which: {config's id: these in words}, of the first configs of several instances.
     """
 
     check: str
@@ -40,6 +40,13 @@ class Failure:
     nodes: Counter[str] = field(default_factory=Counter)
     teams: Sequence[str] = ()
     last_good: datetime | None = None
+    failing: dict[int, list[str]] = field(default_factory=dict)
+    which: dict[int, str] = field(default_factory=dict)
+
+    def named(self, config: Config) -> str:
+        """How one of its configs is called: of several instances with those that fail."""
+        which = self.which.get(config.pk)
+        return f"{which} of {config}" if which else str(config)
 
 
 def pattern_of(error: str) -> str:
@@ -80,12 +87,13 @@ def read() -> Failures:
         if not failure.configs or failure.configs[-1].pk != config.pk:
             failure.configs.append(config)
             failure.nodes[node] += 1
+        failure.failing.setdefault(config.pk, []).append(stats.check_id)
         failure.last_good = max(filter(None, (failure.last_good, stats.last_good, trouble.last_good)), default=None)
     ordered = sorted(found.values(), key=lambda one: (-len(one.configs), one.since, one.check, one.pattern))
     told = ordered[:MOST_TOLD]
     for failure in told:
         failure.configs.sort(key=lambda config: natural(str(config)))
-    _read_teams(told)
+    _read_instances(told)
     return Failures(told, len(found), len(configs), len(noted) > MOST)
 
 
@@ -114,12 +122,15 @@ def _failing(ids: Sequence[int]) -> Iterable[tuple[Config, str, RunnerStats]]:
         yield config, config.node, one
 
 
-def _read_teams(failures: Iterable[Failure]) -> None:
-    """Set whose configs they are, by the tags `team:…` in the texts that people may see: a login may be called team."""
-    asked: dict[int, list[Failure]] = defaultdict(list)
+def _read_instances(failures: Sequence[Failure]) -> None:
+    """Set which instances of their first configs fail, and whose these are, by the tags `team:…` in the texts that people may
+    see: a login may be called team.
+    """
+    written = Written.of({config.pk for failure in failures for config in failure.configs[:_READ]})
     for failure in failures:
+        teams: set[str] = set()
         for config in failure.configs[:_READ]:
-            asked[config.pk].append(failure)
-    for pk, text in Config.objects.filter(displayable(), pk__in=asked).values_list("pk", "text"):
-        for failure in asked[pk]:
-            failure.teams = sorted({*failure.teams, *teams_in(text)})
+            check_ids = failure.failing[config.pk]
+            failure.which[config.pk] = written[config.pk].which(check_ids)
+            teams |= written[config.pk].teams(check_ids)
+        failure.teams = sorted(teams)

@@ -531,6 +531,12 @@ class Instance(models.Model):
     def __str__(self) -> str:
         return self.shown_id()
 
+    @property
+    def name(self) -> str:
+        """The instance's name in its check ID, without secrets; empty if it has none."""
+        # Scrubbed again, since an older version may have made the copy.
+        return scrub(self.shown_name).partition(":")[2]
+
     def shown_id(self, *, exact: bool = False) -> str:
         """Return the check ID for display. exact: with the hash that node agents have, for users who may see it."""
         return displayed_check_id(self.check_id, self.shown_name, exact=exact)

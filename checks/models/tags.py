@@ -1,6 +1,7 @@
 """The tags of instances, as the display copies of configs have them: each is an item of a list, written as agents get it."""
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import yaml
@@ -31,7 +32,12 @@ def tags_in(text: str) -> list[str]:
 
 def teams_in(text: str) -> list[str]:
     """The teams in a config's text: what its tags `team:…` name."""
-    return [team for tag in tags_in(text) if tag.startswith(TEAM) and (team := tag.removeprefix(TEAM))]
+    return teams_among(tags_in(text))
+
+
+def teams_among(tags: Iterable[str]) -> list[str]:
+    """The teams that these tags name, in their order."""
+    return [team for tag in tags if tag.startswith(TEAM) and (team := tag.removeprefix(TEAM))]
 
 
 def tags_of_instances(text: str) -> list[list[str]]:

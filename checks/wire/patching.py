@@ -240,6 +240,18 @@ def calls(scrubbed: bytes) -> tuple[Call, ...]:
         return ()
 
 
+def place_of(scrubbed: bytes, number: int, of: int) -> str:
+    """Return what an instance of a stored display copy connects to; empty when it does not say so, or has not so many.
+
+    number: from 0. of: how many instances the copy must have.
+    """
+    try:
+        texts = _stored(scrubbed)["instances"]
+        return place(_map(texts[number])) if len(texts) == of else ""
+    except (KeyError, TypeError, ValueError):
+        return ""
+
+
 def hidden_again(text: str) -> str:
     """Return the display text of an older version without what this version knows to be secret."""
     try:

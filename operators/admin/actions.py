@@ -18,9 +18,11 @@ from checks.dispatcher import costs, deciding
 from checks.explain import forecasts
 from checks.models import Assignment, Config
 from checks.models.bounds import NEEDED
+from checks.models.orders import Isolation
 from clusteragent.lib.words import grouped_count, percent, plain_count
 from nodes.models import Node
 from operators import returning
+from operators.admin import sameness
 from operators.admin.base import TABLE_ROWS, ReadOnlyAdmin, Table, link, list_url, row_url
 from operators.admin.orderforms import DecidingForm, PauseForm, PinForm, ReassignForm
 from operators.admin.plans import show_plan, unpin
@@ -102,7 +104,8 @@ class SteeringAdmin(ReadOnlyAdmin):
         ids = self.ids(request, queryset)
         if not ids:
             return None
-        if page := Question.of(lambda: forecasts.release(ids), "Release", ids).unanswered(
+        same = sameness.of_orders("release", Isolation, ids)
+        if page := Question.of(lambda: forecasts.release(ids), "Release", ids, same).unanswered(
             request, list_url(Config), self.only(queryset, ids)
         ):
             return page

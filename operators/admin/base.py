@@ -54,13 +54,13 @@ def anchor(url: str, text: Any) -> SafeString:
     return format_html('<a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>', url, text)
 
 
-def example(request: HttpRequest, name: str, *args: Any, body: Any = None) -> str:
-    """A call of the operators' API for a terminal, whose token is in $TOKEN. name: of the URL. body: of a call that acts."""
+def example(request: HttpRequest, name: str, *args: Any, body: Any = None, method: str = "POST") -> str:
+    """A call of the operators' API for a terminal, whose token is in $TOKEN. name: of the URL. body, method: of one that acts."""
     # Behind CLUSTERAGENT_ADMIN_URL something else shows its certificate.
     own = None if conf.ADMIN_URL else certificates.trusted_by(conf.CERTIFICATE or conf.VAR / certificates.CERTIFICATE)
     trusted = f"--cacert {shlex.quote(str(own))} " if own else ""
-    sent = f'-X POST -H "Content-Type: application/json" -d {shlex.quote(json.dumps(body))} ' if body else ""
-    acts = sent or ("-X POST " if body is not None else "")
+    sent = f'-H "Content-Type: application/json" -d {shlex.quote(json.dumps(body))} ' if body else ""
+    acts = f"-X {method} {sent}" if body is not None else ""
     url = shlex.quote(request.build_absolute_uri(reverse(name, args=args)))
     return f'curl {trusted}-H "Authorization: Bearer $TOKEN" {acts}{url}'
 

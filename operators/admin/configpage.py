@@ -5,6 +5,7 @@ from typing import Any
 
 from checks.explain import facts, timeline, why
 from checks.explain.facts import Fact, Facts, Run, Truth
+from checks.explain.instances import Written
 from checks.models import Config, Move, Source
 from checks.models.troubles import Trouble
 from checks.sources import origins
@@ -14,7 +15,7 @@ from checks.wire.patching import IntegrationConfig
 from checks.wire.sharding import parent_of
 from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib import clock
-from clusteragent.lib.words import milliseconds, percent
+from clusteragent.lib.words import listed, milliseconds, percent
 from operators.admin.base import Table, aged, dated, list_url
 
 MOST_LINES = 50
@@ -88,13 +89,20 @@ def _word(fact: Fact, known: Facts) -> tuple[str, str]:
 
 
 def _failing(config: Config, known: Facts) -> dict[str, Any]:
-    """Since when a config fails, and when it last succeeded; empty where nothing says so."""
-    now = clock.now()
+    """Since when a config fails, when what fails of it last succeeded, and of several instances which fail and whose these are;
+    empty where nothing says so.
+    """
+    now, written = clock.now(), Written.of([config.pk])[config.pk]
     noted = Trouble.objects.filter(config=config, kind=Trouble.Kind.FAILING).values_list("since", "last_good")
     since, kept = noted.first() or (None, None)
-    told = (run.stats.last_good for run in known.runs if run.stats)
+    told = (run.stats.last_good for run in known.runs if run.stats and run.error)
     good = max(filter(None, (kept, *told)), default=None)
-    return {"since": aged(since, now) if since else "", "last_good": aged(good, now) if good else ""}
+    return {
+        "since": aged(since, now) if since else "",
+        "last_good": aged(good, now) if good else "",
+        "which": (which := written.which(known.failing)),
+        "teams": listed([scrub.scrub(team) for team in sorted(written.teams(known.failing))], None) if which else "",
+    }
 
 
 def _run_time(run: Run | None) -> str:

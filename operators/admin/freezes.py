@@ -16,6 +16,7 @@ from checks.explain import forecasts
 from checks.models import freezes
 from checks.models.freezes import Freeze
 from clusteragent.lib.database.natural import Natural
+from operators.admin import sameness
 from operators.admin.base import NotedAdmin, ReadOnlyAdmin, aged, dated, list_url, time_column
 from operators.admin.orderforms import NoteField, UntilField
 from operators.admin.questions import Question
@@ -76,10 +77,9 @@ class FreezeAdmin(NotedAdmin, ReadOnlyAdmin):
         """Ask for an end and a note, show what a freeze stops, then freeze."""
         may_add = request.method == "POST" and self.has_add_permission(request)
         if may_add and (form := self.get_form(request)(request.POST)).is_valid():
-            until = form.cleaned_data["until"]
-            question = Question.of(
-                lambda: forecasts.freeze(until), "Freeze", Freeze.objects.in_force().values_list("pk", flat=True)
-            )
+            until, note = form.cleaned_data["until"], form.cleaned_data["note"]
+            in_force = Freeze.objects.in_force().values_list("pk", flat=True)
+            question = Question.of(lambda: forecasts.freeze(until), "Freeze", in_force, sameness.of_freeze(until, note))
             if page := question.unanswered(request, list_url(Freeze), Freeze):
                 return page
         response: HttpResponse = super().add_view(request, form_url, extra_context)
@@ -94,7 +94,8 @@ class FreezeAdmin(NotedAdmin, ReadOnlyAdmin):
     def thaw(self, request: HttpRequest, queryset: QuerySet[Freeze]) -> HttpResponse | None:
         """Show what follows, then end the freeze that is in force, whichever was chosen: there is at most one."""
         in_force = Freeze.objects.in_force().values_list("pk", flat=True)
-        if page := Question.of(forecasts.thaw, "End the freeze", in_force).unanswered(
+        same = sameness.of_thaw(list(in_force))
+        if page := Question.of(forecasts.thaw, "End the freeze", in_force, same).unanswered(
             request, list_url(Freeze), Freeze
         ):
             return page

@@ -27,7 +27,7 @@ from nodes.declarations import parse
 from nodes.models import Node, NodeEvent, Runner, Slowness, UnknownNode
 from nodes.models.nodes import named_domain
 from operators import charts, documentation
-from operators.admin import acts, nodepage
+from operators.admin import acts, nodepage, sameness
 from operators.admin.base import (
     ReadOnlyAdmin,
     Table,
@@ -276,6 +276,7 @@ class NodeAdmin(ReadOnlyAdmin):
         question = Question(
             told.what, told.sentences, [closing] if closing else [], seen=seen_of(names),
             word=word_of(names, "node") if closing else "", button="Cordon", asks_why=True,
+            same=sameness.of_nodes(names, "node-cordon"),
         )  # fmt: skip
         if page := question.unanswered(request, list_url(Node), only(queryset, Node)):
             return page
@@ -287,7 +288,12 @@ class NodeAdmin(ReadOnlyAdmin):
         """Show what follows, then uncordon the nodes: they get configs again."""
         names = [node.name for node in queryset]
         try:
-            question = Question.of(lambda: forecasts.uncordon(names), "Uncordon", names)
+            question = Question.of(
+                lambda: forecasts.uncordon(names),
+                "Uncordon",
+                names,
+                sameness.of_nodes(names, "node-uncordon", "drain", "--undo"),
+            )
         except REFUSALS as refusal:
             messages.error(request, f"Not uncordoned: {scrub(str(refusal))}.")
             return None
@@ -307,7 +313,8 @@ class NodeAdmin(ReadOnlyAdmin):
         names = [node.name for node in queryset]
         try:
             offers = runnercertificates.offers_of(names)
-            question = Question.of(lambda: forecasts.accept_certificates(offers), "Accept", offers)
+            same = sameness.of_nodes(names, "node-accept-certificate", "acceptcertificate")
+            question = Question.of(lambda: forecasts.accept_certificates(offers), "Accept", offers, same)
             if page := question.unanswered(request, list_url(Node), only(queryset, Node)):
                 return page
             accepted = runnercertificates.accept(offers)

@@ -20,6 +20,7 @@ from operators import documentation
 from operators.admin.base import TABLE_ROWS, DeclaredAdmin, Table, link, list_url
 from operators.admin.orderforms import UntilField
 from operators.admin.questions import Question, ShownDeletions, seen_of, seen_of_form
+from operators.admin.sameness import NO_DEED, Call, Deed
 
 
 class NodeTokenForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -72,7 +73,9 @@ class NodeTokenAdmin(ShownDeletions, DeclaredAdmin):
     def question(self, rows: Sequence[Any]) -> Question:
         sentences = [scrub(tokens.consequence(row)) for row in rows]
         named = listed([scrub(tokens.named(row)) for row in rows])
-        return Question(f"Delete {named}", sentences, seen=seen_of(sentences), button="Delete")
+        call = Call("nodetoken-detail", [rows[0].key], method="DELETE")
+        same = Deed(["nodetoken", "revoke", rows[0].key], call) if len(rows) == 1 else NO_DEED
+        return Question(f"Delete {named}", sentences, seen=seen_of(sentences), button="Delete", same=same)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

@@ -24,10 +24,12 @@ from checks.models.orders import Isolation, Order, Pause, Pin
 from checks.wire.scrub import scrub
 from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.words import listed, plain_count
+from operators.admin import sameness
 from operators.admin.base import NotedAdmin, ReadOnlyAdmin, dated, link, list_url, row_url, time_column
 from operators.admin.orderforms import IsolationForm, PauseForm, PinForm
 from operators.admin.plans import show_plan
 from operators.admin.questions import Question, ShownDeletions
+from operators.admin.sameness import NO_DEED
 from operators.roles import sees_digests
 
 
@@ -96,6 +98,8 @@ class OrderAdmin(ShownDeletions, NotedAdmin, ReadOnlyAdmin):
 
     # What follows when these configs lose the order. A pause of a config is ended by a plan instead.
     forecast: Callable[[Collection[int]], Forecast]
+    # The command that takes it back.
+    ended_by = ""
 
     def take(self, ids: Collection[int]) -> object:
         """Take the order back from these configs. None of them moves."""
@@ -106,7 +110,9 @@ class OrderAdmin(ShownDeletions, NotedAdmin, ReadOnlyAdmin):
         waiting = [order for order in rows if not order.config_id]
         named = f"Delete {plain_count(len(waiting), str(self.opts.verbose_name))}"
         about = [order.pk for order in rows]
-        question = Question.of(lambda: type(self).forecast(ids) if ids else Forecast(named, []), "Delete", about)
+        # A command takes no order that waits for its origin.
+        same = NO_DEED if waiting else sameness.of_orders(self.ended_by, self.model, ids)
+        question = Question.of(lambda: type(self).forecast(ids) if ids else Forecast(named, []), "Delete", about, same)
         if waiting:
             told = listed([self.origin(order) for order in waiting])
             late = f"For {told}, which sends nothing now, it is gone when a config comes from there again."
@@ -172,6 +178,7 @@ class PinAdmin(OrderAdmin):
 
     form = PinForm
     forecast = staticmethod(forecasts.unpin)
+    ended_by = "unpin"
     empty = (
         "A pin says on which node, or on nodes of which name or label, a config shall run, and stays when its file is edited."
         " Make one here, or on a config's page by Pin…: what would move is shown first."
@@ -252,6 +259,7 @@ class IsolationAdmin(OrderAdmin):
 
     form = IsolationForm
     forecast = staticmethod(forecasts.release)
+    ended_by = "release"
     empty = (
         "An isolated config has its node for itself until somebody releases it. Isolate one here or on its page: what would"
         " leave its node is shown first. The quarantine isolates what seems to kill node after node."

@@ -27,6 +27,7 @@ from checks.dispatcher.acting import record_refusal
 from checks.explain import forecasts
 from checks.models import Config, Plan, freezes
 from checks.models.bounds import NEEDED, why_not_configs
+from checks.models.orders import Pin
 from checks.wire.scrub import scrub
 from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.words import listed, plain_count
@@ -300,7 +301,8 @@ def unpin(
     asked: a message says what was done. back, row: see `Question.unanswered`.
     """
     try:
-        question = Question.of(lambda: forecasts.unpin(ids), "Unpin", ids)
+        same = sameness.of_orders("unpin", Pin, ids)
+        question = Question.of(lambda: forecasts.unpin(ids), "Unpin", ids, same)
         if page := question.unanswered(request, back, row):
             return page
         unpinned = dispatcher.unpin(ids)

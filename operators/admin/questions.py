@@ -25,6 +25,7 @@ from clusteragent.lib import clock
 from clusteragent.lib.words import grouped_count, natural, plain_count
 from operators import returning
 from operators.admin.base import Table, first_of, link, list_url, row_url
+from operators.admin.sameness import NO_DEED, Deed
 from operators.ciphers import cipher
 
 MOST_LISTED = 100
@@ -108,7 +109,8 @@ class Question:
 
     what: the act. sentences: what it does and what follows. worse: what is bad about it, in red. seen: stands for what people
     decide on; if that is another when they answer, nothing is done. word: what must be typed; empty for nothing. is_dangerous:
-    whether the button is red, as it is where something must be typed. asks_why: whether there is a field for a note.
+    whether the button is red, as it is where something must be typed. asks_why: whether there is a field for a note. same: how
+    the same is done elsewhere.
     """
 
     what: str
@@ -120,9 +122,12 @@ class Question:
     button: str = "Apply"
     is_dangerous: bool = False
     asks_why: bool = False
+    same: Deed = NO_DEED
 
     @classmethod
-    def of(cls, foresee: Callable[[], Forecast], button: str, about: Iterable[object] = ()) -> Self:
+    def of(
+        cls, foresee: Callable[[], Forecast], button: str, about: Iterable[object] = (), same: Deed = NO_DEED
+    ) -> Self:
         """The question about what is foreseen. about: the rows that the act is done to. Raises REFUSALS, which are on record."""
         try:
             forecast = foresee()
@@ -136,7 +141,7 @@ class Question:
         sentences = [scrub(one) for one in forecast.sentences if one != nowhere]
         worse = [nowhere] if lost else []
         word = word_of_configs([(title, one.check) for one, title in titled(left)])
-        return cls(scrub(forecast.what), sentences, worse, tables, seen_of(about, lost), word, button)
+        return cls(scrub(forecast.what), sentences, worse, tables, seen_of(about, lost), word, button, same=same)
 
     def agreed(self, seen: str) -> str | None:
         """Return the word that must be typed by somebody who has seen this; None if it is not what is asked now."""
@@ -154,6 +159,8 @@ class Question:
         if problem is None:
             return None
         context = admin.site.each_context(request) | self._context(request)
+        same = self.same.told(request)
+        context["elsewhere"] = [(f"elsewhere-{number}", label, text) for number, (label, text) in enumerate(same)]
         context |= {"problem": problem, "back": returning.named(request, back)}
         if row is not None:
             context["opts"] = row._meta

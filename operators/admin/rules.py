@@ -1,7 +1,7 @@
 """Rules of configs and of nodes in the admin. What a change would do is shown before it is made."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.contrib import admin, messages
@@ -22,6 +22,7 @@ from operators.admin.base import NotedAdmin, WithoutTransaction, list_url, row_u
 from operators.admin.greying import Greyed
 from operators.admin.planpage import load_change, worse
 from operators.admin.questions import Question, ShownDeletions, moving_table, word_of
+from operators.admin.sameness import Call, Deed
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,9 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
         messages.info(request, rules.delete(queryset))
 
     def question(self, rows: Sequence[Any]) -> Question:
-        return self._question("Delete", rows, deleted=[rule.pk for rule in rows])
+        question = self._question("Delete", rows, deleted=[rule.pk for rule in rows])
+        call = Call(f"{self.opts.model_name}-detail", [rows[0].pk], method="DELETE") if len(rows) == 1 else None
+        return replace(question, same=Deed(call=call))
 
     def _question(
         self, verb: str, chosen: Sequence[Any], *, saved: Any = None, deleted: Collection[int] = ()

@@ -1,13 +1,16 @@
-"""What a plan orders, as a command and as calls of the operators' API: for scripts, and for who repeats it elsewhere."""
+"""What a plan orders, or a question asks, as a command and as calls of the operators' API: for scripts, and for who repeats it
+elsewhere.
+"""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from django.http import HttpRequest
 
 from checks.models import Config, Plan
-from checks.models.orders import Pin
+from checks.models.orders import Order, Pin
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import utc
 from operators.admin.base import command, example
@@ -50,6 +53,65 @@ SAME = {
 }
 
 
+class Call(NamedTuple):
+    """A call of the operators' API that acts. name: of its URL. of: what the URL names. body: what is sent."""
+
+    name: str
+    of: Sequence[Any] = ()
+    body: Mapping[str, Any] = MappingProxyType({})
+    method: str = "POST"
+
+
+class Deed(NamedTuple):
+    """An act without a plan. words: of its command, none without one. call: None without one."""
+
+    words: Sequence[str] = ()
+    call: Call | None = None
+
+    def told(self, request: HttpRequest) -> list[tuple[str, str]]:
+        """What does the same, as (label, text)."""
+        commands = [("command that does the same", command(*self.words))] if self.words else []
+        if self.call is None:
+            return commands
+        name, of, body, method = self.call
+        call = example(request, f"operators:{name}", *of, body=dict(body), method=method)
+        return [*commands, ("call that does the same", call)]
+
+
+NO_DEED = Deed()
+# Commands that take one config alone.
+_OF_ONE = {"release"}
+
+
+def of_nodes(names: Collection[str], call: str, *words: str) -> Deed:
+    """What is done to these nodes: by a command of all of them, if there is one, and by a call of one."""
+    if not 0 < len(names) <= MOST:
+        return NO_DEED
+    return Deed([*words, *sorted(names)] if words else (), Call(call, list(names)) if len(names) == 1 else None)
+
+
+def of_orders(verb: str, model: type[Order], ids: Collection[int]) -> Deed:
+    """What takes the orders of this model back from these configs: the command `verb`, and a call of one."""
+    orders = list(model.objects.filter(config__in=ids).select_related("config").order_by("pk")[: MOST + 1])
+    if not 0 < len(orders) <= MOST:
+        return NO_DEED
+    is_one = len(orders) == 1
+    names = [_title_of(order.config) for order in orders if order.config]
+    call = Call(f"{model._meta.model_name}-detail", [orders[0].pk], method="DELETE") if is_one else None
+    return Deed([verb, *names] if is_one or verb not in _OF_ONE else (), call)
+
+
+def of_freeze(until: datetime | None, note: str) -> Deed:
+    """What freezes balancing so."""
+    order = {name: said for name, said in (("until", until and until.isoformat()), ("note", scrub(note))) if said}
+    return Deed(["freeze", *_options(order, tuple(order))], Call("freeze-list", body=order))
+
+
+def of_thaw(freezes: Sequence[int]) -> Deed:
+    """What ends the freeze that is in force. freezes: its id, if there is one."""
+    return Deed(["thaw"], Call("freeze-detail", freezes, method="DELETE") if freezes else None)
+
+
 def of_plan(request: HttpRequest, plan: Plan) -> list[tuple[str, str]]:
     """What applies this plan, until it was applied, and what orders the same anew, as (label, text)."""
     apply = [
@@ -86,9 +148,13 @@ def _configs_of(plan: Plan) -> list[Config]:
 
 
 def _name_of(config: Config, plan: Plan) -> str:
-    """How a command names it: a title that others have, too, is refused, and `isolate` takes the IDs of checks."""
-    is_called = plan.order["verb"] != "isolate" and len(Config.objects.titled(str(config))[:2]) == 1
-    return str(config) if is_called else config.short_id
+    """How a command names it: `isolate` takes the IDs of checks."""
+    return config.short_id if plan.order["verb"] == "isolate" else _title_of(config)
+
+
+def _title_of(config: Config) -> str:
+    """How a command names it: a title that others have, too, is refused."""
+    return str(config) if len(Config.objects.titled(str(config))[:2]) == 1 else config.short_id
 
 
 def _kind(kind: str) -> list[str]:

@@ -37,7 +37,7 @@ def failures(request: HttpRequest) -> HttpResponse:
             "nodes": [(name, row_url(Node(pk=ids[name])) if name in ids else "") for name in _first(one)],
             "more_nodes": max(0, len(one.nodes) - MOST_NAMED),
             "teams": [(scrub(team), _of_team(team)) for team in one.teams],
-            "named": [(str(config), row_url(config)) for config in one.configs[:MOST_NAMED]],
+            "named": [(one.named(config), row_url(config)) for config in one.configs[:MOST_NAMED]],
             "more": max(0, len(one.configs) - MOST_NAMED),
         }
         for one in found.told

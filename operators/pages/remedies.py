@@ -18,13 +18,14 @@ from checks.explain.alerts import WORDS, Alert, Kind, Word, held_by_pins
 from checks.explain.forecasts import Forecast
 from checks.models import Config, Plan, freezes
 from checks.models.bounds import WRITING, why_not_all, why_not_configs, why_not_source
-from checks.models.orders import Isolation, Pause
+from checks.models.orders import Isolation, Pause, Pin
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import duration, grouped_count, listed
 from nodes.models import Node
 from operators import bounds, documentation, roles
 from operators.admin.base import address, row_url
 from operators.admin.questions import Question, seen_of
+from operators.admin.sameness import NO_DEED, Deed, of_orders, of_thaw
 from operators.admin.sources import UNDER_WAY, scan, scanned_names
 from operators.errors import Lacks
 from operators.pages import base
@@ -39,7 +40,7 @@ class Remedy:
 
     forecast(): what that does, to be shown first. Without one it changes nothing that people must see before, or makes a plan.
     about(): the rows that it is about, if others of them are another question. takes_nothing: no config can lose its node by it,
-    so an answer needs no second forecast.
+    so an answer needs no second forecast. same(about): how the same is done elsewhere.
     """
 
     label: str
@@ -48,6 +49,7 @@ class Remedy:
     forecast: Callable[[], Forecast] | None = None
     about: Callable[[], list[int]] = list
     takes_nothing: bool = False
+    same: Callable[[list[int]], Deed] = lambda about: NO_DEED
 
 
 class Line(NamedTuple):
@@ -134,7 +136,8 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
     if not request.user.has_perm(chosen.permission):
         raise Lacks(chosen.permission)
     if chosen.forecast and not (chosen.takes_nothing and request.POST.get("seen") == seen_of(chosen.about())):
-        question = Question.of(chosen.forecast, chosen.label.rstrip("…"), chosen.about())
+        about = chosen.about()
+        question = Question.of(chosen.forecast, chosen.label.rstrip("…"), about, chosen.same(about))
         if page := question.unanswered(
             request, reverse("admin:index"), freezes.Freeze if kind == Kind.FROZEN else Config
         ):
@@ -212,16 +215,43 @@ def _unpin(subject: str, actor: str) -> str:
 
 # What unpins the costliest configs of nodes that pins alone overload. It stands beside the button of that alert.
 UNPIN = "unpin"
-_DISPATCH_NOW = Remedy("Dispatch now…", "checks.change_assignment", _dispatch, forecasts.redispatch, takes_nothing=True)
+_DISPATCH_NOW = Remedy(
+    "Dispatch now…",
+    "checks.change_assignment",
+    _dispatch,
+    forecasts.redispatch,
+    takes_nothing=True,
+    same=lambda _: Deed(["redispatch"]),
+)
 REMEDIES: Mapping[str, Remedy] = {
     Kind.OVERLOADED: Remedy("Plan a relief", "checks.add_plan", _relieve),
-    UNPIN: Remedy("Unpin…", "checks.delete_pin", _unpin, lambda: forecasts.unpin(_held()), _held),
+    UNPIN: Remedy(
+        "Unpin…",
+        "checks.delete_pin",
+        _unpin,
+        lambda: forecasts.unpin(_held()),
+        _held,
+        same=lambda about: of_orders("unpin", Pin, about),
+    ),
     Kind.UNSCHEDULED: _DISPATCH_NOW,
     Kind.DANGLING: _DISPATCH_NOW,
     Kind.PAUSE_OVERDUE: Remedy("Resume…", "checks.delete_pause", _resume),
     Kind.QUARANTINED: Remedy(
-        "Release…", "checks.delete_isolation", _release, lambda: forecasts.release(_quarantined()), _quarantined
+        "Release…",
+        "checks.delete_isolation",
+        _release,
+        lambda: forecasts.release(_quarantined()),
+        _quarantined,
+        same=lambda about: of_orders("release", Isolation, about),
     ),
     Kind.SOURCE_ERROR: Remedy("Scan again", "checks.change_source", lambda name, _: scan({name})),
-    Kind.FROZEN: Remedy("End the freeze…", "checks.delete_freeze", _thaw, forecasts.thaw, _frozen, takes_nothing=True),
+    Kind.FROZEN: Remedy(
+        "End the freeze…",
+        "checks.delete_freeze",
+        _thaw,
+        forecasts.thaw,
+        _frozen,
+        takes_nothing=True,
+        same=of_thaw,
+    ),
 }

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Collection
 from datetime import timedelta
 from html import unescape
 
@@ -191,3 +192,105 @@ def test_nodes_that_tell_nothing_are_named_with_the_reason(shops: list[str]) -> 
     assert f"Of 1 of 2 nodes no stats are told, so failures there are not seen here. {reason}" in text
     node = unescape(client.get(row_url(other)).content.decode())
     assert "unknown: not asked: 192.0.2.1 is outside of the networks" in node
+
+
+def fail_instances(numbers: Collection[int], key: str = "mails", error: str = "refused") -> None:
+    """Let these instances of a config fail, counted from 1, and its others run well."""
+    one = config(key)
+    ids = one.instances.order_by("pk").values_list("check_id", flat=True)
+    stats = [CheckStats(check_id, 5.0, number in numbers, error) for number, check_id in enumerate(ids, 1)]
+    Runner.objects.note({one.assignment.node_id: Answer(stats, 4)})
+    Trouble.objects.note()
+
+
+def mail(number: int) -> str:
+    return f"name: mail {number}\nhost: m{number}\nport: 25\ntags:\n- 'team:{'pay' if number in (3, 7) else 'web'}'\n"
+
+
+@pytest.fixture
+def mails(warm: None) -> None:
+    """A config of fifteen instances, of which two are team pay's."""
+    report("ash")
+    dispatcher.schedule([sent("mails", name="tcp_check", instances=tuple(map(mail, range(1, 16))))])
+
+
+def test_of_several_instances_those_that_fail_are_named_with_their_teams(admin_client: Client, mails: None) -> None:
+    fail_instances({3, 7})
+    [found] = failures.read().told
+    assert found.teams == ["pay"]
+    assert f'<a href="{page_of("mails")}">mail 3 and mail 7 of tcp_check mail 1 +14</a>' in text(admin_client)
+    page = admin_client.get(page_of("mails")).content.decode()
+    assert re.search(r"Failing instances</dt><dd>mail 3 and mail 7</dd>", page)
+    assert re.search(r"Their teams</dt><dd>pay</dd>", page)
+    assert "mail 3: refused" in page
+    assert "mail 3: refused" in admin_client.get("/admin/checks/config/").content.decode()
+    assert "The last run of tcp_check failed. mail 3: refused" in admin_client.get("/admin/").content.decode()
+
+
+def test_instances_that_fail_otherwise_are_a_failure_of_their_own(mails: None) -> None:
+    one = config("mails")
+    ids = list(one.instances.order_by("pk").values_list("check_id", flat=True))
+    stats = [CheckStats(ids[2], 5.0, True, "refused"), CheckStats(ids[0], 5.0, True, "timed out")]
+    Runner.objects.note({one.assignment.node_id: Answer(stats, 4)})
+    Trouble.objects.note()
+    named = {each.pattern: (each.named(one), each.teams) for each in failures.read().told}
+    assert named == {
+        "refused": ("mail 3 of tcp_check mail 1 +14", ["pay"]),
+        "timed out": ("mail 1 of tcp_check mail 1 +14", ["web"]),
+    }
+
+
+@pytest.mark.parametrize(
+    ("numbers", "named"),
+    [
+        (range(1, 16), "all 15 instances of tcp_check mail 1 +14"),
+        (range(2, 7), "mail 2, mail 3, mail 4 and 2 more of tcp_check mail 1 +14"),
+    ],
+)
+def test_of_many_failing_instances_few_are_named(mails: None, numbers: range, named: str) -> None:
+    fail_instances(numbers)
+    [found] = failures.read().told
+    assert found.named(config("mails")) == named
+    assert found.teams == ["pay", "web"]
+
+
+def test_an_instance_without_a_name_is_called_by_what_it_connects_to(warm: None) -> None:
+    report("ash")
+    instances = tuple(f"host: h{number}\nport: 5432\npassword: hunter22\n" for number in (1, 2, 3))
+    dispatcher.schedule([sent("hosts", name="postgres", instances=instances)])
+    fail_instances({2}, "hosts")
+    [found] = failures.read().told
+    assert found.named(config("hosts")) == "h2:5432 of postgres h1:5432 +2"
+    assert found.teams == []
+
+
+def test_of_an_older_versions_copies_the_check_id_tells_which(mails: None) -> None:
+    fail_instances({3})
+    Config.objects.update(patched_with="1.")
+    [found] = failures.read().told
+    assert found.named(config("mails")) == "mail 3 of tcp_check mail 1 +14"
+    assert found.teams == []
+
+
+def test_an_instance_that_is_written_twice_hides_no_other(warm: None) -> None:
+    report("ash")
+    dispatcher.schedule([sent("twice", name="tcp_check", instances=(mail(1), mail(1), mail(3)))])
+    fail_instances({2}, "twice")
+    [found] = failures.read().told
+    assert found.named(config("twice")).startswith("mail 3 of tcp_check mail 1")
+
+
+def test_the_last_good_run_is_of_what_fails(admin_client: Client, mails: None) -> None:
+    one = config("mails")
+    ids = list(one.instances.order_by("pk").values_list("check_id", flat=True))
+    now = int(time.time())
+    stats = [
+        CheckStats(ids[0], 5.0, False, "")._replace(last_success=now - 300),
+        CheckStats(ids[2], 5.0, True, "refused")._replace(last_success=now - 7200),
+    ]
+    Runner.objects.note({one.assignment.node_id: Answer(stats, 4)})
+    Trouble.objects.note()
+    page = admin_client.get(page_of("mails")).content.decode()
+    assert re.search(r"Last good run</dt><dd><time[^>]*>2(?:\.0)?\s?h(?: 0 min)? ago", page.replace("\u202f", " ")), (
+        page
+    )

@@ -1,10 +1,15 @@
 """Acts that move nothing by themselves are shown first, with what follows, in the same words by each entrance."""
 
+import io
+import json
+import shlex
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db.models.functions import Now
 from django.test import Client
@@ -20,10 +25,13 @@ from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pin, Rule
 from checks.tests.cast import owners, report, sent, silence
 from checks.tests.operators import CONFIGS, act_confirmed, config, confirmed, superuser
-from nodes.models import Hearing, Heartbeat, Node
+from clusteragent.lib import clock
+from nodes import tokens
+from nodes.models import Hearing, Heartbeat, Node, NodeToken
+from operators.admin import sameness
 from operators.admin.questions import Question
 from operators.roles import Role
-from operators.tests.cast import having, user
+from operators.tests.cast import bearer, having, user
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
@@ -316,3 +324,154 @@ def test_a_node_that_was_lost_meanwhile_is_not_forgotten_unasked(
     monkeypatch.setattr(forecasts, "forget", lose_birch)
     client.post(NODES, {"action": "forget", "_selected_action": keys, "seen": seen})
     assert set(Node.objects.values_list("name", flat=True)) == {"birch"}
+
+
+def same(client: Client, url: str, **fields: Any) -> dict[str, str]:
+    """What the page that asks says of the same elsewhere, by what it is."""
+    return {label: text for _, label, text in client.post(url, fields).context["elsewhere"]}
+
+
+def run(told: str) -> None:
+    """Run a command as it is told."""
+    call_command(*shlex.split(told)[1:], stdout=io.StringIO())
+
+
+def call(told: str, user: str = "olga") -> None:
+    """Send a call as it is told, with a token of the user."""
+    words = shlex.split(told)
+    method, path = words[words.index("-X") + 1], urlsplit(words[-1]).path
+    body = json.loads(words[words.index("-d") + 1]) if "-d" in words else None
+    token = AuthToken.objects.create(User.objects.get(username=user))[1]
+    response = bearer(token).call(method, path, body)
+    assert response.status_code < 300, response.content
+
+
+def ordered(name: str) -> None:
+    """Give shop an order, or ash, or all."""
+    shop = [config("shop").pk]
+    if name == "pin":
+        dispatcher.pin(shop, "ash", actor="olga")
+    elif name == "isolation":
+        dispatcher.isolate(shop)
+    elif name == "freeze":
+        freezes.freeze(until=None, note="", actor="olga")
+    elif name == "cordon":
+        cordoned("ash")
+
+
+def selected(row: Any, action: str) -> dict[str, Any]:
+    return {"action": action, "_selected_action": [row.pk]}
+
+
+ENDINGS: dict[str, tuple[str, Callable[[], dict[str, Any]], Callable[[], bool], str]] = {
+    "pin": (
+        CONFIGS,
+        lambda: selected(config("shop"), "unpin"),
+        Pin.objects.exists,
+        "clusteragent unpin 'http_check shop'",
+    ),
+    "isolation": (
+        CONFIGS,
+        lambda: selected(config("shop"), "release"),
+        Isolation.objects.exists,
+        "clusteragent release 'http_check shop'",
+    ),
+    "freeze": (
+        "/admin/checks/freeze/",
+        lambda: selected(Freeze.objects.get(), "thaw"),
+        Freeze.objects.in_force().exists,
+        "clusteragent thaw",
+    ),
+    "cordon": (
+        NODES,
+        lambda: selected(Node.objects.get(name="ash"), "uncordon"),
+        Node.objects.filter(schedulable=False).exists,
+        "clusteragent drain --undo ash",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+@pytest.mark.parametrize("way", ["command", "call"])
+def test_what_is_asked_can_be_done_by_a_command_and_by_a_call(client: Client, name: str, way: str) -> None:
+    url, fields, exists, command = ENDINGS[name]
+    ordered(name)
+    told = same(client, url, **fields())
+    assert told["command that does the same"] == command
+    assert exists(), "it is only asked"
+    (run if way == "command" else call)(told[f"{way} that does the same"])
+    assert not exists()
+
+
+@pytest.mark.parametrize("verb", ["pin", "isolation"])
+def test_a_deletion_in_the_list_of_orders_says_so_too(client: Client, verb: str) -> None:
+    ordered(verb)
+    _, _, exists, command = ENDINGS[verb]
+    order = (Pin if verb == "pin" else Isolation).objects.get()
+    told = same(client, f"/admin/checks/{verb}/{order.pk}/delete/")
+    assert told["command that does the same"] == command
+    call(told["call that does the same"])
+    assert not exists()
+
+
+def test_a_freeze_is_told_with_its_end_and_its_note(client: Client) -> None:
+    until = (clock.now() + timedelta(hours=2)).replace(second=0, microsecond=0)
+    fields = {"until": f"{until:%Y-%m-%d %H:%M}", "note": "a release's night"}
+    told = same(client, "/admin/checks/freeze/add/", **fields)
+    run(told["command that does the same"])
+    call(told["call that does the same"])
+    assert [(one.until, one.note) for one in Freeze.objects.all()] == [(until, "a release's night")] * 2
+
+
+def test_cordoning_has_a_call_alone(client: Client) -> None:
+    told = same(client, NODES, **selected(Node.objects.get(name="ash"), "cordon"))
+    assert list(told) == ["call that does the same"]
+    call(told["call that does the same"])
+    assert not Node.objects.get(name="ash").schedulable
+
+
+def test_deleting_a_rule_has_a_call_alone(client: Client) -> None:
+    rule = Rule.objects.create(name="b", check_pattern="dns", required={"zone": "b"})
+    told = same(client, f"/admin/checks/rule/{rule.pk}/delete/")
+    assert list(told) == ["call that does the same"]
+    call(told["call that does the same"])
+    assert not Rule.objects.exists()
+
+
+def test_deleting_a_node_token_has_a_command_and_a_call(client: Client) -> None:
+    for way, do in (("command", run), ("call", call)):
+        row = NodeToken(note="pool", pattern="runner-*")
+        tokens.make(row)
+        do(same(client, f"/admin/nodes/nodetoken/{row.pk}/delete/")[f"{way} that does the same"])
+        assert not NodeToken.objects.exists()
+
+
+def test_of_several_only_the_command_is_told_and_of_very_many_nothing(client: Client) -> None:
+    dispatcher.schedule([sent(f"more-{number}") for number in range(sameness.MOST)])
+    dispatcher.pin([one.pk for one in Config.objects.all()], "ash", actor="olga")
+    both = [config("shop").pk, config("mail").pk]
+    told = same(client, CONFIGS, action="unpin", _selected_action=both)
+    assert told == {"command that does the same": "clusteragent unpin 'http_check shop' 'http_check mail'"}
+    everything = list(Config.objects.values_list("pk", flat=True))
+    assert same(client, CONFIGS, action="unpin", _selected_action=everything) == {}
+
+
+def test_who_is_asked_about_a_user_is_told_of_no_way_elsewhere(client: Client) -> None:
+    other = user("otto")
+    response = client.post(f"/admin/auth/user/{other.pk}/delete/")
+    assert response.context["elsewhere"] == []
+    assert "The same elsewhere" not in response.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "order", "told"),
+    [
+        ("frozen", "freeze", {"command": "clusteragent thaw", "call": "-X DELETE"}),
+        ("dangling", "", {"command": "clusteragent redispatch"}),
+    ],
+)
+def test_remedies_say_so_too(client: Client, kind: str, order: str, told: dict[str, str]) -> None:
+    ordered(order)
+    said = same(client, f"/admin/now/remedy/{kind}/")
+    assert set(said) == {f"{way} that does the same" for way in told}
+    assert all(words in said[f"{way} that does the same"] for way, words in told.items())

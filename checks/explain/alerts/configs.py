@@ -12,6 +12,7 @@ from checks.dispatcher.eligibility import read_snapshot
 from checks.dispatcher.transaction import entries_of
 from checks.explain.alerts.cluster import why_none_accepts
 from checks.explain.alerts.kinds import LATELY, NAMED, Alert, Kind, Target, checks_of, some
+from checks.explain.instances import Written
 from checks.models import Assignment, Config, Move
 from checks.models.configs import ConfigQuerySet
 from checks.models.troubles import Trouble, error_line, put_handles_back
@@ -93,8 +94,15 @@ def _of_trouble(kind: Kind, troubles: QuerySet[Trouble], count: int, since: date
         # None of them may be left by now.
         longest = list(troubles.order_by("since", "pk")[:1])
         put_handles_back(longest)
-        text = " ".join(filter(None, (text, *(error_line(one.last_error) for one in longest))))
+        text = " ".join(filter(None, (text, *map(_error, longest))))
     return Alert(kind, count, text, target, now, since)
+
+
+def _error(trouble: Trouble) -> str:
+    """The error of what fails, of several instances after the one that does; empty where none was told."""
+    line = error_line(trouble.last_error)
+    which = Written.of([trouble.config_id])[trouble.config_id].which([trouble.check_id]) if line else ""
+    return f"{which}: {line}" if which else line
 
 
 def _many(kind: Kind, troubles: QuerySet[Trouble]) -> tuple[Kind, str]:
