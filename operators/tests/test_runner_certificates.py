@@ -180,3 +180,11 @@ def test_the_list_offers_it_where_certificates_are_pinned(operator: Client, monk
     assert "Accept certificate" in operator.get(LIST).content.decode()
     monkeypatch.setattr(conf, "RUNNER_CERTIFICATES_PINNED", False)
     assert "Accept certificate" not in operator.get(LIST).content.decode()
+
+
+def test_the_page_that_asks_has_the_command_and_the_call(operator: Client) -> None:
+    told = {label: text for _, label, text in operator.post(LIST, chosen("ash")).context["elsewhere"]}
+    assert told["command that does the same"] == "clusteragent acceptcertificate ash"
+    assert told["call that does the same"].endswith("/api/operator/v1/nodes/ash/accept-certificate")
+    call_command(*told["command that does the same"].split()[1:])
+    assert kept() == OTHER
