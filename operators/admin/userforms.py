@@ -35,4 +35,6 @@ def password_of(user: Any) -> SafeString:
     """Whether a user has a password, and the form for another one."""
     url = reverse("admin:auth_user_password_change", args=[user.pk])
     said, offered = ("Stored as a hash", "Set another one") if user.has_usable_password() else ("None", "Set one")
-    return format_html('{}. <a class="text-primary-600 dark:text-primary-500" href="{}">{}</a>', said, url, offered)
+    return format_html(
+        '{}. <a class="underline text-primary-600 dark:text-primary-500" href="{}">{}</a>', said, url, offered
+    )
