@@ -52,6 +52,11 @@ class Written:
         left = len(numbers) - len(names)
         return listed([*names, f"{grouped(left)} more"] if left else names, None)
 
+    def told_by(self, check_id: str, error: str) -> str:
+        """The error of the instance with this check ID, of several after its name; empty if there is none."""
+        which = self.which([check_id]) if error else ""
+        return f"{which}: {error}" if which else error
+
     def _numbers(self, check_ids: Collection[str]) -> list[int]:
         meant = set(check_ids)
         return [number for number, one in enumerate(self.instances) if one.check_id in meant]

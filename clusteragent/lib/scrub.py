@@ -74,8 +74,8 @@ _END_OF_KEY = r"""(?:\\{0,15}+["']|%22)?"""
 # The sign between key and value in configs, programs and URLs, and the scheme before a header's value.
 _IS = r"""(?:[:=][=>~]?|%3[ad]|\\{1,9}u003[ad])[ \t]*+(?:(?:basic|bearer|digest|negotiate|token)[ \t]++)?"""
 _SECRET_NAME = rf"""(?=[\w.-]*?{_WORDS})(?![\w.-]*{_HARMLESS}{_END_OF_KEY}[ \t]*+(?:[:=,;\s]|\Z))[\w.-]++"""
-# So MySQL says whether one was given, which is the cause that somebody looks for.
-_WHETHER = r"(?<=\(using[ ])password:[ ](?:YES|NO)\)(?![^\s\"',.;:])"
+# So MySQL says whether one was given, which is the cause that somebody looks for. It may stand in brackets and quotes of others.
+_WHETHER = r"""(?<=\(using[ ])password:[ ](?:YES|NO)\)[)\]}]{0,9}+(?:\Z|[\s"',.;:]|\\{1,15}+["'n])"""
 _PAIR = re.compile(
     rf"""(?<![\w.-])(?!{_WHETHER})(?=[\w.-])(?=[\w.-]*?{_WORDS})(?![\w.-]*{_HARMLESS}{_END_OF_KEY}[ \t]*+[:=])
     (?P<key>[\w.-]++{_END_OF_KEY}[ \t]*+(?:(?P<spaced>:[ \t]++)|{_IS}))

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from django.db.models import Case, Exists, F, OuterRef, QuerySet, TextField, When
 from django.http import HttpRequest, HttpResponse
 
+from checks.explain.instances import Written
 from checks.models import Config, Origin
 from checks.models.configs import displayable
 from checks.models.originkeys import source_in_words
@@ -102,13 +103,14 @@ def _grouped(configs: QuerySet[Config], by: str) -> QuerySet[Any, dict[str, Any]
 
 
 def _newest_errors(configs: QuerySet[Config], by: str, groups: Collection[str | None]) -> dict[str | None, str]:
-    """{group: what the config of it that failed last says}."""
+    """{group: what the config of it that failed last says, of several instances after the name of the one that fails}."""
     failing = Trouble.objects.current().filter(kind=Trouble.Kind.FAILING, config__in=configs.values("pk"))
     key = F("config__origins__source") if by == "source" else _key(by, "config__")
     newest: Any = failing.annotate(group=key).order_by("group", "-since", "-pk").distinct("group") if groups else ()
     told = [one for one in newest if one.group in groups]
     put_handles_back(told)
-    return {one.group: whole_error(one.last_error) for one in told}
+    texts = Written.of({one.config_id for one in told})
+    return {one.group: texts[one.config_id].told_by(one.check_id, whole_error(one.last_error)) for one in told}
 
 
 def _group(query: str, by: str, row: dict[str, Any], error: str) -> Group:

@@ -87,6 +87,19 @@ def test_a_group_has_its_newest_error_without_secrets(client: Client) -> None:
     assert "no route" in client.get("/admin/groups/").content.decode()
 
 
+def test_a_groups_newest_error_names_the_instance_of_several(client: Client) -> None:
+    Node.objects.cordon(schedulable=True)
+    dispatcher.schedule([sent("dbs", name="mysql", instances=("name: one\n", "name: two\n", "name: three\n"))])
+    second = config("dbs").instances.order_by("pk")[1]
+    Trouble.objects.create(config=config("dbs"), kind="failing", check_id=second.check_id, last_error="no route")
+    Trouble.objects.filter(config=config("shop"), kind="failing").update(
+        check_id=config("shop").instances.get().check_id, last_error="refused"
+    )
+    page = client.get("/admin/groups/").content.decode()
+    assert ">two: no route</span>" in page
+    assert ">refused</span>" in page
+
+
 @pytest.mark.parametrize("team", ["a b", "a: b", 'a "b"', "it's: #1", "x" * 300, "many words " * 12 + "end"])
 def test_a_team_in_quotes_is_called_by_its_name_and_found(client: Client, team: str) -> None:
     text = f"url: http://odd\ntags: [{json.dumps(f'team:{team}')}]\n"

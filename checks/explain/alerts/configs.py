@@ -100,9 +100,8 @@ def _of_trouble(kind: Kind, troubles: QuerySet[Trouble], count: int, since: date
 
 def _error(trouble: Trouble) -> str:
     """The error of what fails, of several instances after the one that does; empty where none was told."""
-    line = error_line(trouble.last_error)
-    which = Written.of([trouble.config_id])[trouble.config_id].which([trouble.check_id]) if line else ""
-    return f"{which}: {line}" if which else line
+    written = Written.of([trouble.config_id])[trouble.config_id]
+    return written.told_by(trouble.check_id, error_line(trouble.last_error))
 
 
 def _many(kind: Kind, troubles: QuerySet[Trouble]) -> tuple[Kind, str]:
