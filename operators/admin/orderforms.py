@@ -95,7 +95,7 @@ class ReassignForm(DecidingForm, forms.Form):
     hold = forms.ChoiceField(
         label="For how long",
         choices=[
-            (ONCE, "Once: the next rebalance may move them away again"),
+            (ONCE, "Once: balancing may move them again"),
             (DAY, "For 24 hours: pinned there until then"),
             (PINNED, "Until someone unpins them"),
         ],
