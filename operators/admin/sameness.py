@@ -96,7 +96,7 @@ def of_orders(verb: str, model: type[Order], ids: Collection[int]) -> Deed:
     if not 0 < len(orders) <= MOST:
         return NO_DEED
     is_one = len(orders) == 1
-    names = [_title_of(order.config) for order in orders if order.config]
+    names = [order.config.unique_name for order in orders if order.config]
     call = Call(f"{model._meta.model_name}-detail", [orders[0].pk], method="DELETE") if is_one else None
     return Deed([verb, *names] if is_one or verb not in _OF_ONE else (), call)
 
@@ -129,7 +129,7 @@ def _anew(request: HttpRequest, plan: Plan) -> Iterator[tuple[str, str]]:
     of: Sequence[Any] = order["nodes"] if "nodes" in order else _configs_of(plan)
     if not 0 < len(of) <= MOST:
         return
-    names = [one if isinstance(one, str) else _name_of(one, plan) for one in of]
+    names = [one if isinstance(one, str) else one.unique_name for one in of]
     if len(of) == 1 or not same.is_single:
         yield "command that orders the same", command(*same.words(order, names), *_options(order, same.says))
     if not same.call or (same.of_one and len(of) > 1):
@@ -145,16 +145,6 @@ def _configs_of(plan: Plan) -> list[Config]:
     ids = plan.order.get("alone") or [one["config"] for one in (*plan.moves, *plan.staying())]
     rows = Config.objects.filter(pk__in=ids).only("title", "name", "digest", "short_id").order_by("pk")
     return list(rows[: MOST + 1])
-
-
-def _name_of(config: Config, plan: Plan) -> str:
-    """How a command names it: `isolate` takes the IDs of checks."""
-    return config.short_id if plan.order["verb"] == "isolate" else _title_of(config)
-
-
-def _title_of(config: Config) -> str:
-    """How a command names it: a title that others have, too, is refused."""
-    return str(config) if len(Config.objects.titled(str(config))[:2]) == 1 else config.short_id
 
 
 def _kind(kind: str) -> list[str]:

@@ -155,7 +155,7 @@ def test_what_a_plan_orders_is_ordered_the_same_by_a_command_and_by_a_call(
 
 def test_an_isolation_a_resumption_and_a_drain_can_be_ordered_elsewhere_too(client: Client) -> None:
     isolation = elsewhere(client, planned_isolation(client))
-    assert isolation["command that orders the same"] == f"clusteragent isolate {config('one').short_id}"
+    assert isolation["command that orders the same"] == "clusteragent isolate 'http_check one'"
     call_command(*shlex.split(isolation["command that orders the same"])[1:], stdout=io.StringIO())
     assert owners() == {"one": "ash", "two": "birch"}
     assert call_of(isolation["call that orders the same"])[1] == {"configs": [config("one").pk]}
