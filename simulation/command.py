@@ -32,6 +32,7 @@ PLAN = (
     "miss_polls",
     "slow",
     "run_slower",
+    "fail",
     "seconds",
     "report",
 )
@@ -106,6 +107,13 @@ def _add_plan(parser: ArgumentParser) -> None:
         metavar="NAME=FACTOR",
         help="by its stats, this node's checks take so many times as long; repeatable",
     )
+    plan.add_argument(
+        "--fail",
+        type=_failing,
+        action="append",
+        metavar="CHECK=ERROR",
+        help="by their stats, checks whose IDs begin so fail with this error: postgres:db-11=refused; repeatable",
+    )
 
 
 def simulate(options: dict[str, Any]) -> None:
@@ -132,7 +140,7 @@ def _simulate_fleet(server: Server, timing: Timing, plan: Plan, stats_port: int,
     except OSError as error:
         raise SimulationError(f"--report {report} can't be written: {error.strerror}") from error
     fleet = Fleet(server, timing, plan, Account(), with_addresses=bool(stats_port))
-    runners = SimulatedRunners(fleet.find, server.token, plan.seed) if stats_port else None
+    runners = SimulatedRunners(fleet.find, server.token, plan.seed, dict(plan.errors)) if stats_port else None
 
     def tell() -> None:
         process.tell(fleet.report(), report)
@@ -151,8 +159,9 @@ def _plan(options: dict[str, Any]) -> Plan:
                 raise SimulationError(
                     f"--{named}: {name} is no node of this simulation: {options['prefix']}1 is the first"
                 )
-    if of_nodes["run_slower"] and not options["stats_port"]:
-        raise SimulationError("--run-slower needs --stats-port")
+    for option in ("run_slower", "fail"):
+        if options[option] and not options["stats_port"]:
+            raise SimulationError(f"--{option.replace('_', '-')} needs --stats-port")
     rollout = (options["rollout"], options["rollout_after"], options["over"], options["start_delay"])
     return Plan(
         nodes=options["nodes"],
@@ -166,6 +175,7 @@ def _plan(options: dict[str, Any]) -> Plan:
         losses=of_nodes["miss_polls"],
         slow=options["slow"],
         slowdowns=of_nodes["run_slower"],
+        errors=tuple(options["fail"] or ()),
         seconds=options["seconds"],
     )
 
@@ -248,6 +258,13 @@ def _cut(text: str) -> Cut:
 def _of_node(text: str, kind: Callable[[str], float]) -> tuple[str, float]:
     name, given = _parts(text, "=", _name, kind)
     return name, given
+
+
+def _failing(text: str) -> tuple[str, str]:
+    check, _, error = text.partition("=")
+    if not check or not error:
+        raise ArgumentTypeError(f"{text!r} is no beginning of a check ID and an error, as postgres:db-11=refused")
+    return check, error
 
 
 _missing = partial(_of_node, kind=_share)

@@ -56,7 +56,8 @@ class Plan:
     """How many nodes there are, and what happens to them.
 
     `loss` is the share of heartbeats that never arrive, `losses` that of single nodes, `slow` the number of nodes whose calls
-    lag, `slowdowns` how many times as long the checks of single nodes take. Without `seconds` it has no end.
+    lag, `slowdowns` how many times as long the checks of single nodes take, `errors` with what checks fail whose IDs begin so.
+    Without `seconds` it has no end.
     """
 
     nodes: int
@@ -71,6 +72,7 @@ class Plan:
     losses: tuple[tuple[str, float], ...] = ()
     slow: int = 0
     slowdowns: tuple[tuple[str, float], ...] = ()
+    errors: tuple[tuple[str, str], ...] = ()
     seconds: float | None = None
 
     @property

@@ -10,11 +10,12 @@ import ssl
 import struct
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from ipaddress import IPv4Address
+from types import MappingProxyType
 from typing import Any
 from zlib import crc32
 
@@ -95,11 +96,23 @@ def works(config: Config, seed: int) -> list[Work]:
     return found
 
 
-def stats(node: SimulatedNode, seed: int, now: float) -> dict[str, Any]:
-    """What the node's checks did until `now`, by `time.monotonic()`; one that never ended a run is not among them."""
+_NONE: Mapping[str, str] = MappingProxyType({})
+
+
+def stats(node: SimulatedNode, seed: int, now: float, errors: Mapping[str, str] = _NONE) -> dict[str, Any]:
+    """What the node's checks did until `now`, by `time.monotonic()`; one that never ended a run is not among them.
+
+    errors: {beginning of a check ID: why each run of such a check fails}.
+    """
     return {
-        work.check_id: _stats(work, now - since) for work, since in _works_of(node, seed) if now - since >= work.first
+        work.check_id: _stats(work, now - since, _error_of(work.check_id, errors))
+        for work, since in _works_of(node, seed)
+        if now - since >= work.first
     }
+
+
+def _error_of(check_id: str, errors: Mapping[str, str]) -> str:
+    return next((error for beginning, error in errors.items() if check_id.startswith(beginning)), "")
 
 
 def _works_of(node: SimulatedNode, seed: int) -> Iterator[tuple[Work, float]]:
@@ -109,7 +122,7 @@ def _works_of(node: SimulatedNode, seed: int) -> Iterator[tuple[Work, float]]:
             yield work.slower(node.slowdown), running.since
 
 
-def _stats(work: Work, age: float) -> dict[str, Any]:
+def _stats(work: Work, age: float, error: str) -> dict[str, Any]:
     since_last = (age - work.first) % work.interval
     runs = int((age - work.first) // work.interval) + 1
     last = time.time() - since_last
@@ -119,14 +132,14 @@ def _stats(work: Work, age: float) -> dict[str, Any]:
         "HistogramBuckets": 0,
         "Events": 0,
         "ServiceChecks": 1,
-        "LastExecFailed": False,
-        "LastError": "",
+        "LastExecFailed": bool(error),
+        "LastError": error,
         "TotalRuns": runs,
-        "TotalErrors": 0,
+        "TotalErrors": runs if error else 0,
         "TotalMetricSamples": 10 * runs,
         "TotalEvents": 0,
         "TotalServiceChecks": runs,
-        "LastSuccessDate": int(last),
+        "LastSuccessDate": 0 if error else int(last),
         "LastExecutionDate": int(last * 1000),
     }
 
@@ -139,10 +152,19 @@ def workers(node: SimulatedNode, seed: int) -> dict[str, Any]:
 
 
 class SimulatedRunners:
-    """Serves the stats API of many nodes: the address a client connected to says which node it asks."""
+    """Serves the stats API of many nodes: the address a client connected to says which node it asks.
 
-    def __init__(self, find: Callable[[str], SimulatedNode | None], token: str, seed: int = 0) -> None:
-        self._find, self._token, self._seed = find, token, seed
+    errors: those of `stats`; they may be exchanged.
+    """
+
+    def __init__(
+        self,
+        find: Callable[[str], SimulatedNode | None],
+        token: str,
+        seed: int = 0,
+        errors: Mapping[str, str] = _NONE,
+    ) -> None:
+        self._find, self._token, self._seed, self.errors = find, token, seed, errors
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def listen(self, host: str, port: int) -> asyncio.Server:
@@ -199,8 +221,8 @@ class SimulatedRunners:
         await writer.drain()
 
     def stats(self, node: SimulatedNode) -> dict[str, Any]:
-        """What the node's checks did until now. A subclass may tell something else."""
-        return stats(node, self._seed, time.monotonic())
+        """What the node's checks did until now."""
+        return stats(node, self._seed, time.monotonic(), self.errors)
 
     def _answer(self, node: SimulatedNode, request: h11.Request) -> tuple[int, str]:
         scheme, _, token = dict(request.headers).get(b"authorization", b"").partition(b" ")

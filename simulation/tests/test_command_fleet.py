@@ -48,6 +48,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
         (["--drop-heartbeats", "0.1", "--slow", "2"], Plan(nodes=7, loss=0.1, slow=2)),
         (["--miss-polls=node-2=0.2", "--miss-polls=node-3=1"], Plan(nodes=7, losses=(("node-2", 0.2), ("node-3", 1)))),
         (["--run-slower", "node-2=4", "--stats-port=5015"], Plan(nodes=7, slowdowns=(("node-2", 4),))),
+        (["--fail", "postgres:db=a=b", "--stats-port=5015"], Plan(nodes=7, errors=(("postgres:db", "a=b"),))),
         (["--rollout", "surge"], Plan(nodes=7, rollout=Rollout("surge", 60, 0, (0, 0)))),
         (
             ["--rollout=rolling", "--rollout-after=5", "--over=300", "--start-delay=15..40"],
@@ -77,6 +78,9 @@ def test_the_options_are_the_plan(plans: list[Plan], arguments: list[str], plan:
         (["--run-slower", "node-2=0", "--stats-port=5015"], "--run-slower.*'0'"),
         (["--run-slower", "node-02=4", "--stats-port=5015"], "--run-slower: node-02 is no node"),
         (["--run-slower", "node-2=4"], "--run-slower needs --stats-port"),
+        (["--fail", "postgres:db=refused"], "--fail needs --stats-port"),
+        (["--fail", "=refused", "--stats-port=5015"], "--fail.*'=refused' is no beginning of a check ID and an error"),
+        (["--fail", "postgres:db", "--stats-port=5015"], "--fail.*'postgres:db' is no beginning"),
         (["--stats-port", "70000"], "--stats-port.*'70000'"),
         (["--for", "0"], "--for.*'0'"),
         (["--for", "40x"], r"--for.*'40x' is no span, as 90s, 40m or 2h, from 0.1 to 1e\+06 seconds"),

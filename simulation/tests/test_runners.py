@@ -181,6 +181,17 @@ def test_a_check_appears_after_its_first_run_and_counts_its_runs() -> None:
         assert (check_id, shown["TotalRuns"]) == (work.check_id, runs)
 
 
+def test_a_check_whose_id_begins_so_fails_in_each_run() -> None:
+    node = node_running("ntp:a", "ntp:b")
+    told = stats(node, 0, time.monotonic() + 600, {"ntp:a": "refused"})
+    shown = {check_id.rpartition(":")[0]: one for check_id, one in told.items()}
+    failing, well = shown["ntp:a"], shown["ntp:b"]
+    assert (failing["LastExecFailed"], failing["LastError"], failing["LastSuccessDate"]) == (True, "refused", 0)
+    assert failing["TotalErrors"] == failing["TotalRuns"] > 0
+    assert (well["LastExecFailed"], well["LastError"], well["TotalErrors"]) == (False, "", 0)
+    assert well["LastSuccessDate"]
+
+
 def test_the_checks_of_a_slow_node_take_so_many_times_as_long() -> None:
     usual, slow = node_running("ntp:a"), node_running("ntp:a")
     slow.slowdown = 3

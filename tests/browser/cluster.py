@@ -43,20 +43,6 @@ _ACKNOWLEDGED = (
 )
 
 
-class Runners(SimulatedRunners):
-    """Runners some of whose checks fail. errors: {beginning of a check ID: error message}."""
-
-    errors: Mapping[str, str] = {}
-
-    def stats(self, node: SimulatedNode) -> dict[str, Any]:
-        found = super().stats(node)
-        for check_id, stats in found.items():
-            for beginning, error in self.errors.items():
-                if check_id.startswith(beginning):
-                    stats |= {"LastExecFailed": True, "LastError": error, "TotalErrors": stats["TotalRuns"]}
-        return found
-
-
 class Cluster:
     """The cluster's processes and simulated runners. Call `end` in any case."""
 
@@ -123,8 +109,7 @@ class Cluster:
     async def _live(self, ready: asyncio.Event) -> None:
         address = Server.at(f"https://127.0.0.1:{self._ports[0]}", conf.AUTH_TOKEN)
         async with Simulation(address, Timing(poll=POLL, longest_retry=POLL)) as self.simulation:
-            self.runners = runners = Runners(self._at, conf.AUTH_TOKEN)
-            runners.errors = self._errors
+            self.runners = runners = SimulatedRunners(self._at, conf.AUTH_TOKEN, errors=self._errors)
             self.loop.at_end.append((await runners.listen("0.0.0.0", self._ports[2])).close)
             for name in self._names:
                 self._start_node(name)
