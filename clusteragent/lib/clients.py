@@ -49,4 +49,7 @@ def _parsed(text: str) -> Address | None:
         found = ip_address(host.strip("[]"))
     except ValueError:
         return None
-    return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
+    if isinstance(found, IPv4Address):
+        return found
+    # Without its scope (`fe80::1%eth0`), which names an interface of this machine, and which PostgreSQL does not take.
+    return found.ipv4_mapped or IPv6Address(int(found))

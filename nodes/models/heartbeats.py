@@ -215,7 +215,7 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
         SELECT told.name, CASE
             WHEN taken.node_id IS NOT NULL THEN host(told.address)
             WHEN NOT (told.is_free OR %(takes_over)s) OR told.peer = told.address THEN host(told.peer) END,
-            CASE WHEN told.is_back AND told.peer <> told.address THEN host(told.peer) END
+            CASE WHEN told.is_back AND NOT told.is_free AND told.peer <> told.address THEN host(told.peer) END
         FROM told LEFT JOIN taken ON taken.node_id = told.node_id
     """
 

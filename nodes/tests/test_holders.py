@@ -239,6 +239,21 @@ class TestTold:
         alone(HERE)
         assert notes() == []
 
+    @pytest.mark.parametrize("kind", ["leaving", "restarting"])
+    def test_who_comes_back_after_a_goodbye_has_no_rival(self, kind: str) -> None:
+        alone(HERE)
+        alone(THERE)
+        note_goodbye("ash", kind)
+        alone(HERE)
+        assert notes() == []
+
+    @pytest.mark.urls("clusteragent.urls.agents")
+    def test_an_address_with_a_scope_is_one_without(self) -> None:
+        for scope in ("eth0", "eth1"):
+            assert agent(f"fe80::1%{scope}", "status/elm", REPORT)[0] == 200
+        assert Heartbeat.objects.get(node__name="elm").peer == "fe80::1"
+        assert notes() == []
+
     def test_what_was_answered_before_something_newer_came_tells_nothing(self) -> None:
         alone(HERE)
         alone(THERE)
