@@ -80,7 +80,7 @@ class ActingView(ClusterChecksView):
     token = LOCAL_TOKEN
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if "dry_run" in request.GET:
+        if any(name.replace("-", "").replace("_", "").casefold() == "dryrun" for name in request.GET):
             # The protocol has none: whoever asks for one must not act instead.
             return line("nothing was done: only the commands rebalance and isolate have a dry run, --dry-run", 400)
         with entered(Act.How.LOCAL, str(clients.address(request.META) or ""), lambda: LOCAL):

@@ -173,7 +173,8 @@ WARMUP_DURATION = duration("DD_CLUSTER_CHECKS_WARMUP_DURATION", timedelta(second
 #: What happens when calls in a node's name come from a second address while the first one still reports. `off`: nothing is
 #: known of that but what agents say (`X-Real-Ip`). `tell`: the alert `contested`. `refuse`: that, and the second gets 403.
 #: Addresses are those of connections, or what `CLUSTERAGENT_AGENT_PROXIES` say: `off` is for who is behind several other proxies,
-#: or has addresses that are translated to changing ones.
+#: or has addresses that are translated to changing ones. After a time of `off`, a node that moved meanwhile is refused, or told
+#: of, until it was silent for the expiration timeout.
 ONE_ADDRESS = choice("CLUSTERAGENT_ONE_ADDRESS", "tell", {name: name for name in ("off", "tell", "refuse")})
 #: When more than this share of the nodes is silent at once, none expires for one and a half timeouts. 0: there is no brake.
 BRAKE_FRACTION = number("CLUSTERAGENT_BRAKE_FRACTION", 0.5, high=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import reduce
+from ipaddress import ip_address
 from operator import or_
 from typing import Any, NamedTuple
 
@@ -232,7 +233,8 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
         }
         with connection.cursor() as cursor:
             cursor.execute(self._HOLD, values | {"names": names, "addresses": addresses, "reports": reports})
-            return {name: Held(*held) for name, *held in cursor.fetchall()}
+            # Written as our own: `::102:304` is `::1.2.3.4` there.
+            return {name: Held(*(one and str(ip_address(one)) for one in held)) for name, *held in cursor.fetchall()}
 
     def last_reports(self) -> list[tuple[int, Report]]:
         """What known nodes report while nothing changes, as (node id, report); empty during the warm-up."""

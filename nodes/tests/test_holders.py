@@ -164,6 +164,12 @@ class TestByTheWebServer:
         assert agent(HERE, "configs/a%00b") == refusal
 
 
+def test_an_address_that_postgresql_writes_otherwise_holds_its_name() -> None:
+    for _ in range(2):
+        call(Holders(), "::1.2.3.4")
+    assert notes() == []
+
+
 def test_names_that_are_not_known_are_held_by_nobody() -> None:
     call(Holders(), HERE, "elm")
     call(Holders(), THERE, "elm")

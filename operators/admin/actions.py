@@ -7,7 +7,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import Count, F, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from unfold.forms import ActionForm
@@ -47,6 +47,10 @@ class AcrossForm(ActionForm):
         required=False,
         widget=UnfoldBooleanWidget(attrs={"value": "1"}),
     )
+
+    def clean_select_across(self) -> bool:
+        """Whether the box is checked. Scripts for Django's own form, which has a hidden field, send 0 for what is not."""
+        return bool(self.data.get("select_across") == "1")
 
 
 class SteeringAdmin(ReadOnlyAdmin):
@@ -153,9 +157,14 @@ class SteeringAdmin(ReadOnlyAdmin):
 
     def giving(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Ask for a node for one config, as the button of its page does, for a link. `?node=` fills it in."""
+        if request.method not in ("GET", "HEAD"):
+            return HttpResponseNotAllowed(["GET"])
         if not self.has_reassign_permission(request):
             raise Lacks(NEEDED["reassign"])
         config = self.get_object(request, str(pk))
+        if why := self.why_not(request, "reassign", config):
+            messages.error(request, f"Not yours to do: {why}.")
+            return redirect(row_url(config))
         form = ReassignForm(initial={"node": request.GET.get("node", "")})
         return self._ask_details(request, Config.objects.filter(pk=config.pk), [config.pk], "reassign", form)
 

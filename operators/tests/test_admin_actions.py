@@ -146,6 +146,13 @@ def test_reassigning_needs_the_permission_to_change_assignments_and_unscheduling
     assert owners() == {"shop": "birch", "mail": "ash", "hand": "ash"}
 
 
+def test_a_box_that_a_script_says_is_not_checked_is_not() -> None:
+    client = superuser()
+    one = {"action": "pause", "_selected_action": [config("shop").pk], "select_across": "0", "asked": "yes"}
+    client.post(CONFIGS, one)
+    assert [move["config"] for move in Plan.objects.get().moves] == [config("shop").pk]
+
+
 def test_too_many_configs_at_once_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actions, "MOST_SELECTED", 2)
     everything = {"action": "reassign", "select_across": "1", "index": "0"}

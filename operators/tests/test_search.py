@@ -296,6 +296,7 @@ def test_the_page_that_moves_a_config_is_for_who_may_do_it(client: Client) -> No
     viewer.force_login(user("vera", Role.VIEWER))
     assert viewer.get(url).status_code == 403
     assert client.get("/admin/checks/config/1000000/reassign/").status_code == 404
+    assert client.post(url, {"node": "birch", "asked": "1"}).status_code == 405
 
 
 def test_undo_leads_to_the_last_plan_that_can_be_taken_back(client: Client) -> None:
