@@ -93,7 +93,7 @@ def test_checks_of_old_runners_weigh_little_and_move(
 ) -> None:
     """Releases before 2026 count no runs, and report a run time below a millisecond as 0."""
     old = {"AverageExecutionTime": 0, "MetricSamples": 3, "HistogramBuckets": 0, "Events": 0, "LastExecFailed": False}
-    monkeypatch.setattr("simulation.runners._stats", lambda work, age: dict(old))
+    monkeypatch.setattr("simulation.runners._stats", lambda *_: dict(old))
     dispatcher.schedule([sent(str(number)) for number in range(NODES)])
     owner = Node.objects.get(name="node-1")
     Assignment.objects.update(node=owner, since=Now() - timedelta(minutes=5))
