@@ -9,6 +9,7 @@ from django.db import connection
 from checks.models import ClusterStore
 from clusteragent.lib import conf, locks
 from clusteragent.lib.locks import Lock
+from clusteragent.lib.processes import SESSIONS
 
 # The server ends the session this long after the holder's last ping, and the lock with it: when the holder hangs, was stopped,
 # or lost its network. Keepalives notice the last of these even while a statement runs.
@@ -32,7 +33,7 @@ class Candidate:
     def __init__(self) -> None:
         parameters: dict[str, Any] = connection.get_connection_params()
         parameters["options"] = f"{parameters.get('options', '')} {LEASE}"
-        parameters["application_name"] = "clusteragent leader"
+        parameters["application_name"] = f"{SESSIONS}leader"
         parameters["tcp_user_timeout"] = 3000
         self.name = f"{conf.REPLICA}:{os.getpid()}"
         self._session = psycopg.connect(**parameters, autocommit=True)

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.utils import get_random_secret_key
 from psycopg.conninfo import conninfo_to_dict
 
-from clusteragent.lib import conf, locks, logs, postgres
+from clusteragent.lib import conf, locks, logs, postgres, processes
 
 # Which of the two web servers this process is: `agents` or `operators`. All other processes have the settings of `operators`.
 PORT = os.environ.get("CLUSTERAGENT_PORT", "operators")
@@ -46,7 +46,7 @@ def _database() -> dict[str, Any]:
         "keepalives_idle": 5,
         "keepalives_interval": 2,
         "keepalives_count": 3,
-        "application_name": f"clusteragent {PORT}",
+        "application_name": f"{processes.SESSIONS}{PORT}",
         # Heartbeats are the same statement again and again, and planning it takes longer than running it. With a direct URL,
         # DATABASE_URL leads to a pooler, where the next transaction may not find a prepared statement.
         **({"server_side_binding": True} if PORT == "agents" else {}),

@@ -12,7 +12,7 @@ from checks.wire.scrub import scrub
 from clusteragent.lib import deadlines
 from clusteragent.lib.patterns import fits
 from clusteragent.lib.spelling import nearest
-from clusteragent.lib.words import listed, natural, plain_count
+from clusteragent.lib.words import agreeing, listed, natural, plain_count
 from nodes.models import Node, Slowness
 
 # Where the part of a pattern that stands for itself ends.
@@ -41,7 +41,7 @@ def doubts(plan: Plan) -> list[str]:
     order = plan.order
     if order.get("verb") != "pin" or _fitting(pin := Pin(kind=order["kind"], aim=order["aim"])):
         return []
-    return [_no_such_node(pin, len(plan.moves) + len(order.get("also", ())), waits=order["waits"])]
+    return [_no_such_node(pin, _size(plan), waits=order["waits"])]
 
 
 def _pinned_there(plan: Plan) -> Iterator[str]:
@@ -57,19 +57,24 @@ def _slow_there(plan: Plan) -> Iterator[str]:
     """What the plan's loads leave out: what a slow node gets takes longer there."""
     slow = Slowness.objects.slow().filter(node__name__in={move["to_node"] for move in plan.moves} - {""})
     if names := sorted(slow.values_list("node__name", flat=True), key=natural):
-        are = "is" if len(names) == 1 else "are"
+        are = agreeing(len(names), "is", "are")
         yield f"{listed(names)} {are} slow: what moves there may take longer than it does now, and load it more than this says."
 
 
 def _consequences(plan: Plan) -> Iterator[str]:
     """The effects of an order besides its moves, one sentence each."""
     if tell := _TELLING.get(plan.order.get("verb", "")):
-        yield from tell(plan.order, len(plan.moves) + len(plan.order.get("also", ())))
+        yield from tell(plan.order, _size(plan))
+
+
+def _size(plan: Plan) -> int:
+    """How many configs an order is about, moved or not."""
+    return len(plan.moves) + len(plan.order.get("also", ()))
 
 
 def _pausing(order: dict[str, Any], number: int) -> Iterator[str]:
     if idle := len(order.get("also", ())):
-        yield f"{plain_count(idle, 'config')} {_agreeing(idle, 'runs', 'run')} nowhere already."
+        yield f"{plain_count(idle, 'config')} {agreeing(idle, 'runs', 'run')} nowhere already."
 
 
 def _resuming(order: dict[str, Any], number: int) -> Iterator[str]:
@@ -100,7 +105,7 @@ def _giving(order: dict[str, Any], number: int) -> Iterator[str]:
     if left := len(order.get("also", ())):
         yield f"{plain_count(left, 'config')} would stay: on {order['node']} already."
     if not order["hold"]:
-        are, them = _agreeing(number, "It is", "They are"), _agreeing(number, "it", "them")
+        are, them = agreeing(number, "It is", "They are"), agreeing(number, "it", "them")
         yield f"{are} not pinned: the next rebalance may move {them} away again."
 
 
@@ -117,9 +122,9 @@ def _pinning(order: dict[str, Any], number: int) -> Iterator[str]:
     if right:
         yield f"{plain_count(right, 'config')} would stay: on the right node already."
     if nowhere:
-        yield f"{plain_count(nowhere, 'config')} {_agreeing(nowhere, 'runs', 'run')} nowhere now."
+        yield f"{plain_count(nowhere, 'config')} {agreeing(nowhere, 'runs', 'run')} nowhere now."
     if left := len(owners) - right - nowhere:
-        yield f"{plain_count(left, 'config')} would stay: no such node takes {_agreeing(left, 'it', 'them')} now."
+        yield f"{plain_count(left, 'config')} would stay: no such node takes {agreeing(left, 'it', 'them')} now."
 
 
 def _fitting(pin: Pin) -> set[int]:
@@ -131,7 +136,7 @@ def _fitting(pin: Pin) -> set[int]:
 def _no_such_node(pin: Pin, number: int, *, waits: bool) -> str:
     """What follows where no known node fits a pin, and which may be meant."""
     labels = dict(Node.objects.known().values_list("name", "labels"))
-    runs, where = _agreeing(number, "it runs", "they run"), "nowhere" if waits else "elsewhere"
+    runs, where = agreeing(number, "it runs", "they run"), "nowhere" if waits else "elsewhere"
     return f"There is no such node now: until there is one, {runs} {where}.{_meant(pin, labels)}"
 
 
@@ -156,10 +161,6 @@ def _pattern_meant(pattern: str, names: Collection[str]) -> str:
     fitting = {one for one in beginnings if any(fits(name, one + pattern[start:]) for name in names)}
     meant = nearest(pattern[:start], fitting)
     return meant + pattern[start:] if meant else ""
-
-
-def _agreeing(number: int, one: str, many: str) -> str:
-    return one if number == 1 else many
 
 
 # What each verb has to say of an order of so many configs.

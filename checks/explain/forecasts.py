@@ -21,7 +21,7 @@ from checks.explain.loss import homeless_reasons
 from checks.models import Assignment, Config, bounds, freezes
 from checks.models.orders import Isolation, Pin
 from clusteragent.lib import conf, deadlines
-from clusteragent.lib.words import duration, grouped, grouped_count, listed, percent, utc
+from clusteragent.lib.words import agreeing, duration, grouped, grouped_count, listed, percent, utc
 from nodes.models import Hearing, Node
 from nodes.runnercertificates import Offer, written
 
@@ -57,7 +57,7 @@ def uncordon(names: Collection[str]) -> Forecast:
     later = replace(now, nodes=opened)
     after = follow(now, later)
     sentences = [
-        _agreeing(
+        agreeing(
             len(chosen),
             "It gets new checks again, and keeps what it has.",
             "They get new checks again, and keep what they have.",
@@ -79,7 +79,7 @@ def open_of(names: Collection[str]) -> set[str]:
 
 def not_closed(names: Collection[str]) -> str:
     """Return in words that these nodes are neither cordoned nor draining."""
-    return f"{listed(sorted(names))} {_agreeing(len(names), 'is', 'are')} neither cordoned nor draining"
+    return f"{listed(sorted(names))} {agreeing(len(names), 'is', 'are')} neither cordoned nor draining"
 
 
 def cordon(names: Collection[str]) -> Forecast:
@@ -87,7 +87,7 @@ def cordon(names: Collection[str]) -> Forecast:
     nodes = Node.objects.filter(name__in=names)
     draining = sorted(nodes.filter(draining=True).values_list("name", flat=True))
     held = Assignment.objects.filter(node__in=nodes).count()
-    keeps = _agreeing(
+    keeps = agreeing(
         len(names), "It gets nothing new, and keeps what it has", "They get nothing new, and keep what they have"
     )
     sentences = [f"{keeps}: {grouped_count(held, 'config')}. Nothing moves, and uncordoning takes it back."]
@@ -136,7 +136,7 @@ def unpin(config_ids: Collection[int]) -> Forecast:
         return Forecast("Unpin", [f"Nothing would change: {not_ordered(config_ids, 'pinned')}."])
     now = read_snapshot()
     after = follow(now, replace(now), unpinned=pinned)
-    stay = _agreeing(len(pinned), "It stays where it is for now.", "They stay where they are for now.")
+    stay = agreeing(len(pinned), "It stays where it is for now.", "They stay where they are for now.")
     sentences = [stay, *_passes(after), _balancing("it" if len(pinned) == 1 else "them")]
     return Forecast(f"Unpin {shown(pinned)}", sentences, [*after.found, *after.moves, *after.lost])
 
@@ -149,7 +149,7 @@ def release(config_ids: Collection[int]) -> Forecast:
         return Forecast("Release", [f"Nothing would change: {not_ordered(config_ids, 'isolated')}."])
     now = read_snapshot()
     after = follow(now, replace(now, reserved=read_reserved(without=alone)))
-    may = _agreeing(len(alone), "Others may be placed on its node again.", "Others may be placed on their nodes again.")
+    may = agreeing(len(alone), "Others may be placed on its node again.", "Others may be placed on their nodes again.")
     return Forecast(
         f"Release {shown(alone)}",
         [may, *_passes(after), _balancing("others there")],
@@ -159,7 +159,7 @@ def release(config_ids: Collection[int]) -> Forecast:
 
 def not_ordered(config_ids: Collection[int], ordered: str) -> str:
     """Return in words that none of these configs is e.g. `pinned` (`ordered`)."""
-    return f"{shown(config_ids)} {_agreeing(len(config_ids), 'is', 'are')} not {ordered}"
+    return f"{shown(config_ids)} {agreeing(len(config_ids), 'is', 'are')} not {ordered}"
 
 
 def thaw() -> Forecast:
@@ -216,7 +216,7 @@ def redispatch(*, force: bool = False) -> Forecast:
             sentences.append("For a minute no node gets too many of lost nodes at once.")
         sentences += [f"Why: {why}." for why in homeless_reasons(without_ceiling, homeless[:ASKED_WHY])]
     if moves:
-        back = _agreeing(len(moves), "its former node, which reports", "their former nodes, which report")
+        back = agreeing(len(moves), "its former node, which reports", "their former nodes, which report")
         sentences.append(
             f"{grouped_count(len(moves), 'config')} would go back to {back} again, since no other has fetched it."
         )
@@ -292,7 +292,3 @@ def _balancing(what: str) -> str:
 def rounds() -> str:
     """Return how many configs automatic balancing moves at most, and how often it does."""
     return f"at most {grouped_count(dispatcher.budget(), 'config')} in {duration(conf.REBALANCE_PERIOD)}"
-
-
-def _agreeing(number: int, one: str, many: str) -> str:
-    return one if number == 1 else many

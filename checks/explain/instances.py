@@ -25,7 +25,7 @@ class Written:
 
     @classmethod
     def of(cls, ids: Collection[int]) -> dict[int, Self]:
-        """Return those of these configs, by the config's id."""
+        """Return those of these configs, by the config's id. One without any is empty."""
         found: dict[int, Self] = defaultdict(cls)
         for instance in Instance.objects.filter(config__in=ids).order_by("pk"):
             found[instance.config_id].instances.append(instance)

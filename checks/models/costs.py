@@ -144,12 +144,12 @@ class CostQuerySet(models.QuerySet["Cost"]):
             cursor.execute(self._MEANS + self._HELD, {"nodes": None if nodes is None else list(nodes)})
             return {node: Held(*of) for node, *of in cursor.fetchall()}
 
-    def by_node(self, nodes: Collection[int] | None = None) -> dict[int, float]:
+    def by_node(self) -> dict[int, float]:
         """Return the expected cost of the configs of each node, plus its load of checks that we did not dispatch.
 
-        {node's id: workers}. nodes: as of `held`.
+        {node's id: workers}.
         """
-        return {node: one.workers for node, one in self.held(nodes).items()}
+        return {node: one.workers for node, one in self.held().items()}
 
     # An instance that did not run yet costs as much as the mean of the config's others.
     _MEASURE = f"""

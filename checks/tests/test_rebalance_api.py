@@ -40,9 +40,10 @@ def call(body: bytes = b"", token: str = conf.LOCAL_TOKEN, path: str = PATHS[0])
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/api/v1/clusterchecks/isolate/check/http_check:1"])
-def test_a_dry_run_that_there_is_not_does_not_act(path: str, measured: list[str]) -> None:
+@pytest.mark.parametrize("name", ["dry_run", "Dry_Run", "dry-run", "dryrun"])
+def test_a_dry_run_that_there_is_not_does_not_act(path: str, name: str, measured: list[str]) -> None:
     furnish(ash=[0.4, 0.4], birch=[])
-    answer = call(path=f"{path}?dry_run=1")
+    answer = call(path=f"{path}?{name}=1")
     assert answer.status_code == 400
     assert "nothing was done" in answer.content.decode()
     assert not measured

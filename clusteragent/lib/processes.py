@@ -11,6 +11,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # Otherwise it is installed, and Python finds our packages.
 IS_CHECKOUT = (ROOT / "manage.py").is_file()
 _PR_SET_PDEATHSIG = 1
+# What the names of all our sessions of the database begin with. What they are for follows.
+SESSIONS = "clusteragent "
 
 
 def manage(*words: str) -> list[str]:

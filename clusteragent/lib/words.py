@@ -82,6 +82,11 @@ def measured_count(number: float, noun: str, digits: int = 2) -> str:
     return f"{shown} {noun}{'' if shown == '1' else 's'}"
 
 
+def agreeing(number: int, one: str, many: str) -> str:
+    """Return the words that go with so many things: `is` or `are`, `it stays` or `they stay`."""
+    return one if number == 1 else many
+
+
 def grouped(number: int) -> str:
     """Format a number for pages: `3 540`, with a narrow no-break space."""
     return f"{number:,}".replace(",", _NARROW)

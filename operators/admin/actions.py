@@ -1,6 +1,6 @@
 """The actions on configs, in their list and on their pages. An action that moves something shows a plan first."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from django import forms
@@ -39,6 +39,11 @@ def _needing(name: str) -> Callable[[Any, HttpRequest], bool]:
     return lambda self, request: bool(request.user.has_perm(NEEDED[name]))
 
 
+def is_across(sent: Mapping[str, Any]) -> bool:
+    """Whether an action is meant for all that match the filter, by what its form sent."""
+    return bool(sent.get("select_across") == "1")
+
+
 class AcrossForm(ActionForm):
     """The list's action form, with a box for all that match the filter: they are counted only after an action was chosen."""
 
@@ -50,7 +55,7 @@ class AcrossForm(ActionForm):
 
     def clean_select_across(self) -> bool:
         """Whether the box is checked. Scripts for Django's own form, which has a hidden field, send 0 for what is not."""
-        return bool(self.data.get("select_across") == "1")
+        return is_across(self.data)
 
 
 class SteeringAdmin(ReadOnlyAdmin):
@@ -132,7 +137,7 @@ class SteeringAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, queryset: QuerySet[Config], action: str, form_class: type[DecidingForm]
     ) -> HttpResponse | None:
         """Ask for the order's details, then make its plan and show the plan's page."""
-        if request.POST.get("select_across") == "1":
+        if is_across(request.POST):
             # Endpoint checks can't be ordered about, so "all" leaves them out.
             queryset = queryset.filter(node_name="")
         ids = self.ids(request, queryset)
@@ -176,7 +181,7 @@ class SteeringAdmin(ReadOnlyAdmin):
         A page that no form was sent to leads to the list, which has the actions.
         """
         back = returning.named(request, list_url(Config)) if request.method == "POST" else row_url(Config(pk=ids[0]))
-        across = request.POST.get("select_across") == "1"
+        across = is_across(request.POST)
         rows = [(link(config), self.owner(config), self.origins(config)) for config in shown]
         context |= self.admin_site.each_context(request) | {
             "title": title,
@@ -195,7 +200,7 @@ class SteeringAdmin(ReadOnlyAdmin):
         return TemplateResponse(request, f"admin/checks/{action}.html", context)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        if request.POST.get("select_across") == "1" and not request.POST.getlist(ACTION_CHECKBOX_NAME):
+        if is_across(request.POST) and not request.POST.getlist(ACTION_CHECKBOX_NAME):
             # Django runs no action without a selected row, even if all that match are meant.
             posted = request.POST.copy()
             posted[ACTION_CHECKBOX_NAME] = "0"

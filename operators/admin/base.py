@@ -33,7 +33,7 @@ from clusteragent.lib import certificates, conf
 from clusteragent.lib.words import duration, moment, relative
 from operators import returning
 from operators.admin.changelists import DeclaredChangeList, UncountedChangeList, UncountedPaginator
-from operators.admin.greying import Greyed, GreyingAdmin, words_of
+from operators.admin.greying import DELETE, Greyed, GreyingAdmin, words_of
 from operators.errors import NoSuchRow
 from operators.models import SavedView
 from operators.queries import Word, matching
@@ -71,6 +71,11 @@ def elsewhere(request: HttpRequest, row: Model, call: str, *names: tuple[str, st
     call: a call of the operators' API.
     """
     copied = [("link to this page", request.build_absolute_uri(row_url(row))), *names, ("call of the API", call)]
+    return numbered(copied)
+
+
+def numbered(copied: Iterable[tuple[str, str]]) -> list[tuple[str, str, str]]:
+    """Texts to copy, (label, text), each with the id that admin/elsewhere.html gives it."""
     return [(f"elsewhere-{number}", label, text) for number, (label, text) in enumerate(copied)]
 
 
@@ -350,7 +355,7 @@ class ReadOnlyAdmin(DeclaredAdmin, WithoutTransaction):
 
     def row_actions(self, request: HttpRequest, obj: Any) -> list[str]:
         """The names of the list's actions that the row's page offers. For deleting it has a button of its own."""
-        return [name for name in self.actions or () if name != "delete_selected"]
+        return [name for name in self.actions or () if name != DELETE]
 
     def form_reasons(self, request: HttpRequest, obj: Any) -> list[tuple[str, str]]:
         """The buttons of the row's form, if it has one, and why the user may not use each; empty where it may."""

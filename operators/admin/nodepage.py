@@ -23,7 +23,7 @@ def context(node: Any) -> dict[str, Any]:
     loads, assumed = costs.told_of([node.pk])
     node.load, node.is_assumed = loads.get(node.pk), node.pk in assumed
     return {
-        "facts": _facts(node, node.load),
+        "facts": _facts(node),
         "load": node.load,
         "drain": drains.of(node.name) if node.draining else None,
     }
@@ -61,13 +61,13 @@ def timeline(node: Node) -> Table:
     return Table.of("Timeline", ("time", "what", "config", "why"), rows, list_url(Move, q=node.name))
 
 
-def _facts(node: Any, load: float | None) -> list[tuple[str, Any]]:
+def _facts(node: Any) -> list[tuple[str, Any]]:
     """The facts as (name, value). Of a lost node, which has no load, little is known."""
     state = ("State", node.state if node.intake == "open" else f"{node.state}, {node.intake}")
     configs = ("Configs", anchor(list_url(Config, node=node.name), grouped_count(node.configs, "config")))
     known = [state, configs]
     runner = Runner.objects.filter(node=node).first()
-    if load is not None:
+    if node.load is not None:
         running = RunnerStats.objects.filter(node=node).count()
         checks = grouped_count(running, "check ID")
         told = (

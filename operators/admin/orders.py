@@ -26,6 +26,7 @@ from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.words import listed, plain_count
 from operators.admin import sameness
 from operators.admin.base import NotedAdmin, ReadOnlyAdmin, dated, link, list_url, row_url, time_column
+from operators.admin.greying import DELETE
 from operators.admin.orderforms import IsolationForm, PauseForm, PinForm
 from operators.admin.plans import show_plan
 from operators.admin.questions import Question, ShownDeletions
@@ -219,7 +220,7 @@ class PauseAdmin(OrderAdmin):
         return obj.config_id is None
 
     def get_actions(self, request: HttpRequest) -> Any:
-        return {name: action for name, action in super().get_actions(request).items() if name != "delete_selected"}
+        return {name: action for name, action in super().get_actions(request).items() if name != DELETE}
 
     def has_resume_permission(self, request: HttpRequest) -> bool:
         """Whether the user may end pauses."""

@@ -24,7 +24,8 @@ from checks.wire.scrub import scrub
 from clusteragent.lib import clock
 from clusteragent.lib.words import grouped_count, natural, plain_count
 from operators import returning
-from operators.admin.base import Table, first_of, link, list_url, row_url
+from operators.admin.base import Table, first_of, link, list_url, numbered, row_url
+from operators.admin.greying import DELETE
 from operators.admin.sameness import NO_DEED, Deed
 from operators.ciphers import cipher
 
@@ -159,8 +160,7 @@ class Question:
         if problem is None:
             return None
         context = admin.site.each_context(request) | self._context(request)
-        same = self.same.told(request)
-        context["elsewhere"] = [(f"elsewhere-{number}", label, text) for number, (label, text) in enumerate(same)]
+        context["elsewhere"] = numbered(self.same.told(request))
         context |= {"problem": problem, "back": returning.named(request, back)}
         if row is not None:
             context["opts"] = row._meta
@@ -207,7 +207,7 @@ _DjangoModelAdmin: Any = admin.ModelAdmin
 class ShownDeletions(_DjangoModelAdmin):
     """Deletions, of one row and of several, that are shown before they are made. Name it before unfold's ModelAdmin."""
 
-    actions: Any = ("delete_selected",)
+    actions: Any = (DELETE,)
 
     def question(self, rows: Sequence[Any]) -> Question:
         """What deleting these rows does. Raises REFUSALS where that is no matter of asking."""

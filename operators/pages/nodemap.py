@@ -60,11 +60,14 @@ _NAMES = {band.name for band in (*BANDS, ASSUMED)}
 WAYS = {"pool": "By pool", "domain": "By failure domain"}
 
 
-def band_of(load: float, is_assumed: bool = False) -> Band:
+def band_of(load: float) -> Band:
     """The band of a load."""
-    if is_assumed:
-        return ASSUMED
     return next((band for band in BANDS if load >= band.least), BANDS[-1])
+
+
+def _band(member: Member) -> Band:
+    """The band of a node."""
+    return ASSUMED if member.is_assumed else band_of(member.load)
 
 
 @base.page
@@ -74,13 +77,9 @@ def nodemap(request: HttpRequest) -> HttpResponse:
     by = by if by in WAYS else "pool"
     members = now.members()
     known = [member for member in members if member.state != "lost"]
-    counts = Counter(band_of(member.load, member.is_assumed).name for member in known)
+    counts = Counter(_band(member).name for member in known)
     wanted = request.GET.get("load", "")
-    chosen = [
-        one
-        for one in members
-        if wanted not in _NAMES or (one.state != "lost" and band_of(one.load, one.is_assumed).name == wanted)
-    ]
+    chosen = [one for one in members if wanted not in _NAMES or (one.state != "lost" and _band(one).name == wanted)]
     most = max((member.configs for member in members), default=0)
     asked = {"by": by} | ({"load": wanted} if wanted in _NAMES else {})
     found, only = _groups(members, chosen, by), request.GET.get("group", "")
@@ -141,7 +140,7 @@ def _links(members: Iterable[Member], most: int, is_dense: bool) -> Iterator[str
         guess = " (assumed)" if load and member.is_assumed else ""
         told = f", load {load}{guess}" if load else ""
         look, state = ("", "") if member.state == "alive" else (f" tile-{member.state}", f", {member.state}")
-        name, band = escape(member.name), band_of(member.load, member.is_assumed).name
+        name, band = escape(member.name), _band(member).name
         text = (
             ""
             if is_dense

@@ -135,8 +135,8 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
     chosen = REMEDIES[kind]
     if not request.user.has_perm(chosen.permission):
         raise Lacks(chosen.permission)
-    if chosen.forecast and not (chosen.takes_nothing and request.POST.get("seen") == seen_of(chosen.about())):
-        about = chosen.about()
+    about = chosen.about()
+    if chosen.forecast and not (chosen.takes_nothing and request.POST.get("seen") == seen_of(about)):
         question = Question.of(chosen.forecast, chosen.label.rstrip("…"), about, chosen.same(about))
         if page := question.unanswered(
             request, reverse("admin:index"), freezes.Freeze if kind == Kind.FROZEN else Config

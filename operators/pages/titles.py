@@ -233,13 +233,9 @@ def _moved(story: Story) -> str:
         return ", ".join(f"{grouped_count(number, 'config')} {word}" for number, word in found if number and word)
     if not story.placed:
         taken = len({step.config for step in story.steps if not step.to})
-        if not taken:
-            return ""
-        if story.cause.kind == _MOVE.PAUSED:
-            return f"{grouped_count(taken, 'config')} paused"
-        return (
-            f"{grouped_count(taken, 'config')} taken away" if story.cause.kind == RULED and not story.dangling else ""
-        )
+        is_ruled_out = story.cause.kind == RULED and not story.dangling
+        done = "paused" if story.cause.kind == _MOVE.PAUSED else "taken away" if is_ruled_out else ""
+        return f"{grouped_count(taken, 'config')} {done}" if taken and done else ""
     often = max(story.placed.values())
     number = grouped_count(len(story.placed), "config")
     if often == 1 and all(step.to and (not step.source or step.source == step.to) for step in story.steps):

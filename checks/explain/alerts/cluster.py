@@ -13,7 +13,7 @@ from checks.explain.alerts.sources import of_sources
 from checks.models import Assignment, ClusterStore, Config
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
-from clusteragent.lib.words import duration, listed, plain_count
+from clusteragent.lib.words import agreeing, duration, listed, plain_count
 from nodes.models import Node
 from nodes.models.hearing import is_stale
 from nodes.models.nodes import BRAKE_HOLDS
@@ -36,7 +36,7 @@ def of_the_cluster(hearing: Any, differing: Sequence[str]) -> Iterator[Alert]:
         yield Alert(Kind.BRAKE, 1, _why_braked(hearing), cluster, now, hearing.braked_since)
     if hearing.warmup:
         waiting = Config.objects.dangling().count()
-        wait = f": {plain_count(waiting, 'config')} wait{'s' if waiting == 1 else ''}" if waiting else ""
+        wait = f": {plain_count(waiting, 'config')} {agreeing(waiting, 'waits', 'wait')}" if waiting else ""
         cause = f"Nothing is placed before the warm-up is over{wait}. {warmup(hearing)}"
         yield Alert(Kind.WARMUP, 1, cause, cluster, now)
     for secret in differing:

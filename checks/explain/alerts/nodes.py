@@ -14,7 +14,7 @@ from checks.models.handovers import Handover, deadline
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
-from clusteragent.lib.words import plain_count
+from clusteragent.lib.words import agreeing, plain_count
 from nodes.models import Node, NodeEvent, Runner, Slowness
 from nodes.models.events import SAID_AGAIN_AFTER
 from nodes.registration import FLAPPING_SPAN
@@ -86,7 +86,7 @@ def of_unread_runners(now: datetime) -> Iterator[Alert]:
     if first is None:
         return
     count = unread.count()
-    tells, their = ("tells", "its") if count == 1 else ("tell", "their")
+    tells, their = agreeing(count, "tells", "tell"), agreeing(count, "its", "their")
     cause = (
         f"{count} of {plain_count(Node.objects.runners().count(), 'runner')} {tells} no stats, so {their} load is a guess"
         f" and failing checks are not noticed there. {first.node.name}: {scrub(first.error)}."

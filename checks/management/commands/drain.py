@@ -16,7 +16,7 @@ from checks.management import commandline
 from checks.management.commandline import ActingCommand
 from checks.models import Assignment, Plan
 from clusteragent.lib.database import unusable
-from clusteragent.lib.words import escape_controls, listed, natural, plain_count
+from clusteragent.lib.words import agreeing, escape_controls, listed, natural, plain_count
 from nodes.models import Node, UnknownNode
 
 EMPTY, NOT_EMPTY, UNKNOWN = range(3)
@@ -75,7 +75,7 @@ class Command(ActingCommand):
         stay = max(held - len(plan.moves), 0)
         document: dict[str, Any] = {"nodes": names, "changed": len(changed), "stay": stay}
         same = sorted({*names} - changed, key=natural)
-        already = f": {listed(same)} {'drains' if len(same) == 1 else 'drain'} so already" if same else ""
+        already = f": {listed(same)} {agreeing(len(same), 'drains', 'drain')} so already" if same else ""
         done = "would be drained" if options["dry_run"] else "drained"
         lines = [f"{plain_count(len(changed), 'node')} {done}{already}"]
         if options["dry_run"]:

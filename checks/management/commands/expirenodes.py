@@ -9,7 +9,7 @@ from checks.management import commandline
 from checks.management.commandline import ActingCommand
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf
-from clusteragent.lib.words import duration, escape_controls, listed, natural, plain_count
+from clusteragent.lib.words import agreeing, duration, escape_controls, listed, natural, plain_count
 from nodes.models import Node
 
 
@@ -50,7 +50,7 @@ class Command(ActingCommand):
 def _why_none() -> str:
     """Why no node expires."""
     if overdue := sorted(Node.objects.expired(force=True).values_list("name", flat=True), key=natural):
-        are = "is" if len(overdue) == 1 else "are"
+        are = agreeing(len(overdue), "is", "are")
         return f"{listed(overdue)} {are} silent, but that is not believed yet, or nobody could take the work; --force expires all"
     return f"each reported within the last {duration(conf.NODE_EXPIRATION_TIMEOUT)}"
 

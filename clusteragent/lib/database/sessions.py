@@ -4,8 +4,7 @@ from datetime import datetime
 
 from django.db import connection
 
-# What the names of all our sessions begin with.
-OURS = "clusteragent "
+from clusteragent.lib.processes import SESSIONS
 
 # Not the ORM: it has no model of what the server tells of its sessions.
 _OLDEST = """
@@ -17,6 +16,6 @@ _OLDEST = """
 def oldest() -> datetime | None:
     """Return when the oldest of our other sessions began; None while there is no other."""
     with connection.cursor() as cursor:
-        cursor.execute(_OLDEST, [OURS])
+        cursor.execute(_OLDEST, [SESSIONS])
         found: datetime | None = cursor.fetchone()[0]
     return found
