@@ -20,12 +20,14 @@ log = structlog.get_logger()
 class Child:
     """A process of a term, which ends with the leader. Its methods are always called from the leader's main thread.
 
-    name: for the log. stale: seconds without a new sign of life after which it is replaced. pause: the least number of seconds
-    between two starts.
+    name: for the log. stale: seconds without a new sign of life after which it is replaced. starting: seconds that it has to its
+    first one: on a machine without processor time a start takes long, and each one more would take that of the next. pause: the
+    least number of seconds between two starts.
     """
 
     name: str
     stale: float
+    starting: float
     pause = 0.0
 
     def __init__(self, term: int, *words: str, environment: Mapping[str, str] | None = None) -> None:
@@ -33,7 +35,10 @@ class Child:
         self._words, self._environment = words, environment or {}
         self._process: subprocess.Popen[bytes] | None = None
         self._sign: object = None
-        self._seen_alive = self._started = 0.0
+        self._started = 0.0
+        # When a sign of life was new: of any process of the term, and of the present one.
+        self._alive: float | None = None
+        self._has_begun = False
 
     def sign_of_life(self) -> object:
         """Return what changes while the process makes progress."""
@@ -41,6 +46,10 @@ class Child:
 
     def left_behind(self) -> None:
         """Clear up what a process left that ended before its term."""
+
+    def silence(self) -> float:
+        """Return the seconds since the last sign of life of any of its processes, or since the first start before that."""
+        return 0.0 if self._alive is None else time.monotonic() - self._alive
 
     def keep_alive(self) -> None:
         """Start the process if there is none; replace it when it has exited or gives no sign of life any more."""
@@ -66,6 +75,7 @@ class Child:
         self._process = None
 
     def _start(self) -> None:
+        self._sign, self._has_begun = self.sign_of_life(), False
         # A new program, not a fork, which would keep the socket of the leader's lock open. In a session of its own it does not
         # get the SIGINT of a Ctrl-C.
         self._process = subprocess.Popen(  # noqa: S603
@@ -74,14 +84,18 @@ class Child:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self._started = self._seen_alive = time.monotonic()
+        self._started = time.monotonic()
+        self._alive = self._started if self._alive is None else self._alive
 
     def _failing(self, process: subprocess.Popen[bytes]) -> str:
         """Return why the process must be replaced; empty when it works."""
         if process.poll() is not None:
             return f"it exited with {process.returncode}"
-        sign = self.sign_of_life()
+        now, sign = time.monotonic(), self.sign_of_life()
         if sign != self._sign:
-            self._sign, self._seen_alive = sign, time.monotonic()
-        is_stale = time.monotonic() - self._seen_alive > self.stale
-        return f"no sign of life for {self.stale:g} s" if is_stale else ""
+            self._sign, self._alive, self._has_begun = sign, now, True
+        if not self._has_begun:
+            return (
+                f"no sign of life in {self.starting:g} s since its start" if now - self._started > self.starting else ""
+            )
+        return f"no sign of life for {self.stale:g} s" if self.silence() > self.stale else ""

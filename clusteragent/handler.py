@@ -30,7 +30,20 @@ from clusteragent.lib.words import listed
 from clusteragent.schema import NotMigrated
 from clusteragent.watch import FolderWatch
 from clusteragent.watcher import Watcher
-from clusteragent.worker import ANNOUNCE, PASS, PORTS, PROVE, PRUNE, REBALANCE, REPATCH, SCAN, STATS, Queue, Worker
+from clusteragent.worker import (
+    ANNOUNCE,
+    GIVEN_UP,
+    PASS,
+    PORTS,
+    PROVE,
+    PRUNE,
+    REBALANCE,
+    REPATCH,
+    SCAN,
+    STATS,
+    Queue,
+    Worker,
+)
 from operators import fingerprints
 
 # Seconds between two checks of what is due; also the longest time that a call for a pass waits behind a running pass.
@@ -59,6 +72,10 @@ class Stalled(Exception):
     """The database does not answer."""
 
 
+class NoPass(Exception):
+    """The worker runs no pass, however often it is started."""
+
+
 class Handler:
     """Campaigns, leads while it holds the lock, and then campaigns again, until a signal. It survives every database error."""
 
@@ -76,12 +93,14 @@ class Handler:
                 with self.connect() as candidate:
                     while True:
                         self.watch(candidate)
+            except NoPass as error:
+                log.warning("leadership_given_up", reason=str(error))
             except (TermOver, Stalled, psycopg.Error, django.db.Error) as error:
                 log.warning("session_lost", error=_line(error))
             self.state = State.UNKNOWN
             # Django's session is probably lost too, and would notice it only by failing.
             connection.close()
-            # Another replica, whose session works, should lead next.
+            # Another replica, whose session and worker work, should lead next.
             time.sleep(1)
 
     def connect(self) -> Candidate:
@@ -140,7 +159,8 @@ class Term:
 
     def __init__(self, term: int) -> None:
         self._queue = Queue(term)
-        self._children: list[Child] = [Worker(self._queue)]
+        self._worker = Worker(self._queue)
+        self._children: list[Child] = [self._worker]
         if kubernetes.is_watched():
             self._children.append(Watcher(term))
         self._schedule = TaskSchedule(self._queue)
@@ -150,7 +170,7 @@ class Term:
         self._opening.start()
 
     def step(self, calls: Collection[str]) -> None:
-        """Enqueue the tasks that are due or called for, and keep the worker alive. Called every STEP seconds."""
+        """Enqueue the tasks that are due or called for, and keep the worker alive. Called every STEP seconds. Raises NoPass."""
         if Call.PASS in calls:
             self._schedule.call(PASS)
         if Call.PROVE in calls:
@@ -162,6 +182,8 @@ class Term:
         if not self._opening.is_alive():
             for child in self._children:
                 child.keep_alive()
+            if self._worker.silence() > GIVEN_UP:
+                raise NoPass(f"no pass ended for {GIVEN_UP:g} s")
             self._schedule.enqueue_due()
 
     def end(self) -> None:

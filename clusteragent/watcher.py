@@ -16,7 +16,8 @@ class Watcher(Child):
     """The process that watches Kubernetes for a term."""
 
     name = "watcher"
-    stale, pause = STALE, PAUSE
+    stale = starting = STALE
+    pause = PAUSE
 
     def __init__(self, term: int) -> None:
         super().__init__(term, "watchkubernetes", "--term", str(term))

@@ -45,6 +45,9 @@ SHOWN, SHOWN_OF_EACH = 5, 80
 # Seconds without any progress of a pass after which the worker is replaced. Less than half of the shortest pause between
 # passes after which the next pass does not count silence.
 STALE = 10.0
+# Seconds without any progress, whatever was replaced meanwhile, after which the term ends: another replica's machine may have
+# the processor time or memory that this one lacks. A worker that starts has as long to its first pass.
+GIVEN_UP = 60.0
 
 log = structlog.get_logger()
 
@@ -118,7 +121,7 @@ class Worker(Child):
     """The qcluster process of a term."""
 
     name = "worker"
-    stale = STALE
+    stale, starting = STALE, GIVEN_UP
 
     def __init__(self, queue: Queue) -> None:
         super().__init__(queue.term, "runworker", environment={"Q_CLUSTER_NAME": queue.name})
@@ -127,7 +130,7 @@ class Worker(Child):
     def sign_of_life(self) -> object:
         """Return what changes with every pass that ends, and with every step of a long one."""
         last_pass = Hearing.objects.values_list("last_pass", flat=True).first()
-        return last_pass, ClusterStore.objects.values_list("revision", flat=True).first()
+        return last_pass, ClusterStore.objects.values_list("steps", flat=True).first()
 
     def left_behind(self) -> None:
         """Clear the queue: what was running would stay locked."""

@@ -176,6 +176,7 @@ class MapWriter:
         self._plan = plan
         with span("lock"):
             self.store = ClusterStore.objects.lock(term)
+        self._is_leaders = term is not None
         self._actor = actor
         # Each with what its hand-over promises.
         self.moves: list[tuple[Entry, int | None, int | None, str, str]] = []
@@ -278,7 +279,7 @@ class MapWriter:
                 # Before the moves of now, each of which may be its config's last.
                 Move.objects.hand(self._arrived, self.store.now)
             Move.objects.write(moves)
-            ClusterStore.objects.update(revision=F("revision") + 1)
+            ClusterStore.objects.update(revision=F("revision") + 1, steps=F("steps") + int(self._is_leaders))
         return moves
 
     def _hand_over(self, versions: Mapping[int, int]) -> None:

@@ -90,6 +90,8 @@ class ClusterStore(models.Model):
     term = models.BigIntegerField(db_default=0)
     leader = models.CharField(max_length=253, db_default="")
     revision = models.BigIntegerField(db_default=0)
+    # How many transactions of leaders' tasks changed the map: the sign of life of a task that takes many.
+    steps = models.BigIntegerField(db_default=0)
     # The leader's secrets, {name: hash}: see operators/fingerprints.py.
     fingerprints = models.JSONField(default=dict, db_default={})
     now: datetime  # the database's time, only on a row that lock() returned

@@ -24,7 +24,7 @@ time.sleep(1000)
 class Ours(Child):
     """A child whose sign of life is what a test says."""
 
-    name, stale = "ours", 5.0
+    name, stale, starting = "ours", 5.0, 40.0
     sign = 0
     cleared = 0
 
@@ -109,6 +109,44 @@ def test_one_without_a_new_sign_of_life_is_replaced(child: Ours, clock: Clock, t
     clock.now += 2
     child.keep_alive()
     assert running(tmp_path) != before
+
+
+def test_a_start_may_take_longer_than_the_pauses_of_one_that_works(child: Ours, clock: Clock, tmp_path: Path) -> None:
+    """On a machine without processor time each start that was cut off would take the time of the next."""
+    child.sign = 7
+    child.keep_alive()
+    before = running(tmp_path)
+    clock.now += 39
+    child.keep_alive()
+    assert words(before)
+    clock.now += 2
+    child.keep_alive()
+    slow = running(tmp_path)
+    assert slow != before
+    clock.now += 39
+    child.sign = 8
+    child.keep_alive()
+    clock.now += 4
+    child.keep_alive()
+    assert words(slow)
+    clock.now += 2
+    child.keep_alive()
+    assert running(tmp_path) != slow
+
+
+def test_its_silence_is_that_of_all_its_processes(child: Ours, clock: Clock, tmp_path: Path) -> None:
+    assert child.silence() == 0
+    child.keep_alive()
+    child.sign = 1
+    child.keep_alive()
+    for _ in range(3):
+        os.kill(running(tmp_path), signal.SIGKILL)
+        wait_for("it is replaced", lambda: (child.keep_alive(), (tmp_path / "runs").exists())[1])
+        clock.now += 20
+    assert child.silence() == 60
+    child.sign = 2
+    child.keep_alive()
+    assert child.silence() == 0
 
 
 def test_one_that_fails_is_not_started_again_at_once_if_it_asks_for_a_pause(

@@ -28,12 +28,13 @@ from clusteragent.handler import (
     SCAN,
     STATS,
     Handler,
+    NoPass,
     State,
     TaskSchedule,
 )
 from clusteragent.leader import Candidate, TermOver
 from clusteragent.lib import conf
-from clusteragent.worker import TIMEOUTS
+from clusteragent.worker import GIVEN_UP, TIMEOUTS
 from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing
 from tests import peer_cases
@@ -359,6 +360,23 @@ class TestLifeCycle:
         monkeypatch.setattr(module.Term, "end", end)
         self.lead_once(Handler())
         assert free == [True]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_leader_whose_worker_runs_no_pass_leaves_the_lead_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent(module.Worker):
+        def keep_alive(self) -> None:
+            """Nothing lives."""
+
+        def silence(self) -> float:
+            return GIVEN_UP + 1
+
+    monkeypatch.setattr(module, "Worker", Silent)
+    with Candidate() as session:
+        with pytest.raises(NoPass, match="no pass ended for 60 s"):
+            Handler().watch(session)
+        with Candidate() as other:
+            assert other.campaign()
 
 
 LONG_FAREWELL = """

@@ -14,9 +14,13 @@ from django_q.conf import Conf
 from django_q.models import OrmQ, Schedule
 from django_q.signing import SignedPackage
 
+from checks import dispatcher
 from checks.models import ClusterStore
 from checks.models.map import NotLeader
-from clusteragent.worker import PASS, SCAN, TASKS, TIMEOUTS, Broker, Queue
+from checks.tests.cast import sent
+from clusteragent.worker import PASS, SCAN, TASKS, TIMEOUTS, Broker, Queue, Worker
+from nodes.heartbeats import note_heartbeat
+from nodes.models import Hearing
 
 pytestmark = pytest.mark.django_db
 
@@ -159,6 +163,18 @@ def test_a_dead_workers_tasks_are_forgotten(queue: Queue) -> None:
     OrmQ.objects.update(lock=timezone.now() + timedelta(minutes=5))
     queue.clear()
     assert queue.put(PASS)
+
+
+@pytest.mark.parametrize(("term", "is_sign"), [(7, True), (None, False)])
+def test_only_the_leaders_own_changes_are_a_sign_of_life(queue: Queue, term: int | None, is_sign: bool) -> None:
+    """A pipeline that sends a set every few seconds would keep a worker that hangs from being replaced."""
+    Hearing.objects.update(warmup=False)
+    note_heartbeat("ash", last_change=-1)
+    worker, revision = Worker(queue), ClusterStore.objects.get().revision
+    before = worker.sign_of_life()
+    dispatcher.schedule([sent("a")], term=term)
+    assert ClusterStore.objects.get().revision > revision
+    assert (worker.sign_of_life() != before) == is_sign
 
 
 def test_every_task_is_a_function_of_ours() -> None:

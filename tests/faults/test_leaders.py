@@ -2,13 +2,15 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
+from clusteragent.worker import GIVEN_UP
 from tests.faults.cluster import MARGIN, Cluster
-from tests.replicas import Replica, wait_for
+from tests.replicas import Replica, descendants, wait_for
 
 pytestmark = pytest.mark.processes
 
@@ -79,3 +81,33 @@ def test_a_wedged_worker_is_replaced_when_passes_stop(cluster: Cluster) -> None:
         wait_for("a new worker", lambda: leader.logged("worker_restarted") > restarts)
         cluster.wait_for_pass()
         assert cluster.term() == term
+
+
+@pytest.mark.long
+def test_a_leader_whose_worker_never_starts_gives_up_and_another_leads(cluster: Cluster) -> None:
+    """As on a machine that has no processor time, or no memory for a process more."""
+    term = cluster.term()
+    with nothing_moves(cluster) as leader, suspending_all_below(leader):
+        wait_for("it gave up", lambda: leader.logged("leadership_given_up"), GIVEN_UP * 2)
+        assert cluster.succession(term) < 10 + MARGIN
+        assert cluster.leader().pid != leader.pid
+
+
+@contextmanager
+def suspending_all_below(leader: Replica) -> Iterator[None]:
+    """A block in which each process that a leader starts is suspended at once."""
+    over = threading.Event()
+
+    def suspend() -> None:
+        while not over.wait(0.02):
+            for pid in descendants(leader.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+
+    thread = threading.Thread(target=suspend)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
