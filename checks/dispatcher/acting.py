@@ -81,6 +81,13 @@ def _require_released(verb: str, config_ids: Collection[int]) -> None:
             raise
 
 
+def asked_by(decision: Decision) -> Asked:
+    """What a person asked for by a decision: of a drain its nodes, else its configs."""
+    if nodes := decision.order.get("nodes"):
+        return Asked(decision.verb, nodes=nodes)
+    return Asked(decision.verb, {one.config for one in _meant(decision)})
+
+
 def asking(refusal: Exception, asked: Asked) -> None:
     """Let the refusal know what was asked for."""
     refusal.__dict__.setdefault("asked", asked)

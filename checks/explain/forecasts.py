@@ -18,6 +18,7 @@ from checks.dispatcher.returning import going_back
 from checks.dispatcher.transaction import light_entries
 from checks.explain.aftermath import ASKED_WHY, Aftermath, Moving, follow
 from checks.explain.loss import homeless_reasons
+from checks.explain.objections import Objection, of_closing
 from checks.models import Assignment, Config, bounds, freezes
 from checks.models.orders import Isolation, Pin
 from clusteragent.lib import conf, deadlines
@@ -34,12 +35,19 @@ _CLOSED = ("cordoned", "draining", "leaving", "restarting")
 class Forecast(NamedTuple):
     """What an act does at once, and what the leader does in the passes after it.
 
-    what: the act. moves: the configs that would move or get a node then; at most what was worked out.
+    what: the act. moves: the configs that would move or get a node then; at most what was worked out. objections: what must be
+    accepted.
     """
 
     what: str
     sentences: Sequence[str]
     moves: Sequence[Moving] = ()
+    objections: Sequence[Objection] = ()
+
+    @property
+    def told(self) -> Sequence[str]:
+        """All that it says: what must be accepted first."""
+        return [*(one.reason for one in self.objections), *self.sentences]
 
 
 def uncordon(names: Collection[str]) -> Forecast:
@@ -93,7 +101,7 @@ def cordon(names: Collection[str]) -> Forecast:
     sentences = [f"{keeps}: {grouped_count(held, 'config')}. Nothing moves, and uncordoning takes it back."]
     if draining:
         sentences.append(f"The drain of {listed(draining)} ends: what is left there stays.")
-    return Forecast(f"Cordon {listed(sorted(names))}", sentences)
+    return Forecast(f"Cordon {listed(sorted(names))}", sentences, objections=of_closing(names))
 
 
 def accept_certificates(offers: Sequence[Offer]) -> Forecast:
@@ -239,14 +247,6 @@ def _placing(found: int, asked: int, number: int, *, is_cold: bool) -> list[str]
     else:
         sentences.append("No config would get a node now." if asked else "No config waits for a node.")
     return sentences
-
-
-def closing(names: Collection[str]) -> str:
-    """Return what it means if these nodes get nothing new; empty if others take work, or none of these does now."""
-    accepting = Node.objects.accepting()
-    if accepting.exclude(name__in=names).exists() or not accepting.exists():
-        return ""
-    return "No node would take work then: nothing new is placed, and the checks of a node that dies run nowhere."
 
 
 def forget(names: Collection[str]) -> Forecast:

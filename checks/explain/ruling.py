@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 from checks.dispatcher.eligibility import Snapshot, read_snapshot
 from checks.dispatcher.inventory import Candidate
 from checks.explain.aftermath import Aftermath, follow
+from checks.explain.objections import NO_NODE, Objection, of_dangling
 from checks.models.orders import Rule
 from nodes.models import Node, NodeRule
 from nodes.models.nodes import domain_of
@@ -36,18 +37,27 @@ class Effect(NamedTuple):
     above: int
 
     @property
+    def objections(self) -> list[Objection]:
+        """What must be accepted."""
+        return [*of_dangling(len(self.after.lost)), *([Objection(FILLS, NO_NODE)] if self.fills else [])]
+
+    @property
     def seen(self) -> str:
-        """What people decide on, for a form: the rules, and how many configs would run nowhere."""
-        return f"{self.rules}-{len(self.after.lost)}"
+        """What people decide on, for a form: the rules, how many configs would run nowhere and move, and if no node has room."""
+        return f"{self.rules}-{len(self.after.lost)}-{len(self.after.moves)}-{int(self.fills)}"
 
-    def agreed(self, seen: str) -> int | None:
-        """Return how many lost configs were agreed to with `seen`; None if the rules are others or more would be lost now.
+    def is_agreed(self, seen: str) -> bool:
+        """Whether who saw this agreed: the rules are the same, and nothing is worse now.
 
-        Fewer are no reason to ask again: nodes and configs come and go while people read.
+        Fewer configs are no reason to ask again: nodes and configs come and go while people read.
         """
-        rules, _, lost = seen.partition("-")
-        is_agreed = rules == self.rules and lost.isdecimal() and int(lost) >= len(self.after.lost)
-        return int(lost) if is_agreed else None
+        rules, *shown = seen.split("-")
+        now = self.seen.split("-")[1:]
+        return (
+            rules == self.rules
+            and len(shown) == len(now)
+            and all(then.isdecimal() and int(then) >= int(one) for then, one in zip(shown, now, strict=True))
+        )
 
 
 def effect_of(kind: type[AnyRule], *, saved: AnyRule | None = None, deleted: Collection[int] = ()) -> Effect:

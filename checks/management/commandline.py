@@ -18,9 +18,10 @@ from acts.recording import dry_run, entered, person
 from checks import plans
 from checks.dispatcher import REFUSALS, Decision, described
 from checks.dispatcher.acting import record_refusal
-from checks.explain import consequences, forecasts
+from checks.explain import consequences, objections
 from checks.explain.aftermath import titled
 from checks.explain.forecasts import Forecast
+from checks.explain.objections import NotAccepted
 from checks.models import Config, Plan
 from checks.models.titles import called
 from checks.wire.scrub import scrub
@@ -52,6 +53,8 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
         "metavar": "NAME",
         "help": "who does it, for the record; by default the account",
     },
+    "--accept-no-node": {"action": "store_true", "help": "also if no node would take work then"},
+    "--accept-dangling": {"action": "store_true", "help": "also if configs that run now would run nowhere then"},
     "--dry-run": {"action": "store_true", "help": "only show what would move"},
     "--json": {"action": "store_true", "help": "for programs"},
 }
@@ -78,7 +81,7 @@ class ActingCommand(BaseCommand):
             try:
                 return super().execute(*args, **options)
             except CommandError as error:
-                if isinstance(error.__cause__, (*REFUSALS, plans.StalePlan)):
+                if isinstance(error.__cause__, (*REFUSALS, NotAccepted, plans.StalePlan)):
                     record_refusal(type(self).__module__.rpartition(".")[2], error.__cause__)
                 raise
 
@@ -134,12 +137,28 @@ def plan_of(options: dict[str, Any], decide: Callable[[], Decision]) -> Plan:
     try:
         if options["dry_run"]:
             return plans.to_plan(decide(), author=actor())
-        return plans.order(decide, actor=actor())[0]
+        return plans.order(objections.accepting(decide, _accepted(options)), actor=actor())[0]
+    except NotAccepted as refusal:
+        raise unaccepted(refusal) from refusal
     except (*REFUSALS, ValidationError) as error:
         message = "; ".join(error.messages) if isinstance(error, ValidationError) else described(error)
         raise CommandError(message) from error
     except plans.StalePlan as stale:
         raise CommandError(f"nothing was done, because something changed meanwhile: {stale}") from stale
+
+
+def require_accepted(plan: Plan, options: dict[str, Any]) -> None:
+    """Raise NotAccepted if a plan means what the options of a command do not accept."""
+    objections.require_accepted(objections.of(plan), _accepted(options))
+
+
+def _accepted(options: dict[str, Any]) -> set[str]:
+    return {name for name in (objections.NO_NODE, objections.DANGLING) if options.get(name)}
+
+
+def unaccepted(refusal: NotAccepted) -> CommandError:
+    """Return the error that says what must be accepted, and by which options."""
+    return CommandError(" ".join(f"{one.reason} {one.option} does it all the same" for one in refusal.objections))
 
 
 @contextmanager
@@ -182,7 +201,7 @@ def show_forecast(command: BaseCommand, options: dict[str, Any], forecast: Calla
     except REFUSALS as error:
         raise CommandError(described(error)) from error
     moves = [one._asdict() | {"check": scrub(one.check), "title": title} for one, title in titled(told.moves)]
-    sentences = [scrub(one) for one in told.sentences]
+    sentences = [scrub(one) for one in told.told]
     document = {"what": scrub(told.what), "sentences": sentences, "moves": moves, "dry_run": True}
     rows = [f"{one['title']}: {one['source'] or 'nobody'} → {one['to'] or 'nobody'}" for one in moves]
     answer(command, options, document, [*rows, *sentences])
@@ -214,8 +233,7 @@ def consequences_of(plan: Plan, *, is_dry: bool) -> list[str]:
     """Return what a plan means besides its moves, a sentence each; of one that was carried out, what may be an error."""
     if not is_dry:
         return consequences.doubts(plan)
-    closing = forecasts.closing(plan.order["nodes"]) if plan.order.get("verb") == "drain" else ""
-    return [*filter(None, [closing]), *consequences.of(plan)]
+    return [*(one.reason for one in objections.of(plan)), *consequences.of(plan)]
 
 
 def moves_of(plan: Plan, *, is_dry: bool) -> list[dict[str, Any]]:

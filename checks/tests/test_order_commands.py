@@ -8,6 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db.models.functions import Now
 
+from acts.models import Act
 from checks import dispatcher
 from checks.dispatcher import committing, transaction
 from checks.models import Assignment, Config, Handover, Plan
@@ -56,6 +57,17 @@ def test_pin_takes_several_checks_and_a_pattern_or_a_label(capsys: pytest.Captur
     assert set(Pin.objects.values_list("kind", "waits")) == {("pattern", True)}
     said(capsys, "pin", check_id("shop"), "zone=a", "--label")
     assert Pin.objects.get(config=config("shop")).kind == "label"
+
+
+def test_a_pin_by_which_a_config_stops_must_be_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    wish = ("pin", check_id("shop"), "nobody", "--waits")
+    assert "1 config would run nowhere." in said(capsys, *wish, "--dry-run")
+    with pytest.raises(CommandError, match=r"1 config would run nowhere\. --accept-dangling does it all the same"):
+        call_command(*wish)
+    assert "shop" in owners()
+    assert Act.objects.get().verb == Act.Verb.REFUSE
+    said(capsys, *wish, "--accept-dangling")
+    assert "shop" not in owners()
 
 
 def test_a_label_without_a_value_is_refused() -> None:

@@ -272,10 +272,10 @@ class NodeAdmin(ReadOnlyAdmin):
         Its name must be typed where no node would be left that takes work; of several, how many they are.
         """
         names = sorted(node.name for node in queryset)
-        closing, told = forecasts.closing(names), forecasts.cordon(names)
+        told = forecasts.cordon(names)
         question = Question(
-            told.what, told.sentences, [closing] if closing else [], seen=seen_of(names),
-            word=word_of(names, "node") if closing else "", button="Cordon", asks_why=True,
+            told.what, told.sentences, [one.reason for one in told.objections], seen=seen_of(names, len(told.objections)),
+            word=word_of(names, "node") if told.objections else "", button="Cordon", asks_why=True,
             same=sameness.of_nodes(names, "node-cordon"),
         )  # fmt: skip
         if page := question.unanswered(request, list_url(Node), only(queryset, Node)):

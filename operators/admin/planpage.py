@@ -7,7 +7,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from checks.explain import consequences, drains, forecasts
+from checks.explain import consequences, drains, objections
 from checks.models import Config, Plan, freezes
 from checks.models.titles import called
 from checks.wire.scrub import scrub
@@ -84,6 +84,12 @@ def progress(plan: Plan) -> Iterator[str]:
         yield f"And {plain_count(len(nodes) - MOST_DRAINED, 'node')} more."
 
 
+def worse_of(plan: Plan) -> list[str]:
+    """In which ways a plan makes things worse, in red."""
+    closing = [one.reason for one in objections.of(plan) if one.accepted_by == objections.NO_NODE]
+    return [*worse(plan.spread.get("peak", ()), nowhere(plan)), *closing]
+
+
 def worse(peak: Sequence[float], nowhere: int) -> list[str]:
     """In which ways a plan makes things worse, in words that every plan's page shows in red. nowhere: configs without a node."""
     found = [f"{grouped_count(nowhere, 'config')} would run nowhere."] if nowhere else []
@@ -98,16 +104,10 @@ def typed_word(plan: Plan) -> str:
     Of a drain it is its node, of others the config, or its check.
     """
     if plan.order.get("verb") == "drain":
-        left = any(move["to"] is None for move in plan.moves) or closing(plan.order)
-        return word_of(plan.order["nodes"], "node") if left else ""
+        return word_of(plan.order["nodes"], "node") if objections.of(plan) else ""
     return word_of_configs(
         [(called(move.get("title", ""), move["name"], move["digest"]), move["name"]) for move in _left(plan)]
     )
-
-
-def closing(order: dict[str, Any]) -> Sequence[str]:
-    """What a drain means that leaves no node which takes work, in red."""
-    return list(filter(None, [forecasts.closing(order["nodes"])])) if order.get("verb") == "drain" else ()
 
 
 def nowhere(plan: Plan) -> int:
@@ -117,9 +117,7 @@ def nowhere(plan: Plan) -> int:
 
 def _left(plan: Plan) -> list[dict[str, Any]]:
     """The configs that should run and would have no node by this plan."""
-    verb = plan.order.get("verb")
-    moves = [] if verb == "pause" else [move for move in plan.moves if move["to"] is None]
-    return [*moves, *(plan.staying() if verb == "resume" else ())]
+    return [*objections.left(plan), *(plan.staying() if plan.order.get("verb") == "resume" else ())]
 
 
 def load_change(values: Sequence[float]) -> str:

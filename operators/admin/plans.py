@@ -156,9 +156,7 @@ class PlanAdmin(ReadOnlyAdmin):
             "plan": plan,
             "what": plan,
             "sentence": planpage.sentence(plan),
-            "worse": []
-            if plan.applied_at
-            else [*planpage.worse(plan.spread.get("peak", ()), planpage.nowhere(plan)), *planpage.closing(plan.order)],
+            "worse": [] if plan.applied_at else planpage.worse_of(plan),
             "word": planpage.typed_word(plan),
             "notes": planpage.notes(plan),
             "done": planpage.done(plan, plan.moved),

@@ -27,12 +27,12 @@ from operators.admin.sameness import Call, Deed
 
 @dataclass(frozen=True)
 class RuleQuestion(Question):
-    """What a change of rules would do. Fewer configs without a node than were seen are no reason to ask again."""
+    """What a change of rules would do. Fewer configs that move or lose their node than were seen are no reason to ask again."""
 
     effect: ruling.Effect = field(kw_only=True)
 
     def agreed(self, seen: str) -> str | None:
-        return None if self.effect.agreed(seen) is None else self.word
+        return self.word if self.effect.is_agreed(seen) else None
 
 
 @admin.register(Rule)
@@ -121,7 +121,7 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
             [*worse(after.peak, len(after.lost)), *([ruling.FILLS] if effect.fills else [])],
             [moving_table(title, rows) for title, rows in tables if rows],
             effect.seen,
-            _word(chosen) if after.lost or effect.fills else "",
+            _word(chosen) if effect.objections else "",
             effect=effect,
         )
 

@@ -1,6 +1,6 @@
 """What all resources of the operators' API share."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -26,8 +26,10 @@ from rest_framework.viewsets import GenericViewSet
 from acts import recording
 from checks import dispatcher, plans
 from checks.dispatcher import Decision
-from checks.dispatcher.acting import record_refusal
+from checks.dispatcher.acting import Asked, asking, record_refusal
+from checks.explain import objections
 from checks.explain.forecasts import Forecast
+from checks.explain.objections import NotAccepted, Objection
 from checks.sources import SyncUnderWay
 from checks.wire.scrub import scrub
 from operators import errors
@@ -36,7 +38,7 @@ from operators.api.fields import refuse_unknown
 from operators.api.filters import StrictFilterBackend
 from operators.api.parsers import BoundedJSONParser, TooLarge
 from operators.api.permissions import HasPermissions
-from operators.api.previews import DryRun, ForecastSerializer, ForecastWish, PlanPageSerializer
+from operators.api.previews import Acceptance, DryRun, ForecastSerializer, ForecastWish, PlanPageSerializer
 
 log = structlog.get_logger()
 
@@ -85,7 +87,8 @@ class OperatorViewSet(GenericViewSet[Any]):
     """A resource of the operators' API.
 
     detail_serializer_class: used for a single row, where that shows more. most_bytes: the largest body. write_options: the
-    query parameters that calls which change something may have. own_options: {action: those that only it may have}.
+    query parameters that calls which change something may have. own_options: {action: those that only it may have}. with_body:
+    the actions whose body is read, by a serializer that refuses what it does not know.
     """
 
     most_bytes = 1024 * 1024
@@ -103,6 +106,7 @@ class OperatorViewSet(GenericViewSet[Any]):
     detail_serializer_class: type[BaseSerializer[Any]] | None = None
     write_options: tuple[str, ...] = ()
     own_options: Mapping[str, Sequence[str]] = {}
+    with_body: Collection[str] = ("create", "update")
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
@@ -110,6 +114,8 @@ class OperatorViewSet(GenericViewSet[Any]):
             # Where no dry run exists, `dry_run` must be refused: else the call would change something.
             options = (*self.write_options, *self.own_options.get(self.action, ()))
             refuse_unknown(request.query_params, {*options, "format"}, options)
+            if self.action and self.action not in self.with_body:
+                _refuse_body(request.data)
 
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         """Answer a call. One that asks for a dry run leaves no act; one that does so unclearly is refused."""
@@ -127,16 +133,20 @@ class OperatorViewSet(GenericViewSet[Any]):
         """Make a plan of what is decided and apply it, then return None. If the call asks for a dry run, change nothing and
         return the plan as a response.
 
-        Raises ValidationError for this field when the decision is refused, and Conflict when something changed meanwhile.
+        Raises ValidationError for this field when the decision is refused, and Conflict when something changed meanwhile, or when
+        what it means must be accepted, which is on record.
         """
         options = DryRun.of(self.request.query_params)
         actor = self.request.user.get_username()
+        decide_accepted = objections.accepting(decide, Acceptance.given(self.request.query_params))
         try:
             if options["dry_run"]:
                 return Response(self.described(plans.to_plan(decide(), author=actor)))
-            plan, _ = plans.order(decide, actor=actor)
+            plan, _ = plans.order(decide_accepted, actor=actor)
         except dispatcher.Outside:
             raise
+        except NotAccepted as refusal:
+            raise self.unaccepted(refusal) from None
         except dispatcher.REFUSALS as refusal:
             raise ValidationError({field: [dispatcher.described(refusal)]}) from None
         except Invalid as problem:
@@ -165,6 +175,20 @@ class OperatorViewSet(GenericViewSet[Any]):
             record_refusal(self.action, refusal)
             raise ValidationError({field: [dispatcher.described(refusal)]}) from None
         return None
+
+    def require_accepted(self, needed: Sequence[Objection], asked: Asked) -> None:
+        """Raise Conflict, on record as a refusal of what was asked for, for what the call does not accept."""
+        try:
+            objections.require_accepted(needed, Acceptance.given(self.request.query_params))
+        except NotAccepted as refusal:
+            asking(refusal, asked)
+            raise self.unaccepted(refusal) from None
+
+    def unaccepted(self, refusal: NotAccepted, what: str = "", *, plan: int | None = None) -> Conflict:
+        """Put it on record that something must be accepted, and return the error that says how. what: see `record_refusal`."""
+        record_refusal(what or self.action, refusal, plan=plan)
+        ways = (f"{one.reason} Send it with ?{one.accepted_by}=1 if that is meant." for one in refusal.objections)
+        return Conflict(" ".join(ways))
 
     def described(self, plan: Any) -> Any:
         """The JSON of a plan. A plan that was not stored has no time."""
@@ -203,6 +227,14 @@ def error_response(error: Exception, context: dict[str, Any]) -> Response | None
     if response is not None and response.status_code not in (401, 403):  # their texts hold nothing that was sent
         response.data = _scrubbed(response.data)
     return response
+
+
+def _refuse_body(body: Any) -> None:
+    """Raise ValidationError for a body that nothing reads: a wish such as `dry_run` in it would have no effect."""
+    if isinstance(body, Mapping):
+        refuse_unknown(body, (), ())
+    elif body:
+        raise ValidationError("This call has no body.")
 
 
 def _scrubbed(problems: Any) -> Any:

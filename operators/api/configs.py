@@ -139,6 +139,7 @@ class ConfigViewSet(DetailViewSet):
     """Configs, and the nodes that run them."""
 
     own_options = {"reassign": ("dry_run",)}
+    with_body = ("reassign",)
 
     queryset = Config.objects.select_related(
         "assignment__node", "former_node", "handover__source", "handover__between", "pin", "pause", "isolation", "cost"

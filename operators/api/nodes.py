@@ -10,11 +10,9 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from acts.models import Act
-from acts.recording import record
 from checks.dispatcher import deciding
-from checks.dispatcher.acting import record_refusal
-from checks.explain import drains, forecasts, history, loss
+from checks.dispatcher.acting import Asked, record_refusal
+from checks.explain import drains, forecasts, history, loss, objections
 from checks.explain.drains import Drain, Stuck
 from checks.models import Assignment
 from clusteragent.lib import clock, conf
@@ -27,7 +25,7 @@ from operators.api.domains import LossSerializer
 from operators.api.fields import NODE_STATES, NodeTypeField, Note, Scrubbed, Strict, Until
 from operators.api.history import HistoryOptions, NodePointSerializer, span_of
 from operators.api.permissions import HasPermissions, requires
-from operators.api.previews import ACCEPT_NO_NODE, DryRun, ForecastWish, NoNodeOptions
+from operators.api.previews import DryRun, ForecastWish, NoNodeOptions
 
 
 class SlownessSerializer(serializers.ModelSerializer[Slowness]):
@@ -159,6 +157,8 @@ class NodeViewSet(DetailViewSet):
         "uncordon": ("dry_run",),
     }
 
+    with_body = ("drain",)
+
     queryset = Node.objects.select_related("heartbeat", "slowness")
     serializer_class = NodeSerializer
     detail_serializer_class = NodePageSerializer
@@ -182,7 +182,8 @@ class NodeViewSet(DetailViewSet):
         A dry run answers what would follow.
         """
         name = self.get_object().name
-        self._require_others()
+        if not DryRun.of(request.query_params)["dry_run"]:
+            self.require_accepted(objections.of_closing([name]), Asked("cordon", nodes=[name]))
         told = self.forecast_or_act("name", lambda: forecasts.cordon([name]), lambda: self._cordon(schedulable=False))
         return told or self.retrieve(request)
 
@@ -225,7 +226,6 @@ class NodeViewSet(DetailViewSet):
         body = DrainWish(data=request.data)
         body.is_valid(raise_exception=True)
         wish = body.validated_data
-        self._require_others()
         return self.apply_or_preview("name", lambda: deciding.drain([node.name], **wish)) or self.retrieve(request)
 
     @extend_schema(request=None, responses=DrainSerializer)
@@ -251,16 +251,6 @@ class NodeViewSet(DetailViewSet):
         """The last hour by minutes, or the last day or week by hours. What nobody noted, and when it was lost, is left out."""
         points: Any = history.of_node(self.get_object(), span_of(request), clock.now())
         return Response(NodePointSerializer(points, many=True).data)
-
-    def _require_others(self) -> None:
-        """Raise Conflict, on record, if no node would take work once this one is closed, unless the call accepts that."""
-        options = DrainOptions.of(self.request.query_params)
-        if options["dry_run"] or options["accept_no_node"]:
-            return
-        name = self.get_object().name
-        if closing := forecasts.closing([name]):
-            record(Act.Verb.REFUSE, f"{self.action} {name}", reason=closing, nodes=[name])
-            raise Conflict(f"{closing} {ACCEPT_NO_NODE}")
 
     def _cordon(self, *, schedulable: bool) -> None:
         node = Node.objects.filter(pk=self.get_object().pk)

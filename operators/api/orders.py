@@ -11,12 +11,13 @@ from rest_framework.response import Response
 from checks import dispatcher
 from checks.dispatcher import CHUNK, Decision, deciding
 from checks.explain import forecasts
+from checks.explain.objections import DANGLING
 from checks.models.orders import Isolation, Order, Pause, Pin
 from checks.wire.scrub import scrub
 from operators.api import filters
 from operators.api.base import DetailViewSet
 from operators.api.fields import Note, Scrubbed, Strict, Until
-from operators.api.previews import DryRun, ForecastWish
+from operators.api.previews import DanglingOptions, DryRun, ForecastWish
 
 
 class OrderSerializer(Strict, serializers.ModelSerializer[Any]):
@@ -80,6 +81,10 @@ class IsolationSerializer(OrderSerializer):
         read_only_fields = (*OrderSerializer.Meta.read_only_fields, "reason")
 
 
+class PinOptions(DryRun, DanglingOptions):
+    """The query parameters of a call that pins."""
+
+
 class OrderViewSet(DetailViewSet):
     """Orders of one kind. A new order replaces the one that the config had. Nothing that a source sends undoes an order.
 
@@ -122,6 +127,12 @@ class PinViewSet(OrderViewSet):
     queryset = Pin.objects.select_related("config")
     serializer_class = PinSerializer
     give = staticmethod(deciding.pin)
+    own_options = {"create": ("dry_run", DANGLING), "destroy": ("dry_run",)}
+
+    @extend_schema(parameters=[PinOptions])
+    def create(self, request: Request) -> Response:
+        """Pin all of these configs, or none if one of them refuses it. 409 if some that run now would run nowhere."""
+        return super().create(request)
 
     def take(self, ids: Sequence[int]) -> Response | None:
         return self.forecast_or_act("config", lambda: forecasts.unpin(ids), lambda: dispatcher.unpin(ids))

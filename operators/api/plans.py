@@ -10,12 +10,18 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from checks import plans
+from checks.explain import objections
+from checks.explain.objections import DANGLING, NO_NODE, NotAccepted
 from checks.models import Plan
 from operators.api import filters
 from operators.api.base import Conflict, DetailViewSet
 from operators.api.fields import Strict
 from operators.api.permissions import HasPermissions
-from operators.api.previews import DryRun, PlanPageSerializer, PlanSerializer
+from operators.api.previews import Acceptance, DryRun, PlanPageSerializer, PlanSerializer
+
+
+class ApplyOptions(DryRun, Acceptance):
+    """The query parameters of a call that applies a plan."""
 
 
 class PlanWish(Strict):
@@ -46,7 +52,7 @@ class PlanViewSet(DetailViewSet):
     detail_serializer_class = PlanPageSerializer
     filterset_class = filters.AuthorFilter
     ordering = "-id"
-    own_options = {"apply": ("dry_run",)}
+    own_options = {"apply": ("dry_run", NO_NODE, DANGLING)}
 
     @extend_schema(request=PlanWish, responses={201: PlanPageSerializer})
     def create(self, request: Request) -> Response:
@@ -56,19 +62,23 @@ class PlanViewSet(DetailViewSet):
         plan = plans.make(actor=request.user.get_username(), **body.validated_data)
         return Response(self.described(plan), status=status.HTTP_201_CREATED)
 
-    @extend_schema(request=None, parameters=[DryRun])
+    @extend_schema(request=None, parameters=[ApplyOptions])
     @action(detail=True, methods=["post"], permission_classes=[AppliesPlan])
     def apply(self, request: Request, pk: str) -> Response:
         """Apply the plan, once, with the permissions of what it orders. If something that it names has changed, nothing moves and
-        the answer is 409. A dry run answers the plan, or 409, too.
+        the answer is 409; so it is if the plan `needs` what the call does not accept. A dry run answers the plan, or 409 if it
+        can't be applied any more.
         """
         plan = self.get_object()
-        options = DryRun.of(request.query_params)
+        query = request.query_params
         try:
-            if options["dry_run"]:
+            if ApplyOptions.of(query)["dry_run"]:
                 plans.require_applicable(plan)
             else:
+                objections.require_accepted([] if plan.applied_at else objections.of(plan), Acceptance.given(query))
                 plans.apply(plan, actor=request.user.get_username())
+        except NotAccepted as refusal:
+            raise self.unaccepted(refusal, f"plan {plan.pk}: {plan}", plan=plan.pk) from None
         except plans.StalePlan as stale:
             raise Conflict({"moves": [str(stale)]}) from None
         return self.retrieve(request)

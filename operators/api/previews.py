@@ -3,20 +3,21 @@
 from collections.abc import Sequence
 from typing import Any
 
+from django.http import QueryDict
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from checks import plans
+from checks.explain import consequences, objections
 from checks.explain.aftermath import Moving, titled
 from checks.explain.forecasts import Forecast
+from checks.explain.objections import Objection
 from checks.models import Plan
 from checks.models.titles import called
 from checks.wire.scrub import scrub
 from clusteragent.lib.shortids import short_id
 from operators.api.fields import Options, Scrubbed
 from operators.roles import sees_digests
-
-ACCEPT_NO_NODE = "Send it with ?accept_no_node=1 if that is meant."
 
 
 class DryRun(Options):
@@ -33,6 +34,35 @@ class NoNodeOptions(Options):
     accept_no_node = serializers.BooleanField(
         default=False, help_text="Do it even if no node would take new work then: else the answer is 409."
     )
+
+
+class DanglingOptions(Options):
+    """The query parameter of a call after which configs that run now may run nowhere."""
+
+    accept_dangling = serializers.BooleanField(
+        default=False, help_text="Do it even if configs that run now would run nowhere: else the answer is 409."
+    )
+
+
+class Acceptance(NoNodeOptions, DanglingOptions):
+    """What a call accepts."""
+
+    @classmethod
+    def given(cls, query: QueryDict) -> set[str]:
+        """Return the names of what a call with these query parameters accepts. Raises ValidationError."""
+        return {name for name, is_given in cls.of(query).items() if is_given}
+
+
+class Needs(serializers.ListField):
+    """The query parameters without which the call that does it is answered 409: accept_no_node, accept_dangling."""
+
+    child = serializers.CharField()
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(read_only=True, help_text="Without these the call that does it is answered 409.", **options)
+
+    def to_representation(self, value: Sequence[Objection]) -> list[str]:
+        return [one.accepted_by for one in value]
 
 
 class ForecastWish(Options):
@@ -63,8 +93,11 @@ class ForecastSerializer(serializers.Serializer[Any]):
     MOST_LISTED = 1000
 
     what = Scrubbed()
-    sentences = serializers.ListField(child=Scrubbed(), help_text="What it does at once, and what passes do then.")
+    sentences = serializers.ListField(
+        source="told", child=Scrubbed(), help_text="What it does at once, and what passes do then."
+    )
     moves = serializers.SerializerMethodField(help_text="What would move, or get a node, in passes.")
+    needs = Needs(source="objections")
 
     @extend_schema_field(MovingSerializer(many=True))
     def get_moves(self, forecast: Forecast) -> Any:
@@ -84,10 +117,20 @@ class PlanPageSerializer(PlanSerializer):
     """A plan with its moves."""
 
     moves = serializers.SerializerMethodField()
+    sentences = serializers.SerializerMethodField(help_text="What it means besides, until it is applied.")
+    needs = serializers.SerializerMethodField()
 
     class Meta(PlanSerializer.Meta):
-        fields = (*PlanSerializer.Meta.fields, "moves", "nodes")
+        fields = (*PlanSerializer.Meta.fields, "moves", "nodes", "sentences", "needs")
         read_only_fields = fields
+
+    def get_sentences(self, plan: Plan) -> list[str]:
+        told = [] if plan.applied_at else [*(one.reason for one in objections.of(plan)), *consequences.of(plan)]
+        return [scrub(sentence) for sentence in told]
+
+    @extend_schema_field(Needs())
+    def get_needs(self, plan: Plan) -> list[str]:
+        return [] if plan.applied_at else [one.accepted_by for one in objections.of(plan)]
 
     def get_moves(self, plan: Plan) -> list[dict[str, Any]]:
         """The moves, each with its short ID. The digest is null for callers without the permission to see digests."""

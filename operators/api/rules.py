@@ -11,26 +11,20 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from acts.models import Act
-from acts.recording import record
 from checks.explain import ruling
+from checks.explain.objections import DANGLING, NO_NODE, NotAccepted, require_accepted
 from checks.explain.ruling import Effect
 from checks.models.orders import Rule
-from clusteragent.lib.words import plain_count
 from nodes.models import NodeRule
 from operators import rules
 from operators.api import filters
 from operators.api.base import DetailViewSet
 from operators.api.fields import Labels, NodeTypeField, Note, Scrubbed, Strict
-from operators.api.previews import ACCEPT_NO_NODE, DryRun, MovingSerializer, NoNodeOptions, listed
+from operators.api.previews import Acceptance, DryRun, MovingSerializer, Needs, listed
 
 
-class RuleOptions(DryRun, NoNodeOptions):
+class RuleOptions(DryRun, Acceptance):
     """The query parameters of a call that changes a rule."""
-
-    accept_dangling = serializers.BooleanField(
-        default=False, help_text="Change it even if configs that run now would dangle: else the answer is 409."
-    )
 
 
 class RuleSerializer(Strict, serializers.ModelSerializer[Rule]):
@@ -98,6 +92,7 @@ class EffectSerializer(serializers.Serializer[Any]):
     why = serializers.ListField(
         source="after.why", child=Scrubbed(), help_text="Why no node could have what would dangle."
     )
+    needs = Needs(source="objections")
     moves = serializers.SerializerMethodField()
     dangling = serializers.SerializerMethodField()
 
@@ -168,28 +163,20 @@ class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.Destr
         """The answer to a dry run, or to a change that would leave configs without a node unasked, which is on record; None for
         others.
         """
-        options = RuleOptions.of(self.request.query_params)
-        is_dry = options["dry_run"]
-        accepts_lost, accepts_full = (options[name] for name in ("accept_dangling", "accept_no_node"))
-        if not is_dry and accepts_lost and (accepts_full or self.queryset.model is Rule):
+        is_dry = RuleOptions.of(self.request.query_params)["dry_run"]
+        accepted = Acceptance.given(self.request.query_params)
+        if not is_dry and DANGLING in accepted and (NO_NODE in accepted or self.queryset.model is Rule):
             return None
         effect = ruling.effect_of(self.queryset.model, **change)
         told = EffectSerializer(effect).data
         if is_dry:
             return Response(told)
-        problems = []
-        if effect.after.lost and not accepts_lost:
-            many = plain_count(len(effect.after.lost), "config")
-            problems.append((f"{many} would run nowhere", "Send it with ?accept_dangling=1 if that is meant."))
-        if effect.fills and not accepts_full:
-            problems.append((ruling.FILLS.rstrip("."), ACCEPT_NO_NODE))
-        if not problems:
-            return None
-        record(
-            Act.Verb.REFUSE, f"{rule._meta.verbose_name} {rule}", reason=". ".join(problem for problem, _ in problems)
-        )
-        detail = " ".join(f"{problem}. {way_out}" for problem, way_out in problems)
-        return Response({"detail": detail, **told}, status=status.HTTP_409_CONFLICT)
+        try:
+            require_accepted(effect.objections, accepted)
+        except NotAccepted as refusal:
+            detail = self.unaccepted(refusal, f"{rule._meta.verbose_name} {rule}").detail
+            return Response({"detail": detail, **told}, status=status.HTTP_409_CONFLICT)
+        return None
 
 
 class NodeRuleViewSet(RuleViewSet):

@@ -20,7 +20,9 @@ class Caller(NamedTuple):
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
         """The answer to a call of `path`, below the API's root unless it begins with it."""
         url = path if path.startswith("/api/") else f"{API}/{path}"
-        content = {} if body is None else {"data": body, "content_type": "application/json"}
+        # Without a body none is sent: the client's own default is a form.
+        none = {} if method in ("GET", "HEAD") else {"data": "", "content_type": "application/json"}
+        content = none if body is None else {"data": body, "content_type": "application/json"}
         return getattr(self.client, method.lower())(url, **content, headers=self.headers | headers)
 
     def get(self, path: str) -> Any:

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from acts.models import Act
-from checks import dispatcher
-from checks.models import Plan
+from checks import dispatcher, plans
+from checks.dispatcher import deciding
+from checks.models import Config, Plan
+from checks.models.orders import Pin
 from checks.tests.cast import hand_over, settled_on_ash
 from clusteragent.lib import clock
 from nodes.models import Node
@@ -80,10 +82,44 @@ def test_what_leaves_no_node_that_takes_work_must_be_meant(operator: Caller, act
 
 def test_a_dry_run_of_a_drain_needs_no_such_word_and_other_calls_take_none(operator: Caller) -> None:
     operator.call("POST", "nodes/birch/cordon")
-    assert operator.call("POST", "nodes/ash/drain?dry_run=1", {}).status_code == 200
+    for call in ("drain", "cordon"):
+        answer = operator.call("POST", f"nodes/ash/{call}?dry_run=1", {})
+        assert answer.status_code == 200
+        told = answer.json()
+        assert told["needs"] == ["accept_no_node"]
+        assert told["sentences"][0].startswith("No node would take work then")
     assert operator.call("POST", "nodes/birch/uncordon?accept_no_node=1").status_code == 400
-    assert operator.call("POST", "nodes/ash/cordon?dry_run=1").status_code == 200
     assert operator.call("POST", "nodes/ash/cordon").status_code == 409
+
+
+def test_so_must_a_stored_plan_that_does(operator: Caller) -> None:
+    Node.objects.filter(name="birch").update(schedulable=False)
+    plan = plans.store(deciding.drain(["ash"]), author="eve")
+    answer = operator.call("POST", f"plans/{plan.pk}/apply")
+    assert answer.status_code == 409
+    assert answer.json()["detail"].startswith("No node would take work then")
+    refused = Act.objects.get(verb=Act.Verb.REFUSE)
+    assert (refused.plan, refused.object) == (plan.pk, f"plan {plan.pk}: {plan}")
+    assert Node.objects.get(name="ash").schedulable
+    assert operator.get(f"plans/{plan.pk}")["needs"] == ["accept_no_node"]
+    assert operator.call("POST", f"plans/{plan.pk}/apply?accept_no_node=1").status_code == 200
+    assert Node.objects.get(name="ash").draining
+
+
+@pytest.mark.parametrize(
+    "call", ["POST nodes/ash/cordon", "POST nodes/ash/uncordon", "POST plans/{plan}/apply", "DELETE pins/{pin}"]
+)
+def test_a_body_that_nothing_reads_is_refused(operator: Caller, call: str) -> None:
+    """Who writes the dry run into the body would do it."""
+    config = Config.objects.order_by("pk")[0].pk
+    plan = plans.store(deciding.pin([config], "birch"), author="eve")
+    dispatcher.pin([config], "ash", actor="eve")
+    method, path = call.format(plan=plan.pk, pin=Pin.objects.get().pk).split()
+    answer = operator.call(method, path, {"dry_run": True})
+    assert answer.status_code == 400
+    assert answer.json() == {"dry_run": ["Unknown name."]}
+    plan.refresh_from_db()
+    assert (plan.applied_at, Pin.objects.count(), Node.objects.get(name="ash").schedulable) == (None, 1, True)
 
 
 def test_a_dry_run_sets_no_deadline(operator: Caller) -> None:

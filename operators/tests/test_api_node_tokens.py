@@ -61,7 +61,12 @@ def test_a_token_without_an_end_holds_until_it_is_revoked(admin: Caller) -> None
 def test_a_dry_run_says_what_a_revocation_does_and_revokes_nothing(admin: Caller) -> None:
     row = made()
     told = admin.call("DELETE", f"node-tokens/{row.key}?dry_run=1").json()
-    assert told == {"what": f"revoke {tokens.named(row)}", "sentences": [tokens.consequence(row)], "moves": []}
+    assert told == {
+        "what": f"revoke {tokens.named(row)}",
+        "sentences": [tokens.consequence(row)],
+        "moves": [],
+        "needs": [],
+    }
     assert "get 403 from then on" in told["sentences"][0]
     assert NodeToken.objects.exists()
 

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from checks import dispatcher
+from acts.models import Act
+from checks import dispatcher, plans
+from checks.dispatcher import deciding
 from checks.models import ClusterStore, Config, Move, Plan, freezes
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pause, Pin, Rule
@@ -58,6 +60,28 @@ def test_a_pin_moves_configs_says_why_and_is_taken_back(operator: Caller) -> Non
     assert operator.call("DELETE", f"pins/{shop['id']}").status_code == 204
     assert list(Pin.objects.values_list("config_id", flat=True)) == [mail["config"]]
     assert owners()["shop"] == "birch"
+
+
+def test_a_pin_by_which_configs_stop_must_be_meant(operator: Caller) -> None:
+    wish = {"configs": ids("shop"), "aim": "nobody", "waits": True}
+    told = operator.call("POST", "pins?dry_run=1", wish).json()
+    assert told["needs"] == ["accept_dangling"]
+    assert told["sentences"][0] == "1 config would run nowhere."
+    assert "There is no such node now" in told["sentences"][1]
+    answer = operator.call("POST", "pins", wish)
+    assert answer.status_code == 409
+    assert answer.json()["detail"] == "1 config would run nowhere. Send it with ?accept_dangling=1 if that is meant."
+    assert "shop" in owners()
+    refused = Act.objects.get(verb=Act.Verb.REFUSE)
+    assert (refused.object.split()[0], refused.about) == ("pin", {"configs": ids("shop")})
+    # Nor by its plan.
+    plan = plans.store(deciding.pin(ids("shop"), "nobody", waits=True), author="eve")
+    assert operator.call("POST", f"plans/{plan.pk}/apply").status_code == 409
+    assert "shop" in owners()
+    made(operator.call("POST", "pins?accept_dangling=1", wish))
+    assert "shop" not in owners()
+    # What runs nowhere already needs no such word.
+    made(operator.call("POST", "pins", wish))
 
 
 def test_a_pin_may_aim_at_names_or_labels(operator: Caller) -> None:
@@ -156,7 +180,8 @@ def test_a_changed_rule_wakes_the_leader(
     rule = Rule.objects.create(name="old")
     calls: list[None] = []
     monkeypatch.setattr(ClusterStore.objects, "wake", lambda: calls.append(None))
-    assert operator.call(verb, path.format(rule.pk), {"name": "fast"}).status_code in (200, 201, 204)
+    body = None if verb == "DELETE" else {"name": "fast"}
+    assert operator.call(verb, path.format(rule.pk), body).status_code in (200, 201, 204)
     assert calls == [None]
 
 

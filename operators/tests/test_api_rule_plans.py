@@ -39,7 +39,7 @@ def test_what_would_leave_configs_without_a_node_is_refused_unless_that_is_meant
     assert answer.status_code == 409
     assert answer.json()["detail"].startswith("2 configs would run nowhere. Send it with ?accept_dangling=1")
     refused = Act.objects.get()
-    assert (refused.verb, refused.object, refused.reason) == ("refuse", "rule gpu only", "2 configs would run nowhere")
+    assert (refused.verb, refused.object, refused.reason) == ("refuse", "rule gpu only", "2 configs would run nowhere.")
     assert not Rule.objects.exists()
     assert operator.call("POST", "rules?accept_dangling=1", NOWHERE).status_code == 201
 

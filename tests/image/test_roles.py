@@ -116,7 +116,7 @@ def test_operators_have_pages_and_commands(here: Here) -> None:
     [style] = re.findall(r"/static/clusteragent/admin[^\"]*\.css", page.text)
     assert here.get("operators", style).headers["content-type"].startswith("text/css")
     assert "DATABASE_URL is reached" in container.call("clusteragent", "doctor")
-    with pytest.raises(EngineError, match="Not healthy|Needs attention"):
+    with pytest.raises(EngineError, match=r"Not healthy|Needs attention"):
         container.call("clusteragent", "status")
 
 

@@ -7,8 +7,6 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import DatabaseError
 
-from acts.models import Act
-from acts.recording import record
 from checks.dispatcher import deciding
 from checks.explain import drains, forecasts
 from checks.explain.drains import Drain
@@ -43,8 +41,7 @@ class Command(ActingCommand):
         commandline.add(
             parser, "--dry-run", help="only show what would move, and where to; with --undo what would follow"
         )
-        parser.add_argument("--accept-no-node", action="store_true", help="also if no node would take work then")
-        commandline.add(parser, "--by", "--json")
+        commandline.add(parser, "--accept-no-node", "--by", "--json")
         commandline.add(parser, "--note", help="the reason, shown with the plan and on record")
         super().add_arguments(parser)
 
@@ -91,9 +88,6 @@ class Command(ActingCommand):
 
         Raises CommandError, on record, if no node would take work then and that is not accepted.
         """
-        if not (options["dry_run"] or options["accept_no_node"]) and (closing := forecasts.closing(names)):
-            record(Act.Verb.REFUSE, f"drain {listed(names)}", reason=closing, nodes=names)
-            raise CommandError(f"{closing} --accept-no-node does it all the same")
         same = Node.objects.filter(name__in=names, draining=True, schedulable=False, drain_by=by)
         changed = {*names} - {*same.values_list("name", flat=True)}
         plan = commandline.plan_of(options, lambda: deciding.drain(names, by=by, note=options["note"]))

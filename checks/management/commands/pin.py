@@ -18,7 +18,7 @@ class Command(ActingCommand):
         kind.add_argument("--pattern", action="store_true", help="AIM is a pattern of names: runner-*")
         kind.add_argument("--label", action="store_true", help="AIM is a label: zone=a")
         parser.add_argument("--waits", action="store_true", help="run nowhere while no such node accepts them")
-        commandline.add(parser, "--until", "--note", "--dry-run", "--json")
+        commandline.add(parser, "--accept-dangling", "--until", "--note", "--dry-run", "--json")
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:

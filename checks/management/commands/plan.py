@@ -5,10 +5,10 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from acts.models import Act
-from acts.recording import record
 from checks import dispatcher, plans
-from checks.explain import consequences, forecasts
+from checks.dispatcher.acting import record_refusal
+from checks.explain import consequences
+from checks.explain.objections import NotAccepted
 from checks.management import commandline
 from checks.management.commandline import ActingCommand
 from checks.models import Plan
@@ -30,9 +30,8 @@ class Command(ActingCommand):
         commandline.add(
             parser, "--dry-run", help="apply: only show what would move, and whether it can be applied still"
         )
-        parser.add_argument(
-            "--accept-no-node", action="store_true", help="apply: also a drain after which no node would take work"
-        )
+        commandline.add(parser, "--accept-no-node", help="apply: also a drain after which no node would take work")
+        commandline.add(parser, "--accept-dangling", help="apply: also if configs that run now would run nowhere")
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -61,15 +60,17 @@ class Command(ActingCommand):
 
     def apply(self, plan: Plan, options: dict[str, Any]) -> None:
         """Apply a plan, or with `--dry-run` say what that would do. Raises CommandError where it can't be applied."""
-        is_dry, nodes = options["dry_run"], plan.order.get("nodes", ())
-        if not (is_dry or options["accept_no_node"]) and nodes and (closing := forecasts.closing(nodes)):
-            record(Act.Verb.REFUSE, f"plan {plan.pk}: {plan}", reason=closing, plan=plan.pk, nodes=nodes)
-            raise CommandError(f"{closing} --accept-no-node does it all the same")
+        is_dry = options["dry_run"]
         try:
             if is_dry:
                 plans.require_applicable(plan)
             else:
+                if plan.applied_at is None:
+                    commandline.require_accepted(plan, options)
                 plans.apply(plan, actor=commandline.actor())
+        except NotAccepted as refusal:
+            record_refusal(f"plan {plan.pk}: {plan}", refusal, plan=plan.pk)
+            raise commandline.unaccepted(refusal) from refusal
         except (plans.StalePlan, dispatcher.Outside) as refusal:
             raise CommandError(f"plan {plan.pk} can't be applied: {dispatcher.described(refusal)}") from refusal
         moves = commandline.moves_of(plan, is_dry=is_dry)

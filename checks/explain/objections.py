@@ -1,0 +1,81 @@
+"""What must be accepted besides being ordered: configs that run now would run nowhere, or no node would take work. Read-only."""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NamedTuple
+
+from checks import plans
+from checks.dispatcher import Decision
+from checks.dispatcher.acting import asked_by, asking
+from checks.models import Plan
+from clusteragent.lib.words import grouped_count
+from nodes.models import Node
+
+# What accepts it, as the operators' API names it.
+NO_NODE, DANGLING = "accept_no_node", "accept_dangling"
+
+
+class Objection(NamedTuple):
+    """reason: what is bad, a sentence. accepted_by: NO_NODE or DANGLING."""
+
+    reason: str
+    accepted_by: str
+
+    @property
+    def option(self) -> str:
+        """The option of commands that accepts it."""
+        return f"--{self.accepted_by.replace('_', '-')}"
+
+
+class NotAccepted(Exception):
+    """Nothing was done, since nobody accepted what it means."""
+
+    def __init__(self, objections: Sequence[Objection]) -> None:
+        self.objections = objections
+        super().__init__(" ".join(one.reason for one in objections))
+
+
+def of(plan: Plan) -> list[Objection]:
+    """Return what must be accepted of a plan. A pause is meant to leave configs without a node."""
+    if plan.order.get("verb") == "drain":
+        return of_closing(plan.order["nodes"])
+    return of_dangling(len(left(plan)))
+
+
+def left(plan: Plan) -> list[dict[str, Any]]:
+    """Return the moves of a plan by which configs that should run would run nowhere."""
+    return [] if plan.order.get("verb") == "pause" else [move for move in plan.moves if move["to"] is None]
+
+
+def of_closing(names: Collection[str]) -> list[Objection]:
+    """Return what must be accepted if these nodes get nothing new; nothing if others take work, or none of these does now."""
+    accepting = Node.objects.accepting()
+    if accepting.exclude(name__in=names).exists() or not accepting.exists():
+        return []
+    means = "nothing new is placed, and the checks of a node that dies run nowhere"
+    return [Objection(f"No node would take work then: {means}.", NO_NODE)]
+
+
+def of_dangling(number: int) -> list[Objection]:
+    """Return what must be accepted if so many configs that run now would run nowhere."""
+    return [Objection(f"{grouped_count(number, 'config')} would run nowhere.", DANGLING)] if number else []
+
+
+def require_accepted(objections: Sequence[Objection], accepted: Collection[str]) -> None:
+    """Raise NotAccepted for those of them that are not accepted."""
+    if rest := [one for one in objections if one.accepted_by not in accepted]:
+        raise NotAccepted(rest)
+
+
+def accepting(decide: Callable[[], Decision], accepted: Collection[str]) -> Callable[[], Decision]:
+    """Return a function that decides, and raises NotAccepted for what the decision means and nobody accepts."""
+
+    def decide_accepted() -> Decision:
+        decision = decide()
+        try:
+            require_accepted(of(plans.to_plan(decision, author="")), accepted)
+        except NotAccepted as refusal:
+            asking(refusal, asked_by(decision))
+            raise
+        return decision
+
+    return decide_accepted
