@@ -41,24 +41,6 @@ class Effect(NamedTuple):
         """What must be accepted."""
         return [*of_dangling(len(self.after.lost)), *([Objection(FILLS, NO_NODE)] if self.fills else [])]
 
-    @property
-    def seen(self) -> str:
-        """What people decide on, for a form: the rules, how many configs would run nowhere and move, and if no node has room."""
-        return f"{self.rules}-{len(self.after.lost)}-{len(self.after.moves)}-{int(self.fills)}"
-
-    def is_agreed(self, seen: str) -> bool:
-        """Whether who saw this agreed: the rules are the same, and nothing is worse now.
-
-        Fewer configs are no reason to ask again: nodes and configs come and go while people read.
-        """
-        rules, *shown = seen.split("-")
-        now = self.seen.split("-")[1:]
-        return (
-            rules == self.rules
-            and len(shown) == len(now)
-            and all(then.isdecimal() and int(then) >= int(one) for then, one in zip(shown, now, strict=True))
-        )
-
 
 def effect_of(kind: type[AnyRule], *, saved: AnyRule | None = None, deleted: Collection[int] = ()) -> Effect:
     """Return what the passes would do if this rule were saved (a new one without a key), or the rules with these ids deleted."""

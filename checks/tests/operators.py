@@ -95,8 +95,8 @@ def act_confirmed(client: Client, action: str, keys: Collection[str]) -> str:
 def saved(client: Client, url: str, **fields: Any) -> Any:
     """Send the form of a config, confirm what it asks, and return the answer."""
     response: Any = client.post(url, fields)
-    if question := (response.context or {}).get("question"):
-        response = client.post(url, fields | {"seen": question.seen, "typed": question.word})
+    if "question" in (response.context or {}):
+        response = client.post(url, fields | {"seen": response.context["seen"], "typed": response.context["word"]})
     return response
 
 

@@ -62,7 +62,7 @@ from operators.admin.filters import (
     SourceFilter,
     TroubleFilter,
 )
-from operators.admin.questions import Question, only, seen_of
+from operators.admin.questions import Question, only, seen_by, seen_of
 from operators.errors import Lacks, NoSuchRow
 from operators.queries import CONFIG_WORDS, WIDE_COLUMNS, state_of
 from operators.roles import sees_digests
@@ -135,7 +135,10 @@ class ConfigAdmin(SteeringAdmin):
             found = None
         if not (self.has_change_permission(request, found) if found else self.has_add_permission(request)):
             raise Lacks(f"checks.{'change' if found else 'add'}_config")
-        return TemplateResponse(request, "admin/checks/remarks.html", remarks_on(request.POST, found))
+        context = remarks_on(request.POST, found)
+        if question := context.get("foreseen"):
+            context["shown"] = question.signed(request)
+        return TemplateResponse(request, "admin/checks/remarks.html", context)
 
     def template(self, request: HttpRequest) -> HttpResponse:
         """A text that a config of `?check=` can begin with."""
@@ -202,7 +205,7 @@ class ConfigAdmin(SteeringAdmin):
         if form := self.sent_form(request, object_id):
             question = foresee(form.sent)
             # None: something else was shown, or nothing.
-            if question.agreed(request.POST.get("shown", "")) != "":
+            if question.agreed(seen_by(request, question.button, "shown")) != "":
                 back = row_url(form.instance) if form.instance.pk else list_url(Config)
                 if page := question.unanswered(request, back, form.instance):
                     return page

@@ -29,7 +29,7 @@ from operators.admin.base import NotedAdmin, ReadOnlyAdmin, dated, link, list_ur
 from operators.admin.greying import DELETE
 from operators.admin.orderforms import IsolationForm, PauseForm, PinForm
 from operators.admin.plans import show_plan
-from operators.admin.questions import Question, ShownDeletions
+from operators.admin.questions import Question, ShownDeletions, only
 from operators.admin.sameness import NO_DEED
 from operators.roles import sees_digests
 
@@ -101,6 +101,8 @@ class OrderAdmin(ShownDeletions, NotedAdmin, ReadOnlyAdmin):
     forecast: Callable[[Collection[int]], Forecast]
     # The command that takes it back.
     ended_by = ""
+    # What becomes of a config whose order was deleted while it waited for its origin.
+    late = "It is gone when a config comes from there again."
 
     def take(self, ids: Collection[int]) -> object:
         """Take the order back from these configs. None of them moves."""
@@ -116,7 +118,7 @@ class OrderAdmin(ShownDeletions, NotedAdmin, ReadOnlyAdmin):
         question = Question.of(lambda: type(self).forecast(ids) if ids else Forecast(named, []), "Delete", about, same)
         if waiting:
             told = listed([self.origin(order) for order in waiting])
-            late = f"For {told}, which sends nothing now, it is gone when a config comes from there again."
+            late = f"{told}: nothing comes from there now. {self.late}"
             question = replace(question, sentences=[*question.sentences, late])
         return question
 
@@ -207,6 +209,7 @@ class PauseAdmin(OrderAdmin):
         "A paused config runs nowhere, until a time or until somebody resumes it. Make a pause here, on a config's page, or"
         " for all configs of a filter in their list: what would stop is shown first."
     )
+    late = "When a config comes from there again, it runs."
     actions = ("resume", "resume_group")
     own_permissions = {"resume": "checks.delete_pause"}
     fields = ("configs", "until", "note")
@@ -234,14 +237,19 @@ class PauseAdmin(OrderAdmin):
 
     @admin.action(description="Resume…", permissions=["resume"])
     def resume(self, request: HttpRequest, queryset: QuerySet[Pause]) -> HttpResponse | None:
-        """Make the plan that ends these pauses, and delete those that wait for their origin."""
+        """Show what ending those that wait for their origin means, and delete them; then make the plan that ends the others."""
         waiting = list(queryset.filter(config=None))
         ids = [id_ for id_ in queryset.values_list("config", flat=True) if id_]
-        page = show_plan(request, lambda: deciding.resume(ids), "Not resumed") if ids else None
-        if waiting and (page or not ids):
+        if waiting:
+            question = replace(self.question(waiting), button="Resume")
+            if ids:
+                others = f"The plan that resumes {plain_count(len(ids), 'config')} is shown after that."
+                question = replace(question, sentences=[*question.sentences, others])
+            if page := question.unanswered(request, list_url(Pause), only(waiting, Pause)):
+                return page
             dispatcher.forget_waiting(waiting)
             messages.success(request, f"{plain_count(len(waiting), 'pause')} that waited for an origin deleted.")
-        return page
+        return show_plan(request, lambda: deciding.resume(ids), "Not resumed") if ids else None
 
     @admin.action(description="Resume all that were paused together with it…", permissions=["resume"])
     def resume_group(self, request: HttpRequest, queryset: QuerySet[Pause]) -> HttpResponse | None:

@@ -9,6 +9,7 @@ from cryptography.fernet import Fernet, InvalidToken
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
+from django.core.signing import BadSignature, Signer
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -37,14 +38,38 @@ _SECRET = ("password1", "password2")
 _SEALED, SEALED_FOR = "sealed_", 900
 
 
-def seen_of(about: Iterable[object], lost: int = 0) -> str:
-    """What stands for the rows that an act is done to, and for how many configs would run nowhere."""
-    return hashlib.sha256(repr((sorted(map(str, about)), lost)).encode()).hexdigest()
+def seen_of(about: Iterable[object], *numbers: int) -> str:
+    """What stands for the rows that an act is done to, and for numbers that are the worse the larger they are: see `Question`."""
+    rows = hashlib.sha256(repr(sorted(map(str, about))).encode()).hexdigest()
+    return "-".join([rows, *map(str, numbers)])
+
+
+def is_agreed(seen: str, now: str) -> bool:
+    """Whether who saw the one agreed to the other: it is about the same, and none of its numbers is larger.
+
+    Smaller ones are no reason to ask again: nodes and configs come and go while people read.
+    """
+    (about, *shown), (same, *numbers) = seen.split("-"), now.split("-")
+    return (about, len(shown)) == (same, len(numbers)) and all(
+        then.isdecimal() and int(then) >= int(number) for then, number in zip(shown, numbers, strict=True)
+    )
 
 
 def seen_of_form(form: Any) -> str:
     """The fingerprint of a form without secrets, as it was sent: another one was not shown."""
     return seen_of((name, sent) for name, sent in form.data.lists() if name not in _OWN_FIELDS and name[:1] != "_")
+
+
+def seen_by(request: HttpRequest, button: str, name: str = "seen") -> str:
+    """What the user has seen before pressing this button, by a page that sends it back as `name`; empty if nothing was shown."""
+    try:
+        return _signer(request, button).unsign(request.POST.get(name, ""))
+    except BadSignature:
+        return ""
+
+
+def _signer(request: HttpRequest, button: str) -> Signer:
+    return Signer(salt=f"operators.admin.questions {request.session.session_key} {button}")
 
 
 def word_of(names: Sequence[str], kind: str) -> str:
@@ -109,9 +134,9 @@ class Question:
     """What an act would do, for a page that asks whether it is meant.
 
     what: the act. sentences: what it does and what follows. worse: what is bad about it, in red. seen: stands for what people
-    decide on; if that is another when they answer, nothing is done. word: what must be typed; empty for nothing. is_dangerous:
-    whether the button is red, as it is where something must be typed. asks_why: whether there is a field for a note. same: how
-    the same is done elsewhere.
+    decide on, by `seen_of`; unless who answers agreed to it, nothing is done. word: what must be typed; empty for nothing.
+    is_dangerous: whether the button is red, as it is where something must be typed. asks_why: whether there is a field for a
+    note. same: how the same is done elsewhere.
     """
 
     what: str
@@ -142,11 +167,16 @@ class Question:
         sentences = [scrub(one) for one in forecast.sentences if one != nowhere]
         worse = [nowhere] if lost else []
         word = word_of_configs([(title, one.check) for one, title in titled(left)])
-        return cls(scrub(forecast.what), sentences, worse, tables, seen_of(about, lost), word, button, same=same)
+        seen = seen_of(about, lost, len(forecast.moves))
+        return cls(scrub(forecast.what), sentences, worse, tables, seen, word, button, same=same)
 
     def agreed(self, seen: str) -> str | None:
-        """Return the word that must be typed by somebody who has seen this; None if it is not what is asked now."""
-        return self.word if seen == self.seen else None
+        """Return the word that must be typed by somebody who has seen this; None if something else is asked now, or worse."""
+        return self.word if is_agreed(seen, self.seen) else None
+
+    def signed(self, request: HttpRequest) -> str:
+        """What a page that shows this sends back, which counts for this act and session alone."""
+        return _signer(request, self.button).sign(self.seen)
 
     def unanswered(
         self, request: HttpRequest, back: str, row: Model | type[Model] | None = None
@@ -171,7 +201,7 @@ class Question:
 
     def _problem(self, request: HttpRequest) -> str | None:
         """Why what the user answered does not count, on record; None if it does."""
-        word = self.agreed(request.POST["seen"])
+        word = self.agreed(seen_by(request, self.button))
         if word is None:
             problem = "Nothing was done, since something changed. This is what it would do now."
         elif word and not is_typed(request, word):
@@ -186,7 +216,7 @@ class Question:
         return {
             "title": self.button,
             "question": self,
-            "seen": self.seen,
+            "seen": self.signed(request),
             "word": self.word,
             "worse": self.worse,
             "tables": self.tables,

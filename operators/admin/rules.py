@@ -1,7 +1,7 @@
 """Rules of configs and of nodes in the admin. What a change would do is shown before it is made."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from django.contrib import admin, messages
@@ -21,18 +21,8 @@ from operators import rules
 from operators.admin.base import NotedAdmin, WithoutTransaction, list_url, row_url, time_column
 from operators.admin.greying import Greyed
 from operators.admin.planpage import load_change, worse
-from operators.admin.questions import Question, ShownDeletions, moving_table, word_of
+from operators.admin.questions import Question, ShownDeletions, moving_table, seen_of, word_of
 from operators.admin.sameness import Call, Deed
-
-
-@dataclass(frozen=True)
-class RuleQuestion(Question):
-    """What a change of rules would do. Fewer configs that move or lose their node than were seen are no reason to ask again."""
-
-    effect: ruling.Effect = field(kw_only=True)
-
-    def agreed(self, seen: str) -> str | None:
-        return self.word if self.effect.is_agreed(seen) else None
 
 
 @admin.register(Rule)
@@ -111,18 +101,17 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
 
     def _question(
         self, verb: str, chosen: Sequence[Any], *, saved: Any = None, deleted: Collection[int] = ()
-    ) -> "RuleQuestion":
+    ) -> Question:
         effect = ruling.effect_of(self.model, saved=saved, deleted=deleted)
         after = effect.after
         tables = (("Would run nowhere", after.lost), ("Moves", after.moves))
-        return RuleQuestion(
+        return Question(
             f"{verb} {listed([f'{rule}' for rule in chosen])}",
             [_sentence(effect), *_notes(effect), *_of_none(saved)],
             [*worse(after.peak, len(after.lost)), *([ruling.FILLS] if effect.fills else [])],
             [moving_table(title, rows) for title, rows in tables if rows],
-            effect.seen,
+            seen_of([effect.rules], len(after.lost), len(after.moves), int(effect.fills)),
             _word(chosen) if effect.objections else "",
-            effect=effect,
         )
 
 

@@ -24,7 +24,7 @@ from clusteragent.lib.words import duration, grouped_count, listed
 from nodes.models import Node
 from operators import bounds, documentation, roles
 from operators.admin.base import address, row_url
-from operators.admin.questions import Question, seen_of
+from operators.admin.questions import Question, seen_by, seen_of
 from operators.admin.sameness import NO_DEED, Deed, of_orders, of_thaw
 from operators.admin.sources import UNDER_WAY, scan, scanned_names
 from operators.errors import Lacks
@@ -135,9 +135,11 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
     chosen = REMEDIES[kind]
     if not request.user.has_perm(chosen.permission):
         raise Lacks(chosen.permission)
-    about = chosen.about()
-    if chosen.forecast and not (chosen.takes_nothing and request.POST.get("seen") == seen_of(about)):
-        question = Question.of(chosen.forecast, chosen.label.rstrip("…"), about, chosen.same(about))
+    about, button = chosen.about(), chosen.label.rstrip("…")
+    # Where it takes nothing, what moves besides is no matter of asking again.
+    is_seen = chosen.takes_nothing and seen_by(request, button).startswith(seen_of(about))
+    if chosen.forecast and not is_seen:
+        question = Question.of(chosen.forecast, button, about, chosen.same(about))
         if page := question.unanswered(
             request, reverse("admin:index"), freezes.Freeze if kind == Kind.FROZEN else Config
         ):

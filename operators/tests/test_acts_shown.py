@@ -142,7 +142,7 @@ def test_two_tokens_of_one_user_are_told_apart_and_from_a_session() -> None:
         assert bearer(token).call("POST", "nodes/ash/uncordon").status_code == 200
     client = Client()
     client.force_login(ci)
-    assert client.post(f"{API}/nodes/ash/cordon").status_code == 200
+    assert client.post(f"{API}/nodes/ash/cordon", content_type="application/json").status_code == 200
     first, second = (row.token_key for row, _ in tokens)
     cordons = Act.objects.filter(verb="cordon").order_by("pk")
     said = [f"token {first}…, for deploys of the shop", f"token {second}…", "session"]

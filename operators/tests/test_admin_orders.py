@@ -317,6 +317,24 @@ def test_a_pause_shows_what_stops_and_its_end_what_comes_back() -> None:
     assert "shop" in owners()
 
 
+def test_a_pause_that_waits_for_its_origin_is_not_ended_unseen() -> None:
+    """What it kept from running would run when its file is back."""
+    client = superuser()
+    dispatcher.pause([config("shop").pk, config("mail").pk])
+    dispatcher.unschedule([("file", "shop")])
+    both = {"action": "resume", "_selected_action": list(Pause.objects.values_list("pk", flat=True))}
+    asked = client.post(PAUSES, both)
+    page = words(asked)
+    assert "file:shop: nothing comes from there now. When a config comes from there again, it runs." in page
+    assert "The plan that resumes 1 config is shown after that." in page
+    assert Pause.objects.count() == 2
+    resume = shown(client, PAUSES, **both, seen=asked.context["seen"])
+    assert set(Pause.objects.values_list("config__name", flat=True)) == {"http_check"}
+    apply(client, resume)
+    assert "mail" in owners()
+    assert not Pause.objects.exists()
+
+
 def test_what_no_node_may_have_is_named_before_it_is_resumed() -> None:
     client = superuser()
     dispatcher.pause([config("shop").pk, config("mail").pk])

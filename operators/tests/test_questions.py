@@ -29,7 +29,7 @@ from clusteragent.lib import clock
 from nodes import tokens
 from nodes.models import Hearing, Heartbeat, Node, NodeToken
 from operators.admin import sameness
-from operators.admin.questions import Question
+from operators.admin.questions import Question, seen_of
 from operators.roles import Role
 from operators.tests.cast import bearer, having, user
 
@@ -475,3 +475,23 @@ def test_remedies_say_so_too(client: Client, kind: str, order: str, told: dict[s
     said = same(client, f"/admin/now/remedy/{kind}/")
     assert set(said) == {f"{way} that does the same" for way in told}
     assert all(words in said[f"{way} that does the same"] for way, words in told.items())
+
+
+@pytest.mark.parametrize("forged", [seen_of(["ash"], 0), "yes", "", "{cordon}"])
+def test_only_what_was_shown_counts_as_seen(client: Client, forged: str) -> None:
+    """Not what anybody can work out, nor what another page has shown of the same node."""
+    chosen = {"action": "cordon", "_selected_action": Node.objects.get(name="ash").pk}
+    cordon = client.post(NODES, chosen).context["seen"]
+    seen = forged.format(cordon=cordon)
+    act = {"action": "uncordon" if forged == "{cordon}" else "cordon"}
+    Node.objects.filter(name="ash").update(schedulable=act["action"] == "cordon")
+    client.post(NODES, chosen | act | {"seen": seen})
+    assert Node.objects.get(name="ash").schedulable == (act["action"] == "cordon")
+    # Nor what another session was shown.
+    another = Client()
+    another.force_login(User.objects.get())
+    Node.objects.filter(name="ash").update(schedulable=True)
+    another.post(NODES, chosen | {"seen": cordon})
+    assert Node.objects.get(name="ash").schedulable
+    client.post(NODES, chosen | {"seen": cordon})
+    assert not Node.objects.get(name="ash").schedulable

@@ -12,7 +12,7 @@ from checks.models import Config
 from checks.models.orders import Rule
 from checks.tests.balance import furnish
 from checks.tests.cast import owners, report, sent
-from checks.tests.operators import confirmed, superuser
+from checks.tests.operators import config, confirmed, superuser
 from nodes.models import Node, NodeRule
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -109,6 +109,22 @@ def test_a_node_rule_is_confirmed_by_its_pattern_and_several_by_how_many(client:
     assert "type ash to confirm it" in shown(client, url, seen=page.context["seen"], typed="3")
     client.post(url, {"post": "yes", "seen": page.context["seen"], "typed": "ash"})
     assert not NodeRule.objects.filter(pk=rule.pk).exists()
+
+
+def test_more_moves_than_were_shown_are_shown_first(client: Client) -> None:
+    """A page that said that nothing moves is no consent to moves."""
+    Node.objects.filter(name="ash").update(labels={"zone": "a"})
+    rule = EVERYWHERE | {"name": "in a", "required": '{"zone": "a"}'}
+    asked = client.post(f"{RULES}add/", rule)
+    assert "Nothing moves." in asked.content.decode()
+    dispatcher.reassign([config("shop").pk], "birch", actor="eve")
+    later = client.post(f"{RULES}add/", rule | {"seen": asked.context["seen"]})
+    assert "1 config would move." in later.content.decode()
+    assert not Rule.objects.exists()
+    # Fewer are no reason to ask again.
+    dispatcher.reassign([config("shop").pk], "ash", actor="eve")
+    client.post(f"{RULES}add/", rule | {"seen": later.context["seen"]})
+    assert Rule.objects.exists()
 
 
 @pytest.mark.parametrize("seen", ["x", "-", "x-3", "-3", "{rules}-", "{rules}-1", "{rules}-x", "{rules}--3"])
