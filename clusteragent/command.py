@@ -33,6 +33,7 @@ GROUPS = {
     "Set it up": {
         "migrate": "bring the database's schema up to date, and make the first operator",
         "createsuperuser": "make a user of the admin who may do everything",
+        "changepassword": "give a user of the admin another password",
         "createtoken": "make a token for the operators' API",
         "nodetoken": "make, list, set and revoke tokens of node agents",
         "unlock": "forget failed logins",

@@ -19,7 +19,7 @@ from clusteragent.management.commands import completion
 
 FOLDER = Path(__file__).parent / "reference"
 # Their options are Django's, which describes them.
-DJANGOS = {"migrate", "createsuperuser", "check"}
+DJANGOS = {"migrate", "createsuperuser", "changepassword", "check"}
 _NAME = re.compile(r'"((?:DD|CLUSTERAGENT)_\w+|DATABASE_URL)"')
 
 OPTIONS = """# Options

@@ -21,7 +21,7 @@ from django.views.decorators.cache import never_cache
 from unfold.forms import AdminOwnPasswordChangeForm, AuthenticationForm
 
 from acts.models import Act
-from acts.recording import record
+from acts.recording import known_as, record
 from clusteragent.lib import clients, clock, conf
 from clusteragent.lib.words import escape_controls
 from operators import bounds, identities, lockout, returning
@@ -51,7 +51,17 @@ class Backend(ModelBackend):
         with lockout.Attempt(username, request) as attempt:
             user = super().authenticate(request, username, password, **kwargs)
             attempt.is_right = user is not None
-        return self.get_user(user.pk) if user else None
+        return self._admitted(user.pk) if user else None
+
+    def _admitted(self, user_id: int) -> Any:
+        """The user whose password was right; None if it may not act. It is on record whom a right password did not let in."""
+        user, refusal = identities.found(user_id)
+        lets_in = not refusal and self.lets_in(user)
+        why = refusal or ("" if lets_in else "it logs in by no password") or ("" if user.is_staff else "it has no role")
+        if why:
+            with known_as(user.get_username() if user else ""):
+                record(Act.Verb.REFUSE, "log in to the admin, with the right password", reason=why)
+        return user if lets_in else None
 
     def get_group_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:
         """What the groups give, without what their bounds take altogether."""

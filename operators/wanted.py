@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from django.apps import apps
+from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.contrib.admindocs.views import simplify_regex
 from django.core.exceptions import ValidationError
@@ -11,7 +12,8 @@ from django.db.models import Model
 from django.http import HttpRequest
 from django.urls import ResolverMatch
 
-from checks.models import Config
+from checks.models import Config, Plan
+from clusteragent.lib.words import listed
 from nodes.models import Node
 
 # What is wanted of the admin's pages of rows: by sending a form, and by looking; then of those of one row that is known.
@@ -19,9 +21,11 @@ _PAGES = {
     "add": ("add to the {}", "see the form that adds to the {}"),
     "change": ("change one of the {}", "see one of the {}"),
     "delete": ("delete one of the {}", "see what deleting one of the {} does"),
-    "changelist": ("act on the list of {}", "see the list of {}"),
+    "changelist": ("", "see the list of {}"),
 }
 _ROWS = {"change": ("change {}", "see {}"), "delete": ("delete {}", "see what deleting {} does")}
+# So many rows of a list are named.
+MOST_NAMED = 3
 # The operators' API's calls that have no name of their own.
 _CALLS = {"update": "change", "partial_update": "change", "destroy": "delete"}
 
@@ -42,7 +46,7 @@ def wanted(request: HttpRequest) -> Wanted:
     match = request.resolver_match
     if not match:
         return Wanted(f"{request.method} an unknown page")
-    if found := _of_api(match, request.method or "") or _of_page(match, request.method in ("GET", "HEAD")):
+    if found := _of_api(match, request.method or "") or _of_page(match, request):
         return found
     return Wanted(f"{request.method} {simplify_regex(match.route)}")
 
@@ -53,7 +57,8 @@ def _of_api(match: ResolverMatch, method: str) -> Wanted | None:
     action = getattr(match.func, "actions", {}).get(method.lower(), "")
     row = None
     if action and method not in ("GET", "HEAD") and view.lookup_field in match.kwargs:
-        row = _row(view.queryset.model, view.lookup_field, match.kwargs[view.lookup_field])
+        key = f"{view.lookup_prefix}{match.kwargs[view.lookup_field]}"
+        row = _row(view.queryset.model, view.lookup_field, key)
     if row is None:
         return None
     # As done ones are recorded, which name nodes and configs alone.
@@ -61,18 +66,35 @@ def _of_api(match: ResolverMatch, method: str) -> Wanted | None:
     return _about(f"{_CALLS.get(action, action.replace('_', ' '))} {name}", row)
 
 
-def _of_page(match: ResolverMatch, is_looking: bool) -> Wanted | None:
+def _of_page(match: ResolverMatch, request: HttpRequest) -> Wanted | None:
     """What a call of a row's page or of a list wanted; None if it is none."""
-    name = match.url_name or ""
+    name, is_looking = match.url_name or "", request.method in ("GET", "HEAD")
     for model in apps.get_models():
         kind, _, page = name.partition(f"{model._meta.app_label}_{model._meta.model_name}_")
-        if kind or page not in _PAGES:
+        if kind or not page:
             continue
-        row = _row(model, "pk", unquote(str(match.kwargs["object_id"]))) if page in _ROWS else None
+        if page == "changelist" and not is_looking:
+            return _of_action(model, request)
+        key = match.kwargs.get("object_id", match.kwargs.get("pk"))
+        row = None if key is None else _row(model, "pk", unquote(str(key)))
         if row is not None:
-            return _about(_ROWS[page][is_looking].format(_named(row)), row)
-        return Wanted(_PAGES[page][is_looking].format(model._meta.verbose_name_plural))
+            return _about(_ROWS.get(page, (f"{page} {{}}",) * 2)[is_looking].format(_named(row)), row)
+        if page in _PAGES:
+            return Wanted(_PAGES[page][is_looking].format(model._meta.verbose_name_plural))
     return None
+
+
+def _of_action(model: type[Model], request: HttpRequest) -> Wanted:
+    """What a call of a list's action wanted: which action, if the list has it, and the first rows that are there."""
+    sent, names = request.POST, [str(name) for name in admin.site.get_model_admin(model).actions or ()]
+    what = next((name for name in names if name == sent.get("action")), "act on")
+    found = (_row(model, "pk", key) for key in sent.getlist("_selected_action")[:MOST_NAMED])
+    rows = [row for row in found if row is not None]
+    more = len(sent.getlist("_selected_action")) - MOST_NAMED
+    which = listed([str(row) for row in rows]) + (f" and {more} more" if more > 0 else "")
+    about = which or f"the list of {model._meta.verbose_name_plural}"
+    configs = [row.pk for row in rows if isinstance(row, Config)]
+    return Wanted(f"{what.replace('_', ' ')} {about}", configs, [row.name for row in rows if isinstance(row, Node)])
 
 
 def _row(model: type[Model], field: str, key: str) -> Model | None:
@@ -85,6 +107,8 @@ def _row(model: type[Model], field: str, key: str) -> Model | None:
 
 def _named(row: Model) -> str:
     kind = str(row._meta.verbose_name)
+    if isinstance(row, Plan):
+        return f"{kind} {row.pk}: {row}"
     return str(row) if str(row).startswith(f"{kind} ") else f"{kind} {row}"
 
 

@@ -20,7 +20,9 @@ _REPLACED: dict[str, type[Order]] = {
 _GIVING = {"reassign", "undo"}
 # Verbs that send a config to a node, a pin also later. So does the end of a pause.
 _SENDING = {"reassign", "pin", "resume", "undo"}
-# So many orders that it replaces are told, and so many nodes.
+# So many configs are named in what an act is about; of more those of the list beside it.
+NAMED = 3
+# So many orders that it replaces are told, and so many nodes and configs.
 MOST_BEFORE = 100
 # Of an order: what is told elsewhere, or is but work for the commit.
 _UNTOLD = {"verb", "alone", "also", "refused", "note", "origin"}
@@ -145,7 +147,7 @@ def is_on_record(why: object) -> bool:
 
 def shown(config_ids: Collection[int]) -> str:
     """Return configs in words: up to three by their titles."""
-    rows = Config.objects.filter(pk__in=list(config_ids)[:3]).order_by("pk").values_list("title", "name", "digest")
+    rows = Config.objects.filter(pk__in=list(config_ids)[:NAMED]).order_by("pk").values_list("title", "name", "digest")
     return _words(len(config_ids), [called(*row) for row in rows])
 
 
@@ -156,7 +158,7 @@ def _meant(decision: Decision) -> list[Placement]:
 
 
 def _named(placements: Collection[Placement]) -> str:
-    return _words(len(placements), [called(one.title, one.name, one.digest) for one in list(placements)[:3]])
+    return _words(len(placements), [called(one.title, one.name, one.digest) for one in list(placements)[:NAMED]])
 
 
 def _words(number: int, first: list[str]) -> str:
@@ -174,6 +176,11 @@ def _before(decision: Decision, config_ids: Collection[int]) -> list[dict[str, A
 def _after(decision: Decision) -> Any:
     """What a decision orders; of an undo, where the configs are then; of an isolation, how many others move."""
     said = {name: value for name, value in decision.order.items() if name not in _UNTOLD}
+    meant = _meant(decision)
+    if decision.verb not in _GIVING and len(meant) > NAMED:
+        # The plan, which names them too, is deleted sooner than the act.
+        said["configs"] = [called(one.title, one.name, one.digest) for one in meant[:MOST_BEFORE]]
+        said |= {"more": len(meant) - MOST_BEFORE} if len(meant) > MOST_BEFORE else {}
     if "alone" in decision.order:
         said["others_moved"] = len({one.config for one in decision.moves} - {*decision.order["alone"]})
     return said or (_nodes(decision, "to_node") if decision.verb in _GIVING else None) or None

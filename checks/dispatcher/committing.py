@@ -142,7 +142,8 @@ def _drain(decision: Decision, now: datetime, actor: str, plan: Plan | None) -> 
     nodes = Node.objects.filter(name__in=decision.order["nodes"])
     # A plan of an older version has no note.
     note = decision.order.get("note", "")
-    if not nodes.cordon(draining=True, by=by, actor=actor, plan=plan.pk if plan else None, note=note):
+    configs = [one.config for one in decision.placements]
+    if not nodes.cordon(draining=True, by=by, actor=actor, plan=plan.pk if plan else None, note=note, configs=configs):
         # They were drained already. Who applied the plan is on record all the same.
         acting.record(decision, plan)
 

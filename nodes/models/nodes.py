@@ -257,11 +257,12 @@ class NodeQuerySet(models.QuerySet["Node"]):
         actor: str = "",
         plan: int | None = None,
         note: str = "",
+        configs: Collection[int] = (),
     ) -> int:
         """Stop (or, with schedulable, resume) giving these nodes new work. Returns how many changed.
 
         draining: what they have moves away too, bit by bit, in the passes that follow; by: until then all of it.
-        plan: the stored plan that it is of, if any. note: why, for the record.
+        plan: the stored plan that it is of, if any. note: why, for the record. configs: on whose pages the act is shown.
         """
         kinds = NodeEvent.Kind
         kind = kinds.UNCORDONED if schedulable else kinds.DRAINING if draining else kinds.CORDONED
@@ -273,7 +274,7 @@ class NodeQuerySet(models.QuerySet["Node"]):
             before = {row.pop("name"): row for row in locked}
             names = list(before)
             self.model.objects.filter(name__in=names).update(**wanted)
-            self._record_cordon(before, wanted, plan, note)
+            self._record_cordon(before, wanted, plan=plan, reason=note, configs=configs)
             NodeEvent.objects.note(names, kind, cause=f"{actor or 'someone'}, by {utc(by)}" if by else actor)
             if names and schedulable:
                 node_arrived.send(sender=self.model, names=names)
@@ -281,15 +282,13 @@ class NodeQuerySet(models.QuerySet["Node"]):
                 node_changed.send(sender=self.model, names=names)
         return len(names)
 
-    def _record_cordon(
-        self, before: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Any], plan: int | None, note: str
-    ) -> None:
+    def _record_cordon(self, before: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Any], **how: Any) -> None:
         """Record what a person changed of the intake of nodes. before: {name: what it was}."""
         if not before:
             return
         verb = Act.Verb.UNCORDON if wanted["schedulable"] else Act.Verb.DRAIN if wanted["draining"] else Act.Verb.CORDON
         after = {name: wanted[name] for name in _CORDON}
-        record(verb, listed(sorted(before)), before=dict(before), after=after, plan=plan, reason=note, nodes=before)
+        record(verb, listed(sorted(before)), before=dict(before), after=after, nodes=before, **how)
 
     def expired(self, *, force: bool = False) -> NodeQuerySet:
         """Nodes silent for longer than the timeout, unless we were deaf, the brake is on, or no other could take the work; and

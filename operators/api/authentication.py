@@ -6,14 +6,18 @@ import structlog
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from knox.auth import TokenAuthentication
 from knox.settings import knox_settings
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.request import Request
 
+from acts.models import Act
+from acts.recording import record
 from checks.models.bounds import Reach
 from clusteragent.lib import clients, clock
 from clusteragent.lib.logs import RateLimit
 from operators import identities
 from operators.models import Bound
+from operators.wanted import wanted
 
 log = structlog.get_logger()
 # Log lines a minute about refused tokens.
@@ -51,6 +55,21 @@ class OperatorToken(TokenAuthentication):
     def _cleanup_token(self, auth_token: Any) -> bool:
         """Whether the token has expired, by the database's clock. It isn't deleted here: a replica's clock may be wrong."""
         return auth_token.expiry is not None and auth_token.expiry < clock.now()
+
+
+class AdminSession(SessionAuthentication):
+    """Takes the session of the admin, for the pages of the API's documentation. A call without its CSRF token is on record."""
+
+    def enforce_csrf(self, request: Any) -> None:
+        try:
+            super().enforce_csrf(request)
+        except PermissionDenied:
+            # Here, as such a call has no user afterwards.
+            what, configs, nodes = wanted(request._request)
+            record(
+                Act.Verb.REFUSE, what, reason="the call had no CSRF token of the session", configs=configs, nodes=nodes
+            )
+            raise
 
 
 def _reach(row: Any) -> Reach | None:

@@ -10,7 +10,6 @@ from django.core.exceptions import ValidationError as Invalid
 from django.db import DataError, InterfaceError, OperationalError
 from django.http.request import UnreadablePostError
 from rest_framework import mixins
-from rest_framework.authentication import SessionAuthentication
 from rest_framework.exceptions import APIException, NotFound, ParseError, ValidationError
 from rest_framework.fields import BooleanField
 from rest_framework.negotiation import DefaultContentNegotiation
@@ -33,7 +32,7 @@ from checks.explain.objections import NotAccepted, Objection
 from checks.sources import SyncUnderWay
 from checks.wire.scrub import scrub
 from operators import errors
-from operators.api.authentication import OperatorToken
+from operators.api.authentication import AdminSession, OperatorToken
 from operators.api.fields import refuse_unknown
 from operators.api.filters import StrictFilterBackend
 from operators.api.parsers import BoundedJSONParser, TooLarge
@@ -88,12 +87,13 @@ class OperatorViewSet(GenericViewSet[Any]):
 
     detail_serializer_class: used for a single row, where that shows more. most_bytes: the largest body. write_options: the
     query parameters that calls which change something may have. own_options: {action: those that only it may have}. with_body:
-    the actions whose body is read, by a serializer that refuses what it does not know.
+    the actions whose body is read, by a serializer that refuses what it does not know. lookup_prefix: what a row's name has
+    before that in its address.
     """
 
     most_bytes = 1024 * 1024
 
-    authentication_classes = [OperatorToken, SessionAuthentication]
+    authentication_classes = [OperatorToken, AdminSession]
     renderer_classes = [JSONRenderer]
     parser_classes = [BoundedJSONParser]
     content_negotiation_class = DefaultContentNegotiation
@@ -107,6 +107,7 @@ class OperatorViewSet(GenericViewSet[Any]):
     write_options: tuple[str, ...] = ()
     own_options: Mapping[str, Sequence[str]] = {}
     with_body: Collection[str] = ("create", "update")
+    lookup_prefix = ""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)

@@ -91,6 +91,7 @@ class SourceViewSet(DetailViewSet):
     serializer_class = SourceSerializer
     detail_serializer_class = SourcePageSerializer
     ordering = lookup_field = "name"
+    lookup_prefix = sets.PREFIX
     lookup_value_regex = "[^/\x00]+"
     # Enough for MOST_CONFIGS configs of 1.5 kB each.
     most_bytes = 32 * 1024 * 1024

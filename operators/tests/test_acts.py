@@ -470,6 +470,7 @@ COMMANDS: dict[str, Callable[[World], object] | str] = {
     "unlock": lambda w: w.run("unlock"),
     "breakglass": lambda w: w.run("breakglass"),
     "createsuperuser": lambda w: w.run("createsuperuser", "--no-input", "--username", "boss", "--email", ""),
+    "changepassword": "test_sessions.py has its act: it asks for the password.",
     "migrate": "It changes the schema, and makes the first operator when there is none.",
     "learnintegrations": "It writes a file of words for warnings.",
 } | dict.fromkeys(("check", "completion", "status", "doctor", "clusterchecks", "why", "whatif", "leader"), READS) | (
@@ -640,7 +641,9 @@ REFUSED = {
     "reassign {shop}": ("POST", "configs/{pk}/reassign", "configs"),
     "POST /api/operator/v1/nodes/<name>/cordon/": ("POST", "nodes/oak/cordon", ""),
     "POST /api/operator/v1/pins/": ("POST", "pins", ""),
-    "change source file": ("PUT", "sources/file", ""),
+    "change source api:shop": ("PUT", "sources/shop", ""),
+    "PUT /api/operator/v1/sources/<name>/": ("PUT", "sources/file", ""),
+    "apply plan {plan}: Drain ash": ("POST", "/admin/checks/plan/{plan}/apply/", ""),
     "change node ash": ("POST", "/admin/nodes/node/{node}/change/", "nodes"),
     "see user vera": ("GET", "/admin/auth/user/{user}/change/", ""),
     "see what deleting user vera does": ("GET", "/admin/auth/user/{user}/delete/", ""),
@@ -651,7 +654,9 @@ REFUSED = {
 def test_a_refusal_names_what_it_was_about_if_there_is_such_a_row(world: World, what: str) -> None:
     method, path, about = REFUSED[what]
     vera = user("vera", Role.VIEWER)
-    ids = {"pk": config("shop").pk, "node": Node.objects.get(name="ash").pk, "user": vera.pk}
+    Source.objects.create(name="api:shop")
+    plan = plans.store(deciding.drain(["ash"]), author="olga").pk
+    ids = {"pk": config("shop").pk, "node": Node.objects.get(name="ash").pk, "user": vera.pk, "plan": plan}
     viewer = Client()
     viewer.force_login(vera)
     caller = bearer(AuthToken.objects.create(vera)[1])
@@ -661,9 +666,40 @@ def test_a_refusal_names_what_it_was_about_if_there_is_such_a_row(world: World, 
         answer = caller.call(method, path.format(**ids), {})
     assert answer.status_code == 403
     found = Act.objects.latest("pk")
-    assert (found.verb, found.object) == ("refuse", what.format(shop=config("shop")))
+    assert (found.verb, found.object) == ("refuse", what.format(shop=config("shop"), plan=plan))
     named = {"nodes": ["ash"], "configs": [ids["pk"]]}
     assert found.about == ({about: named[about]} if about else {})
+
+
+@pytest.mark.parametrize(("rows", "object_"), [("ash birch", "cordon ash and birch"), ("", "cordon the list of nodes")])
+def test_a_refused_action_of_a_list_names_it_and_its_rows(world: World, rows: str, object_: str) -> None:
+    viewer = Client()
+    viewer.force_login(user("vera", Role.VIEWER))
+    chosen = [*Node.objects.filter(name__in=rows.split()).order_by("name").values_list("pk", flat=True), "999999"]
+    assert viewer.post("/admin/nodes/node/", {"action": "cordon", "_selected_action": chosen}).status_code == 403
+    found = Act.objects.latest("pk")
+    assert (found.verb, found.object) == ("refuse", object_)
+    assert found.about == ({"nodes": rows.split()} if rows else {})
+
+
+def test_a_call_by_a_session_without_its_csrf_token_is_on_record(world: World) -> None:
+    """As a page of somebody else's makes it in the browser of a user."""
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(world.olga)
+    assert browser.post("/api/operator/v1/nodes/ash/cordon", content_type="application/json").status_code == 403
+    found = Act.objects.latest("pk")
+    assert (found.person, found.verb, found.object) == ("olga", "refuse", "cordon ash")
+    assert found.reason == "the call had no CSRF token of the session"
+
+
+def test_an_act_of_many_configs_names_them_beside(world: World) -> None:
+    """Their plan, which names them too, is deleted sooner than the act."""
+    dispatcher.schedule([sent(f"one-{number}") for number in range(4)])
+    ids = list(Config.objects.values_list("pk", flat=True))
+    caller = bearer(AuthToken.objects.create(world.olga)[1])
+    assert caller.call("POST", "pauses", {"configs": ids}).status_code == 201
+    paused = Act.objects.latest("pk")
+    assert sorted(paused.after["configs"]) == sorted(map(str, Config.objects.all()))
 
 
 @pytest.mark.parametrize("made_up", ["%00", "give-eve-more-rights", "%E2%80%AE"])

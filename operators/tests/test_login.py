@@ -12,6 +12,7 @@ from django.contrib.auth.models import Group, User
 from django.core.management import call_command
 from django.test import Client
 
+from acts.models import Act
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
 from operators import hashing, lockout
@@ -314,6 +315,10 @@ def test_a_role_is_enough_to_log_in() -> None:
 def test_nobody_gets_in_without_a_role_and_staffs_box_or_once_deactivated() -> None:
     user("nemo", password=RIGHT)
     assert not gets_in(Client(), name="nemo")
+    # Who has somebody's password gets no further, which somebody should hear of.
+    act = Act.objects.latest("pk")
+    assert (act.person, act.verb, act.reason) == ("nemo", "refuse", "it has no role")
+    assert act.object == "log in to the admin, with the right password"
     client, vera = Client(), user("vera", Role.VIEWER, password=RIGHT)
     assert gets_in(client, name="vera")
     vera.groups.clear()

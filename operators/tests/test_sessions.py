@@ -1,6 +1,7 @@
 """How long an operator stays logged in, and what passwords there may be."""
 
 import io
+import json
 import re
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
+from acts.models import Act
 from clusteragent.lib import conf
 from operators import login
 from operators.roles import Role
@@ -258,3 +260,11 @@ def test_weak_passwords_are_refused_by_commands(client: Client, password: str, m
     with pytest.raises(CommandError, match="Aborting password change"):
         call_command("changepassword", "olga", stdout=io.StringIO(), stderr=io.StringIO())
     assert User.objects.get().check_password(GOOD)
+
+
+def test_a_password_by_the_command_is_on_record(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("getpass.getpass", lambda prompt: "another long password")
+    call_command("changepassword", "olga", "--as", "otto", stdout=io.StringIO())
+    act = Act.objects.latest("pk")
+    assert (act.person, act.how, act.verb, act.object) == ("otto", "command", "change", "login of user olga")
+    assert "another long" not in json.dumps([act.before, act.after, act.reason])
