@@ -22,6 +22,7 @@ from checks.models import Assignment, ClusterStore, Config, Move, Origin, Plan, 
 from checks.models.map import NotLeader
 from checks.models.orders import Isolation, Order, Pause, Pin
 from checks.models.titles import called
+from clusteragent.lib import clock
 from clusteragent.lib.traces import counting, span
 from clusteragent.lib.words import plain_count, utc
 from nodes.models import Node
@@ -258,6 +259,7 @@ def _verify(decision: Decision, placements: Sequence[Placement]) -> dict[int, En
     If the store is locked, the result holds until the end of the transaction.
     """
     order, moving = decision.order, [one for one in placements if one.moves]
+    _check_end(order)
     snapshot = _read_nodes_of(decision, moving)
     _check_nodes(decision, moving, snapshot)
     entries = {entry.id: entry for entry in entries_of([one.config for one in placements])}
@@ -278,6 +280,12 @@ def _verify(decision: Decision, placements: Sequence[Placement]) -> dict[int, En
         for assignment in come.select_related("config", "node")[:1]:
             raise StalePlan(f"node {assignment.node.name} was given {assignment.config}")
     return entries
+
+
+def _check_end(order: Mapping[str, Any]) -> None:
+    """Raise StalePlan if what is ordered would be over at once."""
+    if order.get("until") and (end := datetime.fromisoformat(order["until"])) <= clock.now():
+        raise StalePlan(f"its end, {utc(end)}, is over")
 
 
 def _read_nodes_of(decision: Decision, moving: Sequence[Placement]) -> Snapshot:

@@ -24,16 +24,21 @@ def of(plan: Plan) -> list[str]:
 
     Until when it holds, what would stay and why, and what may be an error. Without its note.
     """
-    order = plan.order
-    found = [
-        f"{word} {deadlines.told(datetime.fromisoformat(order[name]))}."
-        for name, word in (("until", "Until"), ("by", "By"))
-        if order.get(name)
-    ]
+    order, found = plan.order, ends(plan)
     if refused := order.get("refused"):
         why = scrub(listed(sorted(set(refused.values()))))
         found.append(f"{plain_count(len(refused), 'move')} can't be undone: {why}.")
     return [*found, *_consequences(plan), *_pinned_there(plan), *_slow_there(plan)]
+
+
+def ends(plan: Plan) -> list[str]:
+    """Return until when, or by when, the order of a plan holds, one sentence each."""
+    order = plan.order
+    return [
+        f"{word} {deadlines.told(datetime.fromisoformat(order[name]))}."
+        for name, word in (("until", "Until"), ("by", "By"))
+        if order.get(name)
+    ]
 
 
 def doubts(plan: Plan) -> list[str]:

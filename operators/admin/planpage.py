@@ -37,6 +37,9 @@ def sentence(plan: Plan) -> str:
         plan.order.get("verb", ""), ("moves", "move")
     )
     verb = one if number == 1 else many
+    if stopping := len(objections.left(plan)):
+        stops = "stops running" if stopping == 1 else "stop running"
+        verb = stops if stopping == number else f"{verb}, {stopping} of them {stops}"
     peak = load_change(plan.spread["peak"])
     return (
         f"{plain_count(number, 'config')} {verb}. {plain_count(len(plan.nodes), 'node')} touched, highest load {peak}."
@@ -56,8 +59,10 @@ def done(plan: Plan, moved: int) -> str:
 
 
 def notes(plan: Plan) -> Sequence[str]:
-    """What an operator should know before applying the plan, one sentence each."""
+    """What an operator should know before applying the plan, one sentence each; of an applied one until when it holds."""
     found = [f"Note: {scrub(plan.order['note'])}"] if plan.order.get("note") else []
+    if plan.applied_at:
+        return [*found, *consequences.ends(plan)]
     found += consequences.of(plan)
     if plan.order.get("verb") == "undo" and not freezes.why_off():
         freeze = reverse("admin:checks_freeze_add")

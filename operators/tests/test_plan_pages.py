@@ -175,3 +175,19 @@ def test_what_nobody_would_type_is_not_told(client: Client) -> None:
     dispatcher.schedule([sent(f"more-{number}") for number in range(sameness.MOST)])
     everything = Config.objects.values_list("origins__key", flat=True)
     assert "command that orders the same" not in elsewhere(client, planned(client, "pause", list(everything)))
+
+
+@pytest.mark.parametrize("verb", ["pause", "pin"])
+def test_a_plan_whose_end_is_over_is_stale(client: Client, verb: str) -> None:
+    aim = {"aim": "birch", "kind": "node"} if verb == "pin" else {}
+    plan = planned(client, verb, ["one"], until="2h", **aim)
+    Plan.objects.filter(pk=plan.pk).update(order=plan.order | {"until": "2020-01-01T08:00:00+00:00"})
+    assert "its end, 2020-01-01 08:00 UTC, is over" in page(client, plan).content.decode()
+    apply(client, plan)
+    assert owners() == {"one": "ash", "two": "ash"}
+    assert not Pause.objects.exists()
+
+
+def test_a_pin_by_which_a_config_stops_does_not_say_that_it_moves(client: Client) -> None:
+    plan = planned(client, "pin", ["one"], aim="nobody", kind="node", waits="on")
+    assert "1 config stops running. 1 node touched" in " ".join(page(client, plan).content.decode().split())
