@@ -1,6 +1,7 @@
 """Alerts: none while all is well; else one for each thing that needs an operator, with its cause and where to look."""
 
 import json
+import math
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -658,10 +659,11 @@ def test_the_number_of_queries_does_not_grow() -> None:
 
 
 def overload(name: str, workers: float = 6.0) -> None:
-    """A node whose runner has 4 workers, with a config that needs so many."""
+    """A node whose runner has 4 workers, with configs that need so many, 3 at most each."""
     report(name)
-    dispatcher.schedule([sent("dear")])
-    Cost.objects.create(config=Config.objects.get(), workers_needed=workers)
+    parts = math.ceil(workers / 3)
+    dispatcher.schedule([sent("dear"), *(sent(f"dear-{number}") for number in range(1, parts))])
+    Cost.objects.bulk_create(Cost(config=one, workers_needed=workers / parts) for one in Config.objects.all())
     Runner.objects.create(node=Node.objects.get(), workers=4, stats_at=Now())
 
 
@@ -678,12 +680,14 @@ def test_a_node_above_its_workers_in_two_rounds_is_overloaded_and_its_cause_is_n
     row = Runner.objects.get()
     assert (alert.count, alert.since, row.overloaded_rounds) == (1, row.overloaded_since, 2)
     assert alert.cause == (
-        "ash is at 150\u202f% of its 4 workers, most by http_check dear (6 workers). No other node has room: add nodes."
+        "ash is at 150\u202f% of its 4 workers, most by http_check dear (3 workers) and http_check dear-1 (3 workers). "
+        "No other node has room: add nodes."
     )
-    config = Config.objects.get()
+    first, second = Config.objects.order_by("pk")
     assert [(name, address(target)) for name, target in alert.parts] == [
         ("ash", f"/admin/nodes/node/{row.pk}/change/"),
-        ("http_check dear on ash", f"/admin/checks/config/{config.pk}/change/"),
+        ("http_check dear on ash", f"/admin/checks/config/{first.pk}/change/"),
+        ("http_check dear-1 on ash", f"/admin/checks/config/{second.pk}/change/"),
     ]
     costs.note_overloaded()
     assert overloads()[0].since == alert.since
@@ -693,11 +697,11 @@ def test_an_overload_is_over_once_the_load_is_and_begins_anew_with_two_rounds() 
     overload("ash")
     for _ in range(2):
         costs.note_overloaded()
-    Cost.objects.update(workers_needed=4)
+    Cost.objects.update(workers_needed=2)
     assert overloads() == []
     costs.note_overloaded()
     assert Runner.objects.get().overloaded_since is None
-    Cost.objects.update(workers_needed=5)
+    Cost.objects.update(workers_needed=2.5)
     costs.note_overloaded()
     assert overloads() == []
 
@@ -717,13 +721,35 @@ def test_an_overload_says_how_much_room_the_others_have() -> None:
     assert overloads()[0].cause.endswith("No other node has room: add nodes.")
 
 
+def test_of_a_config_too_large_for_any_node_it_says_what_helps_and_of_the_rest_whether_others_have_room() -> None:
+    overload("ash", workers=2)
+    Cost.objects.update(workers_needed=9.6)
+    report("birch")
+    Runner.objects.create(node=Node.objects.get(name="birch"), workers=4, stats_at=Now())
+    for _ in range(2):
+        costs.note_overloaded()
+    said = (
+        "ash is at 240\u202f% of its 4 workers, most by http_check dear (9.6 workers). http_check dear alone needs more than "
+        "any node has, which no move mends: spread its instances over several configs, lengthen min_collection_interval, "
+        "or raise check_runners of a node."
+    )
+    assert overloads()[0].cause == said
+    ash = Node.objects.get(name="ash")
+    assert alerts.beyond_moves() == {ash.pk}
+    dispatcher.schedule([sent("small")])
+    Assignment.objects.update(node=ash)
+    Cost.objects.create(config=Config.objects.get(origins__key="small"), workers_needed=1)
+    assert overloads()[0].cause.endswith("of a node. Others have room for what else is too much.")
+    assert alerts.beyond_moves() == set()
+
+
 def test_of_a_slow_node_it_says_that_it_has_but_a_share_of_its_workers() -> None:
     overload("ash")
     Slowness.objects.create(node=Node.objects.get(), share=0.25)
     for _ in range(2):
         costs.note_overloaded()
     assert (
-        "of the 1 worker that it is given while it is slow, most by http_check dear (6 workers)" in overloads()[0].cause
+        "of the 1 worker that it is given while it is slow, most by http_check dear (3 workers)" in overloads()[0].cause
     )
 
 

@@ -14,7 +14,7 @@ from checks import dispatcher, plans, sources
 from checks.dispatcher import deciding
 from checks.dispatcher.acting import record_refusal
 from checks.explain import forecasts
-from checks.explain.alerts import WORDS, Alert, Kind, Word, held_by_pins
+from checks.explain.alerts import WORDS, Alert, Kind, Word, beyond_moves, held_by_pins
 from checks.explain.forecasts import Forecast
 from checks.models import Config, Plan, freezes
 from checks.models.bounds import WRITING, why_not_all, why_not_configs, why_not_source
@@ -103,11 +103,11 @@ def lines(found: Iterable[Alert], user: Any) -> list[Line]:
         kept = _kept(remedy, alert.subject, user) if remedy and can_act else ""
         if remedy and not kept and not (can_act and user.has_perm(remedy.permission)):
             remedy = None
-        held = held_by_pins() if alert.kind == Kind.OVERLOADED else {}
-        if held and len(held) == alert.count:
-            # No move helps: what is too much is pinned.
+        is_overload = alert.kind == Kind.OVERLOADED
+        if is_overload and len(beyond_moves()) == alert.count:
+            # The cause says what helps instead.
             remedy, kept = None, ""
-        unpins = bool(held) and user.has_perm(REMEDIES[UNPIN].permission)
+        unpins = is_overload and user.has_perm(REMEDIES[UNPIN].permission) and bool(held_by_pins())
         rows.append(Line(alert, remedy, unpins, scrub(kept)))
     return rows
 
@@ -202,6 +202,8 @@ def _relieve(subject: str, actor: str) -> str | Plan:
             names = Node.objects.filter(pk__in=held).order_by("name").values_list("name", flat=True)
             pinned = f"what is pinned to {listed(list(names))} needs more than all of its workers"
             return f"No move would help: {pinned}. Unpin some of it first."
+        if beyond_moves():
+            return "No move would help: a config alone needs more than any node has."
         return "No move would help: no node that may run these configs has room, or they are pinned or have just moved."
     plan.save()
     return plan

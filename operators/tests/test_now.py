@@ -373,7 +373,9 @@ def test_a_plan_that_relieves_no_overloaded_node_is_not_offered_as_a_relief(clie
     dispatcher.schedule([sent(f"other-{number}") for number in range(6)])
     Node.objects.filter(name="ash").update(schedulable=True)
     report("cedar")
-    Runner.objects.bulk_create(Runner(node=node, workers=4) for node in Node.objects.all())
+    Runner.objects.bulk_create(
+        Runner(node=node, workers=8 if node.name == "birch" else 4) for node in Node.objects.all()
+    )
     Runner.objects.filter(node__name="ash").update(overloaded_rounds=2, overloaded_since=Now())
     dear = config("key-0").pk
     Cost.objects.bulk_create(
@@ -391,10 +393,30 @@ def test_a_plan_that_relieves_no_overloaded_node_is_not_offered_as_a_relief(clie
     assert not Plan.objects.exclude(order__verb="pin").exclude(order__verb="reassign").exists()
 
 
+def test_no_relief_is_offered_where_a_config_alone_needs_more_than_any_node_has(client: Client) -> None:
+    place(1, "ash")
+    dear = config("key-0")
+    Cost.objects.create(config_id=dear.pk, workers_needed=9.6)
+    Runner.objects.create(node=Node.objects.get(), workers=4, overloaded_rounds=2, overloaded_since=Now())
+    report("birch")
+    Runner.objects.create(node=Node.objects.get(name="birch"), workers=8)
+    for _ in range(2):
+        page = client.get(NOW).content.decode()
+        assert (
+            "alone needs more than any node has, which no move mends: spread its instances over several configs" in page
+        )
+        assert "Others have room" not in page
+        assert not {"Plan a relief", "Unpin…"} & set(re.findall(r"Plan a relief|Unpin…", page))
+        # A pin that nobody could do without changes nothing of it.
+        dispatcher.pin([dear.pk], "ash", actor="otto")
+    answer = client.post("/admin/now/remedy/overloaded/", follow=True).content.decode()
+    assert "No move would help: a config alone needs more than any node has." in answer
+
+
 def test_where_pins_alone_overload_a_node_the_fewest_are_unpinned_after_asking(client: Client) -> None:
     place(3, "ash")
     Runner.objects.create(node=Node.objects.get(), workers=4, overloaded_rounds=2, overloaded_since=Now())
-    costs = {"key-0": 5, "key-1": 3, "key-2": 0.5}
+    costs = {"key-0": 4, "key-1": 3, "key-2": 0.5}
     Cost.objects.bulk_create(Cost(config_id=config(key).pk, workers_needed=cost) for key, cost in costs.items())
     dispatcher.pin([config("key-2").pk], "ash", actor="otto")
     page = client.get(NOW).content.decode()

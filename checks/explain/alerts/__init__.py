@@ -22,7 +22,7 @@ from checks.explain.alerts.nodes import (
     unacknowledged,
 )
 from checks.explain.alerts.orders import of_orders, pins_astray
-from checks.explain.alerts.overload import held_by_pins, of_overload
+from checks.explain.alerts.overload import beyond_moves, held_by_pins, of_overload
 from checks.explain.alerts.tokens import of_ending_tokens, of_runners_certificates, of_the_certificate, of_tokens
 from nodes.models import Hearing
 
@@ -32,6 +32,7 @@ __all__ = [
     "Kind",
     "Target",
     "Word",
+    "beyond_moves",
     "cluster_wide",
     "current",
     "held_by_pins",
