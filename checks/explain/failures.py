@@ -63,7 +63,7 @@ def _general(word: str) -> str:
 
 
 class Failures(NamedTuple):
-    """The first MOST_TOLD failures, how many there are, of how many configs, and whether more than MOST configs fail."""
+    """The first failures, how many there are, of how many configs, and whether more configs fail than were looked at."""
 
     told: list[Failure]
     number: int
@@ -71,13 +71,16 @@ class Failures(NamedTuple):
     is_cut: bool
 
 
-def read() -> Failures:
-    """Return the failures by the last stats, those of most configs first."""
+def read(most: int | None = None, most_told: int = MOST_TOLD) -> Failures:
+    """Return the failures by the last stats, those of most configs first. most: of so many configs, else of MOST; most_told: so
+    many failures.
+    """
+    most = MOST if most is None else most
     rows = Trouble.objects.current().filter(kind=Trouble.Kind.FAILING).order_by("since", "config_id")
-    noted = {one.config_id: one for one in rows.only("config_id", "since", "last_good")[: MOST + 1]}
+    noted = {one.config_id: one for one in rows.only("config_id", "since", "last_good")[: most + 1]}
     found: dict[tuple[str, str], Failure] = {}
     configs = set()
-    for config, node, stats in _failing(list(noted)[:MOST]):
+    for config, node, stats in _failing(list(noted)[:most]):
         error = whole_error(stats.last_error) or "failed"
         key = config.name, pattern_of(error)
         trouble = noted[config.pk]
@@ -90,11 +93,11 @@ def read() -> Failures:
         failure.failing.setdefault(config.pk, []).append(stats.check_id)
         failure.last_good = max(filter(None, (failure.last_good, stats.last_good, trouble.last_good)), default=None)
     ordered = sorted(found.values(), key=lambda one: (-len(one.configs), one.since, one.check, one.pattern))
-    told = ordered[:MOST_TOLD]
+    told = ordered[:most_told]
     for failure in told:
         failure.configs.sort(key=lambda config: natural(str(config)))
     _read_instances(told)
-    return Failures(told, len(found), len(configs), len(noted) > MOST)
+    return Failures(told, len(found), len(configs), len(noted) > most)
 
 
 def _failing(ids: Sequence[int]) -> Iterable[tuple[Config, str, RunnerStats]]:

@@ -401,8 +401,26 @@ def test_what_fails_with_the_error_of_the_longest() -> None:
     troubled("failing", "one", error="refused, password: hunter2secret")
     troubled("failing", "two", minutes=1, error="timeout")
     assert (only().kind, only().count) == (Kind.FAILING, 2)
-    assert only().cause == "The last run of http_check and redisdb failed. refused, password: ********"
+    assert only().cause == (
+        "The last run of http_check one failed: refused, password: ********; of redisdb two: timeout."
+    )
     assert only().since == Trouble.objects.earliest("since").since
+
+
+def test_of_many_that_fail_the_first_are_named_with_their_errors_and_the_others_counted() -> None:
+    report("ash")
+    keys = [f"web-{number}" for number in range(5)]
+    others = [f"other-{letter}" for letter in "abc"]
+    dispatcher.schedule([sent(key) for key in (*keys, *others)])
+    acknowledge()
+    for key in keys:
+        troubled("failing", key, error=f"refused by 10.0.0.{key[-1]}")
+    for minutes, (key, error) in enumerate(zip(others, ("timeout", "no route", "reset"), strict=True)):
+        troubled("failing", key, minutes=4 - minutes, error=error)
+    assert found()["failing"].cause.endswith(
+        "The last run of http_check web-0, http_check web-1, http_check web-2 and 2 more failed: refused by 10.0.0.0; "
+        "of http_check other-a: timeout; of http_check other-b: no route; of 1 more: 1 other error."
+    )
 
 
 def test_what_is_slow() -> None:

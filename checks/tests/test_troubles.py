@@ -280,7 +280,7 @@ def test_a_failure_keeps_its_time_and_its_error_over_a_move() -> None:
     assert facts.of(Config.objects.get()).error == "refused (on its former node)"
     assert [one.example for one in failures.read().told] == ["refused"]
     assert [one.cause for one in alerts.current() if one.kind == alerts.Kind.FAILING] == [
-        "The last run of http_check failed. refused"
+        "The last run of http_check one failed: refused."
     ]
     round_of(told(check_id("one"), failed=True, error="timed out"), node="birch")
     assert (failing().since, failing().last_error) == (since, "timed out")

@@ -224,7 +224,8 @@ def test_of_several_instances_those_that_fail_are_named_with_their_teams(admin_c
     assert re.search(r"Their teams</dt><dd>pay</dd>", page)
     assert "mail 3: refused" in page
     assert "mail 3: refused" in admin_client.get("/admin/checks/config/").content.decode()
-    assert "The last run of tcp_check failed. mail 3: refused" in admin_client.get("/admin/").content.decode()
+    said = "The last run of mail 3 and mail 7 of tcp_check mail 1 +14 failed: refused."
+    assert said in admin_client.get("/admin/").content.decode()
 
 
 def test_instances_that_fail_otherwise_are_a_failure_of_their_own(mails: None) -> None:

@@ -10,17 +10,17 @@ from django.db.models import Count, F, Min, Q, QuerySet
 from checks import dispatcher
 from checks.dispatcher.eligibility import read_snapshot
 from checks.dispatcher.transaction import entries_of
+from checks.explain import failures
 from checks.explain.alerts.cluster import why_none_accepts
 from checks.explain.alerts.kinds import LATELY, NAMED, Alert, Kind, Target, checks_of, some
-from checks.explain.instances import Written
 from checks.models import Assignment, Config, Move
 from checks.models.configs import ConfigQuerySet
-from checks.models.troubles import Trouble, error_line, put_handles_back
+from checks.models.troubles import Trouble, error_line
 from checks.sources.guards import HELD_FROM
 from checks.sources.sync import ACTOR
 from checks.wire.scrub import scrub
 from clusteragent.lib.clock import ago
-from clusteragent.lib.words import listed, milliseconds, plain_count
+from clusteragent.lib.words import grouped, grouped_count, listed, milliseconds, plain_count
 from nodes.models import Node
 from nodes.models.hearing import is_stale
 from nodes.models.runners import TWO_ROUNDS
@@ -33,6 +33,9 @@ MANY_NOT_RUNNING, FEWEST_NOT_RUNNING = 0.5, 5
 
 # More configs than this share of all that a source took away, without a hold.
 SHARE_REMOVED = 0.2
+
+# Of so many failing configs, those that have failed longest, the errors are read.
+_LOOKED_AT = 200
 
 _TROUBLES = {
     Kind.FAILING: "The last run of {} failed.",
@@ -87,21 +90,34 @@ def of_checks(now: datetime) -> Iterator[Alert]:
 def _of_trouble(kind: Kind, troubles: QuerySet[Trouble], count: int, since: datetime, now: datetime) -> Alert:
     """The alert about these troubles, which are of one kind."""
     target = Target.rows(Config, trouble=str(kind))
-    text = _TROUBLES[kind].format(checks_of(troubles))
+    said = _failing(count) if kind == Kind.FAILING else ""
+    said = said or _TROUBLES[kind].format(checks_of(troubles))
     kind, many = _many(kind, troubles)
-    text = " ".join(filter(None, (many, text)))
-    if kind in (Kind.FAILING, Kind.MANY_FAILING):
-        # None of them may be left by now.
-        longest = list(troubles.order_by("since", "pk")[:1])
-        put_handles_back(longest)
-        text = " ".join(filter(None, (text, *map(_error, longest))))
-    return Alert(kind, count, text, target, now, since)
+    return Alert(kind, count, " ".join(filter(None, (many, said))), target, now, since)
 
 
-def _error(trouble: Trouble) -> str:
-    """The error of what fails, of several instances after the one that does; empty where none was told."""
-    written = Written.of([trouble.config_id])[trouble.config_id]
-    return written.told_by(trouble.check_id, error_line(trouble.last_error))
+def _failing(count: int) -> str:
+    """Which of so many failing configs fail with which error; empty if nothing is told of them any more."""
+    found = failures.read(_LOOKED_AT, NAMED)
+    if not found.told:
+        return ""
+    said = [f"{'' if number else 'The last run '}of {_error_of(one, number)}" for number, one in enumerate(found.told)]
+    shown = {config.pk for one in found.told for config in one.configs}
+    rest, errors = max(count - len(shown), 0), found.number - len(found.told)
+    if found.is_cut and rest:
+        said.append(f"{grouped(rest)} more fail")
+    elif errors:
+        said.append(f"{f'of {grouped(rest)} more: ' if rest else ''}{grouped_count(errors, 'other error')}")
+    return f"{'; '.join(said)}."
+
+
+def _error_of(failure: failures.Failure, number: int) -> str:
+    """The configs of a failure, the first of them by name, and their error. number: its own; the first has the verb."""
+    configs = failure.configs
+    names = [failure.named(one) for one in configs[:NAMED]]
+    more = [f"{grouped(len(configs) - NAMED)} more"] if len(configs) > NAMED else []
+    error = error_line(failure.example).rstrip(".")
+    return f"{listed([*names, *more], None)}{'' if number else ' failed'}: {error}"
 
 
 def _many(kind: Kind, troubles: QuerySet[Trouble]) -> tuple[Kind, str]:
