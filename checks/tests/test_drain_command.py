@@ -112,7 +112,7 @@ def test_its_note_stands_in_the_plan_and_on_record() -> None:
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["--by", "soon"], "--by soon: Not understood. Write 90s, 30m, 2h"),
+        (["--by", "soon"], "--by soon: That is neither a span nor a time: 90s, 30m, 2h"),
         (["--by", "2020-01-01"], "--by 2020-01-01: That is over already."),
         (["--by", "2h", "--undo"], "not with --undo or --check"),
         (["--by", "2h", "--check"], "not with --undo or --check"),

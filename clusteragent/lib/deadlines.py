@@ -30,7 +30,7 @@ def parse(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"Not understood. Write {HELP}.") from None
+        raise ValueError(f"That is neither a span nor a time: {HELP}.") from None
     return in_future(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 

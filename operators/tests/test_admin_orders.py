@@ -227,7 +227,7 @@ def test_the_deadline_of_a_drain_is_given_when_its_plan_is_applied() -> None:
     assert "Empty: at the usual pace." in page
     url = f"{PLANS}{Plan.objects.get().pk}/apply/"
     refused = post(client, url, by="soon")
-    assert "Nothing was done. By soon: Not understood. Write 90s, 30m, 2h" in refused
+    assert "Nothing was done. By soon: That is neither a span nor a time: 90s, 30m, 2h" in refused
     assert not Node.objects.filter(draining=True).exists()
     page = post(client, url, by="2100-12-24 08:00", note="a new disk")
     assert "By 2100-12-24 08:00 UTC, in " in page

@@ -50,7 +50,7 @@ def test_its_note_stands_in_the_plan_and_on_record(operator: Caller) -> None:
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        ({"by": "soon"}, "90s, 30m, 2h, 3d, 1w, or a time in UTC"),
+        ({"by": "soon"}, "That is neither a span nor a time: 90s, 30m, 2h, 3d, 1w, or a time in UTC"),
         ({"by": "2020-01-01T00:00:00Z"}, "That is over already."),
         ({"by": "9999-12-31T23:59:59Z"}, "That is more than 100 years away."),
         ({"by": "9999w"}, "That is more than 100 years away."),

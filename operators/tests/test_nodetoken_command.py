@@ -74,7 +74,7 @@ def test_a_token_is_revoked_by_how_it_begins_on_record() -> None:
         (("add", *POOL, "--networks", "10.1.0.0/99"), "^--networks: '10.1.0.0/99' does not .*give ranges such as"),
         (("add", *POOL, "--networks", "::ffff:10.1.0.0/112"), "^--networks: ::ffff:.* is of IPv4"),
         (("add", *POOL, "--networks", ""), "^--networks names none: leave it out"),
-        (("add", *POOL, "--until", "soon"), "^--until soon: Not understood. Write 90s, 30m"),
+        (("add", *POOL, "--until", "soon"), "^--until soon: That is neither a span nor a time: 90s, 30m"),
         (("add", *POOL, "--nodes", "x" * 254), "^--nodes: .*253"),
         (("add", *POOL, "--note", " x"), "^--note: printable characters"),
         (("list", "--note", "x"), "^list takes no --note$"),

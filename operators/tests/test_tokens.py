@@ -69,7 +69,10 @@ def test_the_command_writes_json() -> None:
     [
         (("--user", "nobody"), "there is no user nobody"),
         (("--user", "olga", "--role", "author"), r"olga has not the role author: .*\(--user olga-author\)"),
-        (("--user", "olga", "--expires", "soon"), "--expires soon: Not understood. Write 90s, 30m, 2h, 3d"),
+        (
+            ("--user", "olga", "--expires", "soon"),
+            "--expires soon: That is neither a span nor a time: 90s, 30m, 2h, 3d",
+        ),
         (("--user", "olga", "--expires", "0"), "--expires 0d: That is over already"),
         (("--user", "olga", "--role", "king"), "invalid choice"),
     ],
