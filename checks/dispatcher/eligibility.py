@@ -139,6 +139,10 @@ class Snapshot(Candidates):
         roomy = frozenset(filter(self._pool.has_room, self._all if among is None else among))
         return self._pool.best(roomy, bar=self._neighbours.bar(entry, self._owner(entry)))
 
+    def cost(self, entry: Entry) -> float:
+        """What a config costs in workers; what others of its check cost if it was not measured."""
+        return self.inventory.means.of(entry.name) if entry.cost is None else entry.cost
+
     def has_place(self, entry: Entry) -> bool:
         """Whether a node may have a config and has room."""
         among = self.within_limits(entry)
@@ -210,7 +214,7 @@ class Snapshot(Candidates):
             among = self._by_domain(among).get(owner.domain, frozenset())
         # It is no company for itself.
         self._neighbours.count_company(entry, owner.id, -1)
-        leaving = self._left[owner.id] + self._cost(entry)
+        leaving = self._left[owner.id] + self.cost(entry)
         beside = self._companion(entry, among, self._neighbours.bar(entry, self._owner(entry)), {owner.id: leaving})
         self._admit(owner.id, self._neighbours.count_company(entry, owner.id, 1))
         if beside is None:
@@ -252,9 +256,6 @@ class Snapshot(Candidates):
         """The node whose counts include the config, if it is known."""
         return None if entry.id in self._given_up else self.by_id.get(entry.owner or 0)
 
-    def _cost(self, entry: Entry) -> float:
-        return self.inventory.means.of(entry.name) if entry.cost is None else entry.cost
-
     def _without_pin(self, entry: Entry, ask: Callable[[Entry], T]) -> T | None:
         """The answer for a config without its pin; None if it has no pin, or one that waits."""
         if entry.pin is None or entry.pin.waits:
@@ -272,7 +273,7 @@ class Snapshot(Candidates):
         self, entry: Entry, among: frozenset[int] | None, domain: str | None, beside: tuple[int, Rule] | None = None
     ) -> int | None:
         """Choose one of these nodes, of this domain if it is given. beside: see `_companion`."""
-        cost = self._cost(entry)
+        cost = self.cost(entry)
         if domain is not None:
             among = self._by_domain(among)[domain]
         bar, near = self._neighbours.bar(entry, self._owner(entry)), entry.near
@@ -302,7 +303,7 @@ class Snapshot(Candidates):
     ) -> tuple[int, Rule] | None:
         """The node that a rule prefers for a config to be together with others, and the rule; None if that loads it too much."""
         for rule, alone in self._neighbours.alone(entry, bar):
-            node = self._pool.beside(self._cost(entry), among, bar, alone, leaving)
+            node = self._pool.beside(self.cost(entry), among, bar, alone, leaving)
             if node is not None:
                 return node, rule
         return None

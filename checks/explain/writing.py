@@ -1,19 +1,20 @@
-"""What saving a config that is written by hand would do, worked out as the verbs and passes will do it. Read-only."""
+"""What sending configs that people and pipelines write would do, worked out as the verbs and passes will do it. Read-only."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from checks.dispatcher import changes
 from checks.dispatcher.changes import ChangeBuilder, Changes, Entry
+from checks.dispatcher.costs import assumed
 from checks.dispatcher.eligibility import Snapshot, read_snapshot
 from checks.dispatcher.misplaced import Judge
 from checks.explain.aftermath import ASKED_WHY
 from checks.explain.loss import homeless_reasons
 from checks.models import Config, Origin
-from checks.sources import origins
-from checks.sources.origins import Admitted
+from checks.sources.origins import Admitted, Known
 from checks.wire.sharding import parent_of
-from clusteragent.lib.words import grouped_count, listed
+from clusteragent.lib.words import agreeing, grouped_count, listed, percent
 from nodes.models import Hearing
 
 NOBODY = "nobody"
@@ -36,9 +37,14 @@ class Fate(NamedTuple):
         """Whether the node that runs it would not run it any more."""
         return self.before not in ("", NOBODY, self.after)
 
+    @property
+    def gets(self) -> str:
+        """The node that would have one config more for it; empty for none."""
+        return "" if self.entry.endpoint or self.after in ("", NOBODY, self.before) else self.after
+
 
 class Effect(NamedTuple):
-    """What follows when a config is saved.
+    """What follows when configs are saved.
 
     lost: how many configs would run nowhere, and do not so now. about: what stands for all that is sent and changed, and for the
     configs that a node would lose.
@@ -49,48 +55,80 @@ class Effect(NamedTuple):
     lost: int
     about: Sequence[str]
 
+    @property
+    def nowhere(self) -> str:
+        """The sentence about the lost ones, which is among the others; empty if there are none."""
+        return f"{grouped_count(self.lost, 'config')} would run nowhere." if self.lost else ""
 
-def save(source: str, admitted: Admitted) -> Effect:
-    """Return what follows when this is sent for its key, in place of what the key sends now."""
-    todo = ChangeBuilder(admitted.sent).changes
+
+def save(source: str, sends: Sequence[Admitted], known: Mapping[str, Known], gone: Sequence[str] = ()) -> Effect:
+    """Return what follows when these are sent for their keys, in place of what these send now, and then `gone` send nothing.
+
+    known: what the store has of these keys, and maybe of others. 20 000 configs take a second or two.
+    """
+    todo = ChangeBuilder([sent for one in sends for sent in one.sent]).changes
     changes.attach_orders([*todo.changed, *todo.new])
     snapshot = read_snapshot(cold=True)
     snapshot.read_origins(todo.changed)
-    removed = [*todo.removed, *_left_over(source, admitted)]
+    before = snapshot.loads()
+    removed = [*todo.removed, *_left_over(source, todo, _origins_left(sends, known, gone))]
+    fates = list(_fates(snapshot, todo, removed))
+    lost = [fate.entry for fate in fates if fate.is_lost]
+    keys = {*(one.key for one in sends), *gone}
+    sentences = [*_sentences(fates), *_loads(snapshot, before, fates), *_twins(todo, source, keys)]
+    if lost:
+        why = homeless_reasons(snapshot, [one for one in lost if not one.endpoint][:ASKED_WHY])
+        ends = sorted({one.sent.patched.node_name for one in lost if one.endpoint and one.sent})
+        told = [
+            *why,
+            *(f"it checks an endpoint of {name}, and no node of this name reports" for name in ends[:ASKED_WHY]),
+        ]
+        which = agreeing(len(lost), "it", "they")
+        sentences += [f"Why {which} would run nowhere: {one}." for one in told]
+    if sentences and Hearing.objects.filter(warmup=True).exists():
+        sentences.append("The warm-up is not over: until then nothing new is placed.")
+    sent = (one.patched.fingerprint for each in sends for one in each.sent)
+    return Effect(
+        sentences or ["Nothing that runs would change."],
+        fates,
+        len(lost),
+        [*sorted(keys), *sent, *(f"{fate.entry.id} stops" if fate.stops else f"{fate.entry.id}" for fate in fates)],
+    )
+
+
+def _origins_left(sends: Iterable[Admitted], known: Mapping[str, Known], gone: Iterable[str]) -> list[str]:
+    """The origins' keys that send nothing any more: those of a key that is cut otherwise now, and those of keys that go."""
+    cut = {
+        key
+        for one in sends
+        if one.key in known
+        for key in set(known[one.key].origins) - {sent.key for sent in one.sent}
+    }
+    return [*sorted(cut), *(key for one in gone for key in known[one].origins)]
+
+
+def _left_over(source: str, todo: Changes, left: Collection[str]) -> list[Entry]:
+    """The configs that no origin sends any more once these keys of the source send nothing."""
+    if not left:
+        return []
+    leaving = Counter(Origin.objects.filter(source=source, key__in=left).values_list("config_id", flat=True))
+    coming = Counter(entry.id for _, entry in todo.joined)
+    leaving.update(entry.id for entry in todo.lost_origin)
+    gone = {entry.id for entry in todo.removed}
+    found = changes.entries(leaving.keys() - gone)
+    return [one for one in found if one.origins + coming[one.id] == leaving[one.id]]
+
+
+def _fates(snapshot: Snapshot, todo: Changes, removed: Sequence[Entry]) -> Iterator[Fate]:
+    """What becomes of each config that comes, changes or goes; the snapshot counts it."""
     now = _nodes(snapshot, [*todo.changed, *removed])
     for one in removed:
         if one.owner:
             snapshot.give_up(one)
     judge = Judge(snapshot)
-    fates = [
-        *(Fate(one, "", _place(snapshot, one)) for one in todo.new),
-        *(Fate(one, now[one.id], _follow(judge, one)) for one in todo.changed),
-        *(Fate(one, now[one.id], "") for one in removed),
-    ]
-    lost = [fate.entry for fate in fates if fate.is_lost]
-    sentences = [*_sentences(fates), *_twins(todo, source, admitted.key)]
-    if lost:
-        why = homeless_reasons(snapshot, [one for one in lost if not one.endpoint][:ASKED_WHY])
-        ends = sorted({one.sent.patched.node_name for one in lost if one.endpoint and one.sent})
-        told = [*why, *(f"it checks an endpoint of {name}, and no node of this name reports" for name in ends)]
-        sentences += [f"Why it would run nowhere: {one}." for one in told]
-    if sentences and Hearing.objects.filter(warmup=True).exists():
-        sentences.append("The warm-up is not over: until then nothing new is placed.")
-    sent = (one.patched.fingerprint for one in admitted.sent)
-    return Effect(
-        sentences or ["Nothing that runs would change."],
-        fates,
-        len(lost),
-        [admitted.key, *sent, *(f"{fate.entry.id} stops" if fate.stops else f"{fate.entry.id}" for fate in fates)],
-    )
-
-
-def _left_over(source: str, admitted: Admitted) -> list[Entry]:
-    """The configs that go since the key is cut otherwise now."""
-    kept = {one.key for one in admitted.sent}
-    left = [origin.config_id for origin in origins.origins(source, admitted.key) if origin.key not in kept]
-    found = changes.entries(left) if left else []
-    return [one for one in found if one.origins == left.count(one.id)]
+    yield from (Fate(one, "", _place(snapshot, one)) for one in todo.new)
+    yield from (Fate(one, now[one.id], _follow(judge, one)) for one in todo.changed)
+    yield from (Fate(one, now[one.id], "") for one in removed)
 
 
 def _nodes(snapshot: Snapshot, entries: Sequence[Entry]) -> dict[int, str]:
@@ -145,14 +183,34 @@ def _sentences(fates: Sequence[Fate]) -> Iterator[str]:
             yield f"{grouped_count(len(group), 'config')} {told}."
 
 
-def _twins(todo: Changes, source: str, key: str) -> Iterator[str]:
+def _loads(snapshot: Snapshot, before: Mapping[int, float], fates: Sequence[Fate]) -> Iterator[str]:
+    """A sentence about the load of the node that gets something, or of several nodes about the highest load of all."""
+    names = sorted({fate.gets for fate in fates if fate.gets})
+    if not names:
+        return
+    after = dict(snapshot.loads())
+    for fate in fates:
+        if fate.stops and not fate.entry.endpoint and (id_ := snapshot.by_name[fate.before].id) in after:
+            after[id_] -= snapshot.cost(fate.entry) / snapshot.by_id[id_].capacity
+    one = snapshot.by_name[names[0]].id
+    was, then = (before[one], after[one]) if len(names) == 1 else (max(before.values()), max(after.values()))
+    what = f"The load of {names[0]}" if len(names) == 1 else "The highest load of a node"
+    now, later = percent(was), percent(then)
+    # What is new was never measured.
+    yield f"{what} would stay at {now}." if now == later else f"{what} would go from {now} to about {later}."
+    if told := assumed():
+        yield told
+
+
+def _twins(todo: Changes, source: str, keys: Collection[str]) -> Iterator[str]:
     """A sentence about configs that others give already."""
     mine = {id(one) for one in todo.changed}
     sent = [*(one for _, one in todo.new_origins), *(one for _, _, one in todo.changed_origins)]
     ids = {one.id for one in sent if one.id and id(one) not in mine}
     alike = Origin.objects.filter(config_id__in=ids).order_by("source", "key")
-    others = [one for one in alike if (one.source, parent_of(one.key)) != (source, key)]
+    others = [one for one in alike if one.source != source or parent_of(one.key) not in keys]
     if others:
         runs = sorted(str(config) for config in Config.objects.filter(pk__in={one.config_id for one in others}))
-        gives = "gives" if len(others) == 1 else "give"
-        yield f"{listed([str(one) for one in others])} {gives} the same already, {listed(runs)}: it runs once, for both."
+        gives = agreeing(len(others), "gives", "give")
+        once = "it runs once, for both" if len(runs) == 1 else "each runs once, for all who give it"
+        yield f"{listed([str(one) for one in others])} {gives} the same already, {listed(runs)}: {once}."

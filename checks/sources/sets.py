@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replaced
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from django.db.models.functions import Now
@@ -54,15 +54,26 @@ class Difference:
     warnings: list[Notice]
 
 
+class Trial(NamedTuple):
+    """What a desired set would change. sends: what is new or changed, as it would be dispatched. known: what the store has."""
+
+    difference: Difference
+    sends: Sequence[Admitted]
+    known: Mapping[str, Known]
+
+
 def revision_of(source: str) -> str:
     """Return the revision of the set that a source sends now. Equal sets have equal revisions."""
     return _revision(origins.known(source))
 
 
-def compare(source: str, desired: Sequence[Sent], *, revision: str = "", accept_removals: bool = False) -> Difference:
+def compare(source: str, desired: Sequence[Sent], *, revision: str = "", accept_removals: bool = False) -> Trial:
     """Return what `replace` would change. Raises Outdated when `revision` is given and not the present one, and Outside."""
     require(source)
-    return _compared(source, desired, origins.known(source), revision, accept_removals)[0]
+    known = origins.known(source)
+    difference, sent = _compared(source, desired, known, revision, accept_removals)
+    differing = {*difference.added, *difference.changed}
+    return Trial(difference, [one for one in sent if one.key in differing], known)
 
 
 def replace(

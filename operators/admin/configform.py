@@ -24,7 +24,6 @@ from checks.wire.lint import Notice
 from checks.wire.patching import UnpatchableConfig
 from checks.wire.scrub import scrub
 from checks.wire.yamlnodes import InvalidYAML
-from clusteragent.lib.words import grouped_count
 from operators.admin.base import Table, first_of
 from operators.admin.questions import MOST_LISTED, Question, seen_of
 
@@ -192,14 +191,14 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
 
 def foresee(sent: Sent) -> Question:
     """Return the question about what saving this config would do. Raises Refused or UnpatchableConfig."""
-    effect = writing.save(ADMIN, origins.admit(ADMIN, sent.key, sent.original, text=sent.written))
-    nowhere = f"{grouped_count(effect.lost, 'config')} would run nowhere."
+    admitted = origins.admit(ADMIN, sent.key, sent.original, text=sent.written)
+    effect = writing.save(ADMIN, [admitted], origins.known(ADMIN, [sent.key]))
     rows = [(scrub(one.entry.shown), one.before or "not there", one.after or "gone") for one in effect.fates]
     title = first_of("What would change", min(len(rows), MOST_LISTED), len(rows))
     return Question(
         f"Save {scrub(sent.key)}",
-        [scrub(one) for one in effect.sentences if one != nowhere],
-        [nowhere] if effect.lost else [],
+        [scrub(one) for one in effect.sentences if one != effect.nowhere],
+        [effect.nowhere] if effect.lost else [],
         [Table(title, ("config", "now", "then"), rows[:MOST_LISTED])],
         seen_of(effect.about, effect.lost),
         scrub(sent.key) if effect.lost else "",

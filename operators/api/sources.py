@@ -1,10 +1,10 @@
 """Sources that pipelines own, in the operators' API."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import BoundedSemaphore
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -15,9 +15,12 @@ from rest_framework.exceptions import AuthenticationFailed, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from checks.explain import writing
+from checks.explain.writing import NOBODY, Effect
 from checks.models import Origin, Source
 from checks.sources import sets
 from checks.wire.lint import Notice
+from checks.wire.scrub import scrub
 from clusteragent.lib.database.numbers import number_of
 from operators.api import desired
 from operators.api.authentication import OperatorToken
@@ -29,6 +32,8 @@ from operators.api.permissions import requires
 # How many sets of more than a megabyte are read at the same time: each takes up to 0.3 GB and half a minute.
 LARGE_SETS = 2
 _large_sets = BoundedSemaphore(LARGE_SETS)
+# So many configs are named in the answer of a dry run, each with its nodes.
+MOST_FATES = 1000
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 
 
@@ -66,6 +71,31 @@ class SourcePageSerializer(SourceSerializer):
         return NoticeSerializer([Notice(**one) for one in source.warnings], many=True).data
 
 
+class Foretold(NamedTuple):
+    """What an answer tells of an effect. Names alone: serializers are circles, which keep what they refer to for a while."""
+
+    sentences: Sequence[str]
+    lost: int
+    fates: Sequence[Mapping[str, str]]
+
+    @classmethod
+    def of(cls, effect: Effect) -> Self:
+        """The effect in names. What would run nowhere comes first."""
+        fates = sorted(effect.fates, key=lambda fate: not fate.is_lost)[:MOST_FATES]
+        told = [
+            {"title": one.entry.shown, "from_node": _node(one.before), "to_node": _node(one.after)} for one in fates
+        ]
+        return cls([scrub(one) for one in effect.sentences], effect.lost, told)
+
+
+class FateSerializer(serializers.Serializer[Mapping[str, str]]):
+    """What would become of a config. from_node, to_node: empty for none."""
+
+    title = Scrubbed(help_text="How people call the config.")
+    from_node = serializers.CharField()
+    to_node = serializers.CharField()
+
+
 class DifferenceSerializer(serializers.Serializer[sets.Difference]):
     """What a set changed, or with dry_run would change, by the names of configs. revision: the source's revision afterwards."""
 
@@ -79,9 +109,35 @@ class DifferenceSerializer(serializers.Serializer[sets.Difference]):
         help_text="Only with dry_run: whether the call would need accept_removals=1."
     )
     warnings = NoticeSerializer(many=True, help_text="What the configs' authors probably did not mean.")
+    sentences = serializers.SerializerMethodField(
+        help_text="Only with dry_run: what would follow, as the admin says it."
+    )
+    would_dangle = serializers.SerializerMethodField(
+        help_text="Only with dry_run: how many configs would run nowhere, and do not so now."
+    )
+    fates = serializers.SerializerMethodField(
+        help_text=f"Only with dry_run: which node would run what, {MOST_FATES} at most; what would run nowhere comes first."
+    )
 
     def get_dry_run(self, difference: sets.Difference) -> bool:
-        return bool(self.context["dry_run"])
+        return self._foretold is not None
+
+    def get_sentences(self, difference: sets.Difference) -> list[str]:
+        return list(self._foretold.sentences) if self._foretold else []
+
+    def get_would_dangle(self, difference: sets.Difference) -> int | None:
+        return self._foretold.lost if self._foretold else None
+
+    @extend_schema_field(FateSerializer(many=True))
+    def get_fates(self, difference: sets.Difference) -> Any:
+        fates: Any = self._foretold.fates if self._foretold else []
+        return FateSerializer(fates, many=True).data
+
+    @property
+    def _foretold(self) -> Foretold | None:
+        """What would follow; None if it was done."""
+        foretold: Foretold | None = self.context.get("foretold")
+        return foretold
 
 
 class SourceViewSet(DetailViewSet):
@@ -141,12 +197,16 @@ class SourceViewSet(DetailViewSet):
             body = desired.DesiredSet(data=request.data, context={"source": source})
             body.is_valid(raise_exception=True)
             configs = body.validated_data["configs"]
+            context: dict[str, Any] = {}
             # A proxy that compresses bodies turns the tag into a weak one.
             tag = request.headers.get("If-Match", "").removeprefix("W/").strip('"')
             revision = body.validated_data.get("revision") or tag
             try:
                 if options["dry_run"]:
-                    difference = sets.compare(source, configs, revision=revision, accept_removals=accept)
+                    trial = sets.compare(source, configs, revision=revision, accept_removals=accept)
+                    difference = trial.difference
+                    effect = writing.save(source, trial.sends, trial.known, difference.removed)
+                    context["foretold"] = Foretold.of(effect)
                 else:
                     actor = request.user.get_username()
                     difference = sets.replace(source, configs, actor=actor, revision=revision, accept_removals=accept)
@@ -154,8 +214,12 @@ class SourceViewSet(DetailViewSet):
                 raise Conflict({"revision": [str(error)]}) from None
             except sets.RemovalsHeld as error:
                 raise Conflict({"configs": [f"{error} Send it with ?accept_removals=1 if that is meant."]}) from None
-        answer = DifferenceSerializer(difference, context=options)
+        answer = DifferenceSerializer(difference, context=context)
         return Response(answer.data, headers={"ETag": f'"{difference.revision}"'})
+
+
+def _node(name: str) -> str:
+    return "" if name == NOBODY else name
 
 
 @contextmanager

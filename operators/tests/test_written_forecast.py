@@ -4,11 +4,12 @@ import re
 from typing import Any
 
 import pytest
+from django.db.models.functions import Now
 from django.test import Client
 
 from acts.models import Act
 from checks import dispatcher
-from checks.models import Config
+from checks.models import Config, Cost
 from checks.models.orders import Rule
 from checks.sources import authored
 from checks.tests.cast import owners, report
@@ -19,6 +20,7 @@ from nodes.models import Hearing, Node
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 
 YAML = "instances:\n  - url: http://shop\n"
+ADDED = "1 config would be added, on ash. The load of ash would go from 0 % to about 25 %."
 ADD, REMARKS = CONFIGS + "add/", CONFIGS + "remarks/"
 
 
@@ -30,7 +32,7 @@ def live(client: Client, url: str = REMARKS, **given: str) -> str:
     """What the form says beside the text."""
     response = client.post(url, fields(**given))
     assert response.status_code == 200
-    return " ".join(response.content.decode().split())
+    return " ".join(response.content.decode().replace("<p>", " ").replace("</p>", " ").split())
 
 
 def seen_live(client: Client, url: str = REMARKS, **given: str) -> str:
@@ -43,7 +45,7 @@ def words(response: Any) -> str:
     """What the page says that asks."""
     assert response.status_code == 200
     question = response.context["question"]
-    return " ".join([*question.worse, *question.sentences])
+    return " ".join([*question.worse, *question.sentences]).replace("\u202f", " ")
 
 
 def stored(client: Client, **given: str) -> Config:
@@ -55,7 +57,7 @@ def test_a_new_config_that_was_not_shown_yet_is_shown_before_it_is_saved() -> No
     """To who presses Save before the forecast came, and to a browser without scripts."""
     report("ash")
     client = superuser()
-    assert words(client.post(ADD, fields())) == "1 config would be added, on ash."
+    assert words(client.post(ADD, fields())) == ADDED
     assert not Config.objects.exists()
     confirmed(client, ADD, **fields())
     assert owners() == {"shop": "ash"}
@@ -68,7 +70,7 @@ def only_zone_b_runs(check: str) -> None:
 def test_a_new_config_is_told_its_node_beside_the_text_and_saved_without_being_asked_about_twice() -> None:
     report("ash")
     client = superuser()
-    assert "1 config would be added, on ash." in live(client)
+    assert ADDED in live(client)
     assert not Config.objects.exists()
     assert client.post(ADD, fields(shown=seen_live(client))).status_code == 302
     assert owners() == {"shop": "ash"}
@@ -78,7 +80,7 @@ def test_a_new_config_is_told_its_node_beside_the_text_and_saved_without_being_a
 def test_what_was_shown_of_another_text_does_not_count(given: dict[str, str]) -> None:
     report("ash")
     client = superuser()
-    assert words(client.post(ADD, fields(shown=seen_live(client), **given))) == "1 config would be added, on ash."
+    assert words(client.post(ADD, fields(shown=seen_live(client), **given))) == ADDED
     assert not Config.objects.exists()
 
 
@@ -153,7 +155,7 @@ def test_a_rule_that_would_take_it_from_its_node_since_it_was_shown_is_shown_fir
     edited = fields(yaml=YAML + "    timeout: 5\n")
     edited["shown"] = seen_live(client, f"{REMARKS}?config={shop.pk}", **edited)
     only_zone_b_runs("http_check")
-    assert words(client.post(page_of("shop"), edited)) == "1 config would change and move from ash to birch."
+    assert words(client.post(page_of("shop"), edited)).startswith("1 config would change and move from ash to birch. ")
     assert config("shop").digest == shop.digest
 
 
@@ -258,3 +260,52 @@ def test_a_config_that_is_cut_otherwise_says_what_comes_and_goes(monkeypatch: py
     told = live(client, f"{REMARKS}?config={shop.pk}", yaml=two)
     assert "2 configs would be added, on ash." in told
     assert "1 config would be taken away from ash." in told
+
+
+def measure(**workers: float) -> None:
+    for key, needed in workers.items():
+        Cost.objects.create(config=config(key), workers_needed=needed, seconds=1, measured_at=Now())
+
+
+def test_the_load_is_foreseen_by_what_others_of_the_check_cost() -> None:
+    report("ash", "birch")
+    client = superuser()
+    Node.objects.filter(name="birch").update(schedulable=False)
+    stored(client)
+    measure(shop=0.4)
+    told = live(client, key="mail", yaml=YAML.replace("shop", "mail"))
+    assert "The load of ash would go from 10 % to about 20 %." in told
+    assert "assumed" not in told
+
+
+def test_of_several_nodes_the_highest_load_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    report("ash", "birch")
+    monkeypatch.setattr(conf, "INSTANCE_SHARDING_ENABLED", True)
+    told = words(superuser().post(ADD, fields(yaml=YAML + "  - url: http://mail\n")))
+    assert (
+        told
+        == "2 configs would be added, on ash and birch. The highest load of a node would go from 0 % to about 25 %."
+    )
+
+
+def test_loads_that_are_guesses_are_said_to_be() -> None:
+    report("ash")
+    client = superuser()
+    stored(client)
+    told = live(client, key="mail", yaml=YAML.replace("shop", "mail"))
+    assert "The load of ash would go from 25 % to about 50 %. Loads are assumed, a worker for each config: " in told
+
+
+def test_what_a_moving_config_leaves_counts() -> None:
+    report("ash", "birch")
+    Node.objects.filter(name="birch").update(labels={"zone": "b"})
+    client = superuser()
+    for key in ("shop", "mail", "news"):
+        stored(client, key=key, yaml=YAML.replace("shop", key))
+    dispatcher.reassign([config(key).pk for key in ("shop", "mail", "news")], "ash", actor="eve")
+    measure(shop=1.2, mail=0.4, news=0.4)
+    only_zone_b_runs("tcp_check")
+    told = live(client, f"{REMARKS}?config={config('shop').pk}", check="tcp_check")
+    assert (
+        "1 config would change and move from ash to birch. The load of birch would go from 0 % to about 30 %." in told
+    )
