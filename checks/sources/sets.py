@@ -4,7 +4,7 @@ A caller that names the revision its change is based on is refused when somebody
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replaced
 from typing import Any, NamedTuple
@@ -14,12 +14,13 @@ from django.db.models.functions import Now
 
 from acts.models import Act
 from acts.recording import record
+from checks import dispatcher
 from checks.dispatcher.changes import Sent
 from checks.models import Config, Origin, Source, bounds
 from checks.sources import origins
 from checks.sources.authored import warnings_about
 from checks.sources.guards import exclusively, held_removals
-from checks.sources.origins import Admitted, Known
+from checks.sources.origins import MOST_OF_TEXT, MOST_TEXTS, Admitted, Known
 from checks.wire.lint import Notice
 from clusteragent.lib import locks
 from clusteragent.lib.shortids import keyed
@@ -92,10 +93,8 @@ def replace(
         except (Outdated, RemovalsHeld) as refusal:
             record(Act.Verb.REFUSE, f"set of {source}", reason=str(refusal))
             raise
-        _record(source, known, difference)
         row, _ = Source.objects.get_or_create(name=source, defaults={"read_at": Now()})
-        origins.send(sent, known, source=source, actor=actor)
-        origins.remove(source, difference.removed, known, actor=actor)
+        _change(source, known, difference, sent, actor)
         row.note_scan(read=True, findings={"warnings": difference.warnings})
     numbers = {name: len(getattr(difference, name)) for name in ("added", "changed", "removed")}
     log.info("set_replaced", source=source, actor=actor, **numbers)
@@ -118,19 +117,65 @@ def _admissible(
     return difference, sent
 
 
-def _record(source: str, known: Mapping[str, Known], difference: Difference) -> None:
-    """Record what a caller is about to change: it may take several transactions."""
-    names = {name: getattr(difference, name) for name in ("added", "changed", "removed")}
-    if not any(names.values()):
+def _change(
+    source: str, known: Mapping[str, Known], difference: Difference, sent: Sequence[Admitted], actor: str
+) -> None:
+    """Send and remove what differs, on record: in one transaction with its act, or after the act if that takes several."""
+    named = [*difference.added, *difference.changed, *difference.removed]
+    left = [key for name in (*difference.changed, *difference.removed) for key in known[name].origins]
+    configs, before = _ids(source, left), _before(source, known, difference)
+
+    def send() -> None:
+        origins.send(sent, known, source=source, actor=actor)
+        origins.remove(source, difference.removed, known, actor=actor)
+
+    def record_act() -> None:
+        if named:
+            record(Act.Verb.REPLACE, f"set of {source}", before=before, after=_after(difference, sent), configs=configs)
+
+    coming = [each.key for one in sent for each in one.sent]
+    if len(left) + len(coming) > dispatcher.CHUNK:
+        # What is new has no id yet.
+        record_act()
+        send()
         return
-    keys = [key for name in (*difference.changed, *difference.removed) for key in known[name].origins]
-    after: dict[str, Any] = {"revision": difference.revision}
-    for name, listed in names.items():
-        after |= {name: listed[:MOST_NAMES], f"{name}_number": len(listed)}
-    configs = Origin.objects.filter(source=source, key__in=keys).values_list("config_id", flat=True)
-    record(
-        Act.Verb.REPLACE, f"set of {source}", before={"revision": _revision(known)}, after=after, configs=set(configs)
-    )
+    with dispatcher.single_transaction():
+        send()
+        differing = {*difference.added, *difference.changed}
+        configs |= _ids(source, [each.key for one in sent if one.key in differing for each in one.sent])
+        record_act()
+
+
+def _before(source: str, known: Mapping[str, Known], difference: Difference) -> dict[str, Any]:
+    """What an act tells of the set as it was: its revision, and the texts of the first configs that change or go."""
+    names = [*difference.changed, *difference.removed]
+    keys = [key for name in names[:MOST_TEXTS] for key in known[name].origins][:MOST_TEXTS]
+    rows = Origin.objects.filter(source=source, key__in=keys).select_related("config").order_by("key")
+    texts = [(row.key, row.config.display_text) for row in rows]
+    return {"revision": _revision(known)} | _texts(texts, len(names))
+
+
+def _after(difference: Difference, sent: Sequence[Admitted]) -> dict[str, Any]:
+    """What an act tells of the set as it is then: names, how many, and the texts of the first that are new or changed."""
+    told: dict[str, Any] = {"revision": difference.revision}
+    for name in ("added", "changed", "removed"):
+        listed = getattr(difference, name)
+        told |= {name: listed[:MOST_NAMES], f"{name}_number": len(listed)}
+    differing = {*difference.added, *difference.changed}
+    coming = [one for one in sent if one.key in differing][:MOST_TEXTS]
+    texts = [(each.key, each.patched.text) for one in coming for each in one.sent][:MOST_TEXTS]
+    return told | _texts(texts, len(differing))
+
+
+def _texts(texts: Sequence[tuple[str, str]], number: int) -> dict[str, Any]:
+    """The beginnings of these texts, each with its name, as an act has them. number: of how many configs they are the first."""
+    told: dict[str, Any] = {"texts": [{"name": name, "text": text[:MOST_OF_TEXT]} for name, text in texts]}
+    return told | ({"texts_are_of": f"the first {MOST_TEXTS} of {number}"} if number > MOST_TEXTS else {})
+
+
+def _ids(source: str, keys: Collection[str]) -> set[int]:
+    """The ids of the configs that these origins of the source send."""
+    return set(Origin.objects.filter(source=source, key__in=keys).values_list("config_id", flat=True))
 
 
 def _compared(
