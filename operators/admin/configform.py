@@ -1,6 +1,7 @@
 """The form of a config that is written by hand: an editor for its YAML, which says what is wrong while it is written."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from django import forms
@@ -190,15 +191,17 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 def foresee(sent: Sent) -> Question:
-    """Return the question about what saving this config would do. Raises Refused or UnpatchableConfig."""
+    """Return the question about what saving this config would do, and what is odd. Raises Refused or UnpatchableConfig."""
     admitted = origins.admit(ADMIN, sent.key, sent.original, text=sent.written)
     effect = writing.save(ADMIN, [admitted], origins.known(ADMIN, [sent.key]))
+    linted = sent.linted.besides(admitted.problem, admitted.warning)
+    odd = authored.warnings_about([replace(sent, linted=linted)], _others(sent.key))
     rows = [(scrub(one.entry.shown), one.before or "not there", one.after or "gone") for one in effect.fates]
     title = first_of("What would change", min(len(rows), MOST_LISTED), len(rows))
     return Question(
         f"Save {scrub(sent.key)}",
         [scrub(one) for one in effect.sentences if one != effect.nowhere],
-        [effect.nowhere] if effect.lost else [],
+        [*([effect.nowhere] if effect.lost else []), *(scrub(str(one)) for one in odd)],
         [Table(title, ("config", "now", "then"), rows[:MOST_LISTED])],
         seen_of(effect.about, effect.lost),
         scrub(sent.key) if effect.lost else "",
@@ -223,7 +226,9 @@ def remarks_on(fields: Mapping[str, Any], config: Config | None) -> dict[str, An
         authored.validate_name(named)
     except ValidationError:
         return found
-    return found | {"foreseen": foresee(authored.written(named, check, yaml))}
+    question = foresee(authored.written(named, check, yaml))
+    # What is odd is among the remarks already.
+    return found | {"foreseen": question, "worse": question.worse[:1] if question.word else []}
 
 
 def _others(key: str) -> QuerySet[Config]:

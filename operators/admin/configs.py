@@ -201,11 +201,11 @@ class ConfigAdmin(SteeringAdmin):
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        """Save what the form itself has shown, and ask first where it has not, or where a number must be typed."""
+        """Save what the form itself has shown; ask first where it has not, or where something is odd or a name must be typed."""
         if form := self.sent_form(request, object_id):
             question = foresee(form.sent)
             # None: something else was shown, or nothing.
-            if question.agreed(seen_by(request, question.button, "shown")) != "":
+            if question.worse or question.agreed(seen_by(request, question.button, "shown")) != "":
                 back = row_url(form.instance) if form.instance.pk else list_url(Config)
                 if page := question.unanswered(request, back, form.instance):
                     return page

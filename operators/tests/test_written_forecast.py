@@ -309,3 +309,17 @@ def test_what_a_moving_config_leaves_counts() -> None:
     assert (
         "1 config would change and move from ash to birch. The load of birch would go from 0 % to about 30 %." in told
     )
+
+
+def test_what_looks_mistaken_is_asked_about_before_it_is_saved() -> None:
+    report("ash")
+    client = superuser()
+    odd = YAML + "    timeoutt: 5\n"
+    assert "Line 3: " in live(client, yaml=odd)
+    assert seen_live(client, yaml=odd) == ""
+    page = client.post(ADD, fields(yaml=odd, shown=seen_live(client)))
+    assert "timeoutt" in words(page)
+    assert page.context["word"] == ""
+    assert not Config.objects.exists()
+    confirmed(client, ADD, **fields(yaml=odd))
+    assert owners() == {"shop": "ash"}
