@@ -3,6 +3,7 @@
 from typing import Any
 
 import structlog
+from drf_spectacular.authentication import SessionScheme
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from knox.auth import TokenAuthentication
 from knox.settings import knox_settings
@@ -87,6 +88,12 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
         return {"type": "http", "scheme": knox_settings.AUTH_HEADER_PREFIX.lower()}
+
+
+class AdminSessionScheme(SessionScheme):  # type: ignore[no-untyped-call]
+    """Describes AdminSession in the OpenAPI schema."""
+
+    target_class: Any = AdminSession
 
 
 _NONE = "This token is invalid or has expired. Create one in the admin or with `manage.py createtoken`."

@@ -87,7 +87,7 @@ def _sent(story: Story) -> str:
 
 
 def _facts(story: Story, turnover: "_Turnover") -> str:
-    """How many nodes and configs the story touched: `212 of 300 replaced, 3 540 configs moved once, longest gap 38 s`."""
+    """How many nodes and configs the story touched: `212 of 300 replaced, 3 540 configs moved, longest gap 38 s`."""
     gap = f"longest gap {duration(story.gap)}" if story.gap > timedelta(0) else ""
     dangling = len(story.dangling)
     waiting = (
@@ -97,8 +97,10 @@ def _facts(story: Story, turnover: "_Turnover") -> str:
     which = "more move" if moved else "earlier move"
     more = f"{'and ' if moved else ''}{grouped_count(story.more, which)}" if story.more else ""
     found = [*filter(None, (_replaced(story, turnover), moved, more, gap, waiting))]
-    # What an isolation moved is what made room. Several acts are told apart from what all of them moved.
-    if not found or story.cause.kind == _MOVE.ISOLATED or len(story.deeds) > 1:
+    # What an isolation moved is what made room. Several acts are told apart from what all of them moved, and that of one config
+    # says which it was, and whether it is held there.
+    is_of_one = len(story.deeds) == 1 and len({step.config for step in story.steps}) == 1
+    if not found or story.cause.kind == _MOVE.ISOLATED or len(story.deeds) > 1 or is_of_one:
         found = [*_said(story, moved=bool(found)), *found]
     return ", ".join(found)
 
@@ -241,4 +243,4 @@ def _moved(story: Story) -> str:
     if often == 1 and all(step.to and (not step.source or step.source == step.to) for step in story.steps):
         # They had no node before, and it is not told here that they lost one.
         return f"{number} placed"
-    return f"{number} moved once" if often == 1 else f"{number} moved, up to {often} times"
+    return f"{number} moved" if often == 1 else f"{number} moved, up to {often} times"

@@ -406,6 +406,8 @@ def held_by_a_pin(w: World) -> None:
     overloaded = {"workers": 4, "overloaded_rounds": 2, "overloaded_since": Now()}
     Runner.objects.update_or_create(node=node(), defaults=overloaded)
     Cost.objects.update_or_create(config=config("shop"), defaults={"workers_needed": 8})
+    # Elsewhere it fits.
+    Runner.objects.update_or_create(node=Node.objects.get(name="birch"), defaults={"workers": 16})
 
 
 def overdue() -> None:

@@ -271,7 +271,7 @@ def test_a_rollout_is_one_story(client: Client) -> None:
     silence(*old)
     dispatcher.expire_nodes(force=True)
     dispatcher.redispatch(force=True)
-    assert told(client) == ["Rollout of runner-*: 3 of 3 replaced, 6 configs moved once, longest gap 31 s"]
+    assert told(client) == ["Rollout of runner-*: 3 of 3 replaced, 6 configs moved, longest gap 31 s"]
 
 
 def test_what_still_waits_for_a_node_is_said(client: Client) -> None:
