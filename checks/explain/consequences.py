@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from checks.dispatcher import costs
 from checks.explain import forecasts
 from checks.models import Plan, freezes
 from checks.models.orders import Pin
@@ -28,7 +29,7 @@ def of(plan: Plan) -> list[str]:
     if refused := order.get("refused"):
         why = scrub(listed(sorted(set(refused.values()))))
         found.append(f"{plain_count(len(refused), 'move')} can't be undone: {why}.")
-    return [*found, *_consequences(plan), *_pinned_there(plan), *_slow_there(plan)]
+    return [*found, *_consequences(plan), *_pinned_there(plan), *_slow_there(plan), *_guessed(plan)]
 
 
 def ends(plan: Plan) -> list[str]:
@@ -64,6 +65,16 @@ def _slow_there(plan: Plan) -> Iterator[str]:
     if names := sorted(slow.values_list("node__name", flat=True), key=natural):
         are = agreeing(len(names), "is", "are")
         yield f"{listed(names)} {are} slow: what moves there may take longer than it does now, and load it more than this says."
+
+
+def _guessed(plan: Plan) -> Iterator[str]:
+    """Whether the plan's loads are guesses."""
+    nodes = Node.objects.filter(name__in=plan.nodes).values_list("pk", flat=True)
+    if guesses := len(costs.told_of(nodes).assumed):
+        every = guesses == len(plan.nodes)
+        yield (
+            costs.assumed() if every and costs.assumed() else f"The load of {plain_count(guesses, 'node')} is assumed."
+        )
 
 
 def _consequences(plan: Plan) -> Iterator[str]:

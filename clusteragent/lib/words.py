@@ -126,6 +126,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}{_NARROW}%" if 0 < share < 0.1 else f"{100 * share:.0f}{_NARROW}%"
 
 
+def load_in_words(share: float, *, is_assumed: bool) -> str:
+    """Return a load as people are told of it; of a guess it says so."""
+    return f"{percent(share)}, assumed" if is_assumed and share else percent(share)
+
+
 def natural(text: str) -> list[tuple[int, int | str]]:
     """A text's place in natural order: `web-2` comes before `web-10`, and capitals don't matter. As `Natural` in the database."""
     parts = _DIGITS.split(text.lower())

@@ -19,7 +19,7 @@ from checks.explain import forecasts
 from checks.models import Assignment, Config
 from checks.models.bounds import NEEDED
 from checks.models.orders import Isolation
-from clusteragent.lib.words import grouped_count, percent, plain_count
+from clusteragent.lib.words import grouped_count, load_in_words, plain_count
 from nodes.models import Node
 from operators import returning
 from operators.admin import sameness
@@ -225,6 +225,14 @@ def _roomy(*, without: int) -> list[tuple[str, str, int]]:
         .exclude(runner__overloaded_since__isnull=False)
     )
     fit = fit.annotate(configs=Count("assignments")).exclude(max_configs__lte=F("configs"))
-    loads = costs.loads()
-    rows = [(loads.get(pk, 0.0), configs, name) for pk, name, configs in fit.values_list("pk", "name", "configs")]
-    return [(name, percent(load), configs) for load, configs, name in sorted(rows) if load < 1]
+    loads, assumed = costs.told()
+    rows = [
+        (loads.get(pk, 0.0), configs, name, pk in assumed)
+        for pk, name, configs in fit.values_list("pk", "name", "configs")
+    ]
+    # A guess makes no node full.
+    return [
+        (name, load_in_words(load, is_assumed=is_assumed), configs)
+        for load, configs, name, is_assumed in sorted(rows)
+        if load < 1 or is_assumed
+    ]

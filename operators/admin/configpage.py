@@ -15,7 +15,7 @@ from checks.wire.patching import IntegrationConfig
 from checks.wire.sharding import parent_of
 from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib import clock
-from clusteragent.lib.words import listed, milliseconds, percent
+from clusteragent.lib.words import listed, load_in_words, milliseconds, percent
 from operators.admin.base import Table, aged, dated, list_url
 
 MOST_LINES = 50
@@ -48,7 +48,7 @@ def context(config: Any, *, exact: bool = False) -> dict[str, Any]:
         "why": reasons,
         "move_time": dated(reasons.move.time, now) if reasons.move else "",
         "moves_url": list_url(Move, config_id=config.pk),
-        "best_then": [(name, percent(load)) for name, load in reasons.best],
+        "best_then": [(name, load_in_words(load, is_assumed=reasons.assumed)) for name, load in reasons.best],
         "sent": [(title, _LINE_BREAK.split(text.removesuffix("\n"))) for title, text in sent_texts(config)],
         "text": config.display_text,
         "instances": Table("", INSTANCE_HEADERS, [_instance(run, exact) for run in known.runs[:MOST_INSTANCES]]),

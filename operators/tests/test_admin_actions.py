@@ -1,10 +1,14 @@
 """The admin's actions on configs: reassign and unschedule."""
 
+import re
+
 import pytest
 from django.db.models.functions import Now
+from django.urls import reverse
 
 from checks import dispatcher
-from checks.models import Config, Cost, Move, Origin, Plan
+from checks.explain import consequences
+from checks.models import Assignment, Config, Cost, Move, Origin, Plan
 from checks.tests.cast import owners, report, sent, silence
 from checks.tests.operators import (
     CONFIGS,
@@ -82,10 +86,27 @@ def test_the_least_loaded_nodes_are_named_without_slow_overloaded_and_full_ones(
     client = superuser()
     text = act(client, "reassign", ["shop"])
     # Not where it is already.
-    assert "Least loaded: birch (0\u202f%), ash (20\u202f%)." in text
+    assert "Least loaded: birch (0\u202f%), ash (20\u202f%, assumed)." in text
     assert "birch (0\u202f%), fir (10\u202f%), ash" in act(client, "reassign", ["shop", "mail"])
     assert "Least loaded: birch (0\u202f%), fir (10\u202f%)." in act(client, "reassign", ["hand", "mail"])
     assert not any(f'<option value="{name}">' in text for name in ("oak", "elm", "yew"))
+
+
+def test_a_load_that_is_a_guess_says_so_and_makes_no_node_full() -> None:
+    """Before the first stats each config counts as a worker."""
+    dispatcher.schedule([sent(f"one-{number}") for number in range(20)])
+    Assignment.objects.filter(config__origins__key__startswith="one").update(node=Node.objects.get(name="birch"))
+    client = superuser()
+    text = act(client, "reassign", ["shop"])
+    assert "Least loaded: birch (500\u202f%, assumed)." in text
+    page = " ".join(client.get(f"{reverse('pages:others', args=[config('shop').pk])}").content.decode().split())
+    assert re.search(r'>birch</td><td class="py-2">5\d\d\s%, assumed', page)
+    plan = planned(client, "reassign", ["shop"], node="birch")
+    assert "Loads are assumed, a worker for each config" in " ".join(consequences.of(plan))
+    for one in Config.objects.all():
+        Cost.objects.create(config=one, workers_needed=0.1)
+    assert "assumed" not in act(client, "reassign", ["shop"])
+    assert "assumed" not in " ".join(consequences.of(plan))
 
 
 def test_an_endpoint_check_is_not_reassigned() -> None:

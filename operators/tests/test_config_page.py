@@ -343,6 +343,8 @@ def test_a_page_takes_as_many_queries_with_a_long_past_as_with_a_short_one(
     dispatcher.schedule([sent(f"c{number}") for number in range(100)])
     for number in range(2, 40):
         dispatcher.schedule([sent("db", name="postgres", instances=(DB + f"port: {number}\n",))])
+    # On a slow machine they are overdue by now.
+    report("ash", "birch")
     with django_assert_num_queries(len(few)):
         client.get(url)
     assert Move.objects.filter(source_node=F("to_node")).count() > 30
