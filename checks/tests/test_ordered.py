@@ -116,7 +116,8 @@ def test_an_order_of_people_wins_until_it_ends(term: int) -> None:
     assert dispatcher.unpin([config(DB).pk]) == 1
     let(term, db=ON_BIRCH)
     assert owners() == {DB: "birch"}
-    dispatcher.pin([config(DB).pk], "cedar", actor="ann", until=clock.now() - timedelta(seconds=1))
+    dispatcher.pin([config(DB).pk], "cedar", actor="ann", until=clock.now() + timedelta(hours=1))
+    Pin.objects.update(until=clock.now() - timedelta(seconds=1))
     let(term, db=ON_BIRCH)
     assert owners() == {DB: "birch"}
     assert orders(Pin) == [(DB, "clustercheck shop/db", True, False)]
@@ -249,7 +250,8 @@ def test_a_pause_that_is_over_and_replaced_by_the_resource_stops_no_pass(
     term: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(DB)
-    dispatcher.pause([config(DB).pk], actor="ann", until=clock.now() - timedelta(seconds=1))
+    dispatcher.pause([config(DB).pk], actor="ann", until=clock.now() + timedelta(hours=1))
+    Pause.objects.update(until=clock.now() - timedelta(seconds=1))
     decide = deciding.resume
 
     def decide_late(*about: Any, **how: Any) -> Decision:
