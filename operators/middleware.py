@@ -121,6 +121,7 @@ class Entrances:
                 more = self._refused.setdefault(name, RateLimit(MOST_REFUSED, seconds=3600)).take()
                 if more is not None:
                     why = "the form was out of date" if hasattr(request, "csrf_failed") else "no permission"
+                    why = "the call had no CSRF token of the session" if hasattr(request, "caller") else why
                     why = str(refusal) if isinstance(refusal, Outside) else why
                     what, configs, nodes = wanted(request)
                     after = {"more": more} if more else None
@@ -137,5 +138,6 @@ def known_by(request: HttpRequest) -> str:
 
 
 def named(request: HttpRequest) -> str:
-    """The name of the user who makes a call; empty for a stranger."""
-    return request.user.get_username() if getattr(request, "user", None) else ""
+    """The name of the user who makes a call, or made it without the CSRF token of its session; empty for a stranger."""
+    name = request.user.get_username() if getattr(request, "user", None) else ""
+    return name or getattr(request, "caller", "")

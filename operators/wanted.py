@@ -7,9 +7,11 @@ from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.contrib.admindocs.views import simplify_regex
-from django.core.exceptions import ValidationError
+from django.core.exceptions import SuspiciousOperation, ValidationError
 from django.db.models import Model
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
+from django.http.multipartparser import MultiPartParserError
+from django.http.request import UnreadablePostError
 from django.urls import ResolverMatch
 
 from checks.models import Config, Plan
@@ -86,12 +88,16 @@ def _of_page(match: ResolverMatch, request: HttpRequest) -> Wanted | None:
 
 def _of_action(model: type[Model], request: HttpRequest) -> Wanted:
     """What a call of a list's action wanted: which action, if the list has it, and the first rows that are there."""
-    sent, names = request.POST, [str(name) for name in admin.site.get_model_admin(model).actions or ()]
+    names = [str(name) for name in admin.site.get_model_admin(model).actions or ()]
+    try:
+        sent = request.POST
+    except (SuspiciousOperation, UnreadablePostError, MultiPartParserError):
+        # Nobody read it before: the call was refused for its headers.
+        sent = QueryDict()
     what = next((name for name in names if name == sent.get("action")), "act on")
-    found = (_row(model, "pk", key) for key in sent.getlist("_selected_action")[:MOST_NAMED])
-    rows = [row for row in found if row is not None]
-    more = len(sent.getlist("_selected_action")) - MOST_NAMED
-    which = listed([str(row) for row in rows]) + (f" and {more} more" if more > 0 else "")
+    keys = list(dict.fromkeys(sent.getlist("_selected_action")))
+    rows = [row for key in keys[:MOST_NAMED] if (row := _row(model, "pk", key)) is not None]
+    which = listed([str(row) for row in rows]) + (" and more" if rows and len(keys) > MOST_NAMED else "")
     about = which or f"the list of {model._meta.verbose_name_plural}"
     configs = [row.pk for row in rows if isinstance(row, Config)]
     return Wanted(f"{what.replace('_', ' ')} {about}", configs, [row.name for row in rows if isinstance(row, Node)])

@@ -30,6 +30,8 @@ PREFIX = "api:"
 WRITES = ("checks.add_config", "checks.change_config", "checks.delete_config")
 # So many names of each kind of change are told in an act.
 MOST_NAMES = 200
+# The most characters of all its texts: a pipeline may send a set every few seconds, and acts are kept for a year.
+MOST_OF_ALL = 20_000
 
 log = structlog.get_logger()
 
@@ -169,7 +171,12 @@ def _after(difference: Difference, sent: Sequence[Admitted]) -> dict[str, Any]:
 
 def _texts(texts: Sequence[tuple[str, str]], number: int) -> dict[str, Any]:
     """The beginnings of these texts, each with its name, as an act has them. number: of how many configs they are the first."""
-    told: dict[str, Any] = {"texts": [{"name": name, "text": text[:MOST_OF_TEXT]} for name, text in texts]}
+    shown, room = [], MOST_OF_ALL
+    for name, text in texts:
+        part = text[: min(MOST_OF_TEXT, room)]
+        room -= len(part)
+        shown.append({"name": name, "text": part})
+    told: dict[str, Any] = {"texts": shown}
     return told | ({"texts_are_of": f"the first {MOST_TEXTS} of {number}"} if number > MOST_TEXTS else {})
 
 

@@ -137,7 +137,7 @@ class ConfigAdmin(SteeringAdmin):
             raise Lacks(f"checks.{'change' if found else 'add'}_config")
         context = remarks_on(request.POST, found)
         if question := context.get("foreseen"):
-            context["shown"] = question.signed(request)
+            context["shown"] = question.signed(request, place="remarks")
         return TemplateResponse(request, "admin/checks/remarks.html", context)
 
     def template(self, request: HttpRequest) -> HttpResponse:
@@ -205,7 +205,7 @@ class ConfigAdmin(SteeringAdmin):
         if form := self.sent_form(request, object_id):
             question = foresee(form.sent)
             # None: something else was shown, or nothing.
-            if question.worse or question.agreed(seen_by(request, question.button, "shown")) != "":
+            if question.worse or question.agreed(seen_by(request, question.button, "shown", place="remarks")) != "":
                 back = row_url(form.instance) if form.instance.pk else list_url(Config)
                 if page := question.unanswered(request, back, form.instance):
                     return page

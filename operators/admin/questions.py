@@ -60,16 +60,19 @@ def seen_of_form(form: Any) -> str:
     return seen_of((name, sent) for name, sent in form.data.lists() if name not in _OWN_FIELDS and name[:1] != "_")
 
 
-def seen_by(request: HttpRequest, button: str, name: str = "seen") -> str:
-    """What the user has seen before pressing this button, by a page that sends it back as `name`; empty if nothing was shown."""
+def seen_by(request: HttpRequest, button: str, name: str = "seen", place: str = "") -> str:
+    """What the user has seen before pressing this button, by a page that sends it back as `name`; empty if nothing was shown.
+
+    place: where it was shown, if that is not where it is sent to.
+    """
     try:
-        return _signer(request, button).unsign(request.POST.get(name, ""))
+        return _signer(request, button, place).unsign(request.POST.get(name, ""))
     except BadSignature:
         return ""
 
 
-def _signer(request: HttpRequest, button: str) -> Signer:
-    return Signer(salt=f"operators.admin.questions {request.session.session_key} {button}")
+def _signer(request: HttpRequest, button: str, place: str) -> Signer:
+    return Signer(salt=f"operators.admin.questions {request.session.session_key} {place or request.path} {button}")
 
 
 def word_of(names: Sequence[str], kind: str) -> str:
@@ -174,9 +177,9 @@ class Question:
         """Return the word that must be typed by somebody who has seen this; None if something else is asked now, or worse."""
         return self.word if is_agreed(seen, self.seen) else None
 
-    def signed(self, request: HttpRequest) -> str:
-        """What a page that shows this sends back, which counts for this act and session alone."""
-        return _signer(request, self.button).sign(self.seen)
+    def signed(self, request: HttpRequest, place: str = "") -> str:
+        """What a page that shows this sends back, which counts for this act, session and place alone. place: see `seen_by`."""
+        return _signer(request, self.button, place).sign(self.seen)
 
     def unanswered(
         self, request: HttpRequest, back: str, row: Model | type[Model] | None = None

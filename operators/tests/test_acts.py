@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.models import Group, User
 from django.core.management import call_command, get_commands
@@ -691,7 +692,23 @@ def test_a_call_by_a_session_without_its_csrf_token_is_on_record(world: World) -
     assert browser.post("/api/operator/v1/nodes/ash/cordon", content_type="application/json").status_code == 403
     found = Act.objects.latest("pk")
     assert (found.person, found.verb, found.object) == ("olga", "refuse", "cordon ash")
-    assert found.reason == "the call had no CSRF token of the session"
+    assert (found.reason, found.credential) == ("the call had no CSRF token of the session", "session")
+    # As often as all that a user may not do: a foreign page must not fill the table.
+    for _ in range(2 * middleware.MOST_REFUSED):
+        browser.post("/api/operator/v1/nodes/ash/cordon", content_type="application/json")
+    assert Act.objects.filter(verb="refuse").count() == middleware.MOST_REFUSED
+    browser.cookies[settings.CSRF_COOKIE_NAME] = "a" * 32
+    broken = browser.post("/api/operator/v1/nodes/ash/cordon", b"x", content_type="multipart/form-data")
+    assert broken.status_code == 415
+
+
+def test_a_form_with_too_many_fields_that_is_refused_for_its_origin_is_on_record(world: World) -> None:
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(world.olga)
+    fields = {f"field{number}": "" for number in range(2000)}
+    answer = browser.post("/admin/nodes/node/", fields, headers={"Origin": "https://elsewhere.example"})
+    assert answer.status_code == 403
+    assert Act.objects.latest("pk").object == "act on the list of nodes"
 
 
 def test_an_act_of_many_configs_names_them_beside(world: World) -> None:

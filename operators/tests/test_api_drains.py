@@ -11,6 +11,7 @@ from checks.dispatcher import deciding
 from checks.models import Config, Plan
 from checks.models.orders import Pin
 from checks.tests.cast import hand_over, settled_on_ash
+from checks.tests.operators import superuser
 from clusteragent.lib import clock
 from nodes.models import Node
 from operators.roles import Role
@@ -118,6 +119,10 @@ def test_a_body_that_nothing_reads_is_refused(operator: Caller, call: str) -> No
     answer = operator.call(method, path, {"dry_run": True})
     assert answer.status_code == 400
     assert answer.json() == {"dry_run": ["Unknown name."]}
+    if method == "POST":
+        # A form, which the check of a session's token reads first.
+        session = superuser()
+        assert session.post(f"/api/operator/v1/{path}", {"dry_run": "true"}).status_code == 415
     plan.refresh_from_db()
     assert (plan.applied_at, Pin.objects.count(), Node.objects.get(name="ash").schedulable) == (None, 1, True)
 

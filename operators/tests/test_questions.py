@@ -495,3 +495,15 @@ def test_only_what_was_shown_counts_as_seen(client: Client, forged: str) -> None
     assert Node.objects.get(name="ash").schedulable
     client.post(NODES, chosen | {"seen": cordon})
     assert not Node.objects.get(name="ash").schedulable
+
+
+def test_an_answer_about_one_row_counts_for_none_of_another_kind(client: Client) -> None:
+    """Their keys may be the same."""
+    pin = Pin.objects.create(source="file", key="later", aim="ash", pk=77)
+    Isolation.objects.create(source="file", key="later", pk=77)
+    delete = {"action": "delete_selected", "_selected_action": pin.pk}
+    seen = client.post("/admin/checks/pin/", delete).context["seen"]
+    client.post("/admin/checks/isolation/", delete | {"seen": seen})
+    assert Isolation.objects.exists()
+    client.post("/admin/checks/pin/", delete | {"seen": seen})
+    assert not Pin.objects.exists()
