@@ -29,7 +29,7 @@ def of(plan: Plan) -> list[str]:
     if refused := order.get("refused"):
         why = scrub(listed(sorted(set(refused.values()))))
         found.append(f"{plain_count(len(refused), 'move')} can't be undone: {why}.")
-    return [*found, *_consequences(plan), *_pinned_there(plan), *_slow_there(plan), *_guessed(plan)]
+    return [*found, *_consequences(plan), *_pinned_there(plan), *_slow_there(plan)]
 
 
 def ends(plan: Plan) -> list[str]:
@@ -40,6 +40,16 @@ def ends(plan: Plan) -> list[str]:
         for name, word in (("until", "Until"), ("by", "By"))
         if order.get(name)
     ]
+
+
+def guessed(plan: Plan) -> Iterator[str]:
+    """Say whether the loads of a plan are guesses, for who sees them."""
+    nodes = Node.objects.filter(name__in=plan.nodes).values_list("pk", flat=True)
+    if guesses := len(costs.told_of(nodes).assumed):
+        every = guesses == len(plan.nodes)
+        yield (
+            costs.assumed() if every and costs.assumed() else f"The load of {plain_count(guesses, 'node')} is assumed."
+        )
 
 
 def doubts(plan: Plan) -> list[str]:
@@ -65,16 +75,6 @@ def _slow_there(plan: Plan) -> Iterator[str]:
     if names := sorted(slow.values_list("node__name", flat=True), key=natural):
         are = agreeing(len(names), "is", "are")
         yield f"{listed(names)} {are} slow: what moves there may take longer than it does now, and load it more than this says."
-
-
-def _guessed(plan: Plan) -> Iterator[str]:
-    """Whether the plan's loads are guesses."""
-    nodes = Node.objects.filter(name__in=plan.nodes).values_list("pk", flat=True)
-    if guesses := len(costs.told_of(nodes).assumed):
-        every = guesses == len(plan.nodes)
-        yield (
-            costs.assumed() if every and costs.assumed() else f"The load of {plain_count(guesses, 'node')} is assumed."
-        )
 
 
 def _consequences(plan: Plan) -> Iterator[str]:
@@ -138,7 +138,8 @@ def _pinning(order: dict[str, Any], number: int) -> Iterator[str]:
     if right:
         yield f"{plain_count(right, 'config')} would stay: on the right node already."
     if nowhere:
-        yield f"{plain_count(nowhere, 'config')} {agreeing(nowhere, 'runs', 'run')} nowhere now."
+        runs, starts = agreeing(nowhere, "runs", "run"), agreeing(nowhere, "starts", "start")
+        yield f"{plain_count(nowhere, 'config')} {runs} nowhere now, and {starts} there in a pass if such a node takes it."
     if left := len(owners) - right - nowhere:
         yield f"{plain_count(left, 'config')} would stay: no such node takes {agreeing(left, 'it', 'them')} now."
 

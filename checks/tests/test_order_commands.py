@@ -261,7 +261,9 @@ def test_where_nothing_would_change_a_dry_run_says_why(capsys: pytest.CaptureFix
     ]
     said(capsys, "pause", id_)
     assert dry("pause", id_)[-1] == "1 config runs nowhere already."
-    assert dry("pin", id_, "birch")[-1] == "1 config runs nowhere now."
+    assert (
+        dry("pin", id_, "birch")[-1] == "1 config runs nowhere now, and starts there in a pass if such a node takes it."
+    )
     said(capsys, "drain", "birch")
     assert dry("pin", check_id("mail"), "birch")[-1] == "1 config would stay: no such node takes it now."
     assert dry("drain", "birch")[0] == "0 nodes would be drained: birch drains so already"

@@ -19,7 +19,7 @@ from clusteragent.lib.database.natural import Natural
 from operators.admin import sameness
 from operators.admin.base import NotedAdmin, ReadOnlyAdmin, aged, dated, list_url, time_column
 from operators.admin.orderforms import NoteField, UntilField
-from operators.admin.questions import Question
+from operators.admin.questions import Question, seen_of_form
 
 
 class FreezeForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -79,7 +79,8 @@ class FreezeAdmin(NotedAdmin, ReadOnlyAdmin):
         if may_add and (form := self.get_form(request)(request.POST)).is_valid():
             until, note = form.cleaned_data["until"], form.cleaned_data["note"]
             in_force = Freeze.objects.in_force().values_list("pk", flat=True)
-            question = Question.of(lambda: forecasts.freeze(until), "Freeze", in_force, sameness.of_freeze(until, note))
+            about = [*in_force, seen_of_form(form)]
+            question = Question.of(lambda: forecasts.freeze(until), "Freeze", about, sameness.of_freeze(until, note))
             if page := question.unanswered(request, list_url(Freeze), Freeze):
                 return page
         response: HttpResponse = super().add_view(request, form_url, extra_context)

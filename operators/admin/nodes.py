@@ -273,11 +273,17 @@ class NodeAdmin(ReadOnlyAdmin):
         """
         names = sorted(node.name for node in queryset)
         told = forecasts.cordon(names)
+        ended = [f"the drain of {node.name}" for node in queryset if node.draining]
         question = Question(
-            told.what, told.sentences, [one.reason for one in told.objections], seen=seen_of(names, len(told.objections)),
-            word=word_of(names, "node") if told.objections else "", button="Cordon", asks_why=True,
+            told.what,
+            told.sentences,
+            [one.reason for one in told.objections],
+            seen=seen_of([*names, *ended], len(told.objections)),
+            word=word_of(names, "node") if told.objections else "",
+            button="Cordon",
+            asks_why=True,
             same=sameness.of_nodes(names, "node-cordon"),
-        )  # fmt: skip
+        )
         if page := question.unanswered(request, list_url(Node), only(queryset, Node)):
             return page
         self._cordon(request, queryset, "cordoned", note=request.POST.get("note", ""))

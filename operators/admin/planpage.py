@@ -63,7 +63,7 @@ def notes(plan: Plan) -> Sequence[str]:
     found = [f"Note: {scrub(plan.order['note'])}"] if plan.order.get("note") else []
     if plan.applied_at:
         return [*found, *consequences.ends(plan)]
-    found += consequences.of(plan)
+    found += [*consequences.of(plan), *consequences.guessed(plan)]
     if plan.order.get("verb") == "undo" and not freezes.why_off():
         freeze = reverse("admin:checks_freeze_add")
         found.append(

@@ -104,13 +104,14 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
     ) -> Question:
         effect = ruling.effect_of(self.model, saved=saved, deleted=deleted)
         after = effect.after
+        bad = [*worse(after.peak, len(after.lost)), *([ruling.FILLS] if effect.fills else [])]
         tables = (("Would run nowhere", after.lost), ("Moves", after.moves))
         return Question(
             f"{verb} {listed([f'{rule}' for rule in chosen])}",
             [_sentence(effect), *_notes(effect), *_of_none(saved)],
-            [*worse(after.peak, len(after.lost)), *([ruling.FILLS] if effect.fills else [])],
+            bad,
             [moving_table(title, rows) for title, rows in tables if rows],
-            seen_of([effect.rules], len(after.lost), len(after.moves), int(effect.fills)),
+            seen_of([effect.rules], len(after.lost), len(after.moves), len(bad)),
             _word(chosen) if effect.objections else "",
         )
 

@@ -7,7 +7,6 @@ from django.db.models.functions import Now
 from django.urls import reverse
 
 from checks import dispatcher
-from checks.explain import consequences
 from checks.models import Assignment, Config, Cost, Move, Origin, Plan
 from checks.tests.cast import owners, report, sent, silence
 from checks.tests.operators import (
@@ -23,7 +22,7 @@ from checks.tests.operators import (
     superuser,
 )
 from nodes.models import Heartbeat, Node, Runner, Slowness
-from operators.admin import actions
+from operators.admin import actions, planpage
 from operators.admin.questions import seen_of
 
 pytestmark = pytest.mark.django_db
@@ -102,11 +101,11 @@ def test_a_load_that_is_a_guess_says_so_and_makes_no_node_full() -> None:
     page = " ".join(client.get(f"{reverse('pages:others', args=[config('shop').pk])}").content.decode().split())
     assert re.search(r'>birch</td><td class="py-2">5\d\d\s%, assumed', page)
     plan = planned(client, "reassign", ["shop"], node="birch")
-    assert "Loads are assumed, a worker for each config" in " ".join(consequences.of(plan))
+    assert "Loads are assumed, a worker for each config" in " ".join(planpage.notes(plan))
     for one in Config.objects.all():
         Cost.objects.create(config=one, workers_needed=0.1)
     assert "assumed" not in act(client, "reassign", ["shop"])
-    assert "assumed" not in " ".join(consequences.of(plan))
+    assert "assumed" not in " ".join(planpage.notes(plan))
 
 
 def test_an_endpoint_check_is_not_reassigned() -> None:

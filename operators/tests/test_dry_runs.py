@@ -177,7 +177,7 @@ def test_no_token_is_shown_that_would_not_be_there() -> None:
     ]
     assert not re.search("nt-[0-9a-f]", str(told("nodetoken", "add", "--note", "x", "--nodes", "*", "--json")))
     assert re.fullmatch(
-        r"It would make a token of ci, until [-\d]+ [:\d]+ UTC\.",
+        r"It would make a token of ci, a new user with the role viewer, until [-\d]+ [:\d]+ UTC\.",
         *told("createtoken", "--user", "ci", "--role", "viewer"),
     )
     assert told("breakglass")[0].startswith("User breakglass would be an admin, and could log in with a new password")

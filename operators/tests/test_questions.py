@@ -507,3 +507,20 @@ def test_an_answer_about_one_row_counts_for_none_of_another_kind(client: Client)
     assert Isolation.objects.exists()
     client.post("/admin/checks/pin/", delete | {"seen": seen})
     assert not Pin.objects.exists()
+
+
+def test_another_end_of_a_freeze_than_was_shown_is_shown_first(client: Client) -> None:
+    add = "/admin/checks/freeze/add/"
+    seen = client.post(add, {"until": "1h", "note": ""}).context["seen"]
+    assert "something changed" in client.post(add, {"until": "", "note": "", "seen": seen}).content.decode()
+    assert not Freeze.objects.exists()
+    client.post(add, {"until": "1h", "note": "", "seen": seen})
+    assert Freeze.objects.exists()
+
+
+def test_a_drain_that_began_since_is_not_ended_unseen(client: Client) -> None:
+    cordon = {"action": "cordon", "_selected_action": Node.objects.get(name="birch").pk}
+    seen = client.post(NODES, cordon).context["seen"]
+    cordoned("birch", draining=True)
+    assert "The drain of birch ends" in client.post(NODES, cordon | {"seen": seen}).content.decode()
+    assert Node.objects.get(name="birch").draining

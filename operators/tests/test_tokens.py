@@ -45,7 +45,7 @@ def test_the_command_writes_a_token_that_opens_what_its_role_may() -> None:
     assert bearer(token).call("GET", "configs").status_code == 200
     assert bearer(token).call("PUT", "sources/shop", {"configs": []}).status_code == 200
     assert bearer(token).call("POST", "nodes/ash/cordon").status_code == 403
-    assert "Token of ci, until 20" in told
+    assert "Token of ci, a new user with the role author, until 20" in told
     assert token not in told
 
 
@@ -58,7 +58,13 @@ def test_a_user_that_the_command_makes_can_not_log_in() -> None:
 
 def test_the_command_writes_json() -> None:
     told = json.loads(made("--user", "ci", "--role", "viewer", "--expires", "never", "--json")[0])
-    assert told | {"token": ""} == {"user": "ci", "roles": ["viewer"], "expires": None, "token": ""}
+    assert told | {"token": ""} == {
+        "user": "ci",
+        "roles": ["viewer"],
+        "expires": None,
+        "user_is_new": True,
+        "token": "",
+    }
     assert bearer(told["token"]).call("GET", "nodes").status_code == 200
     again = json.loads(made("--user", "ci", "--expires", "7d", "--json")[0])
     assert again["expires"].startswith((timezone.now() + timedelta(days=7)).date().isoformat())

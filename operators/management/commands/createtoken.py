@@ -4,13 +4,14 @@ import json
 from datetime import datetime
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
 
 from checks.management import commandline
 from checks.management.commandline import ActingCommand
 from clusteragent.lib import deadlines
-from clusteragent.lib.words import utc
+from clusteragent.lib.words import listed, utc
 from operators import bounds, tokens
 from operators.roles import Role
 
@@ -47,9 +48,10 @@ class Command(ActingCommand):
             expires = _expires(options["expires"])
             bound: dict[str, Any] = {name: _patterns(name, options[name]) for name in ("sources", "checks")}
             given = {name: options[name] for name in ("role", "purpose")}
+            is_new = not User.objects.filter(username=options["user"]).exists()
             with commandline.trial(options):
                 row, token = tokens.make(options["user"], expires=expires, **given, **bound)
-                document, words = _told(row)
+                document, words = _told(row, is_new=is_new)
         except ValidationError as error:
             raise CommandError(error.messages[0]) from error
         except (LookupError, ValueError) as error:
@@ -64,14 +66,15 @@ class Command(ActingCommand):
             self.stderr.write(f"Token of {words}. It is not shown again.")
 
 
-def _told(row: Any) -> tuple[dict[str, Any], str]:
+def _told(row: Any, *, is_new: bool) -> tuple[dict[str, Any], str]:
     """What is known of a token, as JSON data and in words."""
     until = row.expiry.isoformat(timespec="seconds") if row.expiry else None
     roles = sorted(row.user.groups.values_list("name", flat=True))
     bounded = f", bound to {bound}" if (bound := bounds.in_words(row)) else ""
     end = utc(row.expiry) if row.expiry else "revoked"
-    document = {"user": row.user.username, "roles": roles, "expires": until} | bounds.told(row)
-    return document, f"{row.user.username}, until {end}{bounded}"
+    document = {"user": row.user.username, "roles": roles, "expires": until, "user_is_new": is_new} | bounds.told(row)
+    made = f", a new user with the role {listed(roles)}" if is_new else ""
+    return document, f"{row.user.username}{made}, until {end}{bounded}"
 
 
 def _patterns(name: str, text: str | None) -> list[str]:
