@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 
 from checks import dispatcher
 from checks.models import Config, Origin
@@ -12,6 +13,7 @@ from checks.tests.cast import owners, report
 from checks.wire.scrub import MASK
 from clusteragent.lib import conf
 from operators.roles import Role
+from operators.tests.bounded import calls
 from operators.tests.cast import Caller, having
 
 pytestmark = pytest.mark.django_db
@@ -124,3 +126,18 @@ def test_what_is_told_has_no_secret(author: Caller) -> None:
     told = foreseen(author, one("a") | {"instances": [{"name": "password=hunter22"}]})
     assert "hunter22" not in str(told)
     assert MASK in told["fates"][0]["title"]
+
+
+def test_who_is_bound_learns_no_password_of_another_source(author: Caller) -> None:
+    """A config that is the same as another's would be told apart from one that is not, guess by guess."""
+    report("ash")
+    assert author.call("PUT", "sources/theirs", {"configs": [one("db", password="right")]}).status_code == 200
+    bound = calls(User.objects.create_superuser("olga"), sources=["api:mine"])
+    told = [
+        bound.call("PUT", "sources/mine?dry_run=1", {"configs": [one("db", password=guess)]}).json()
+        for guess in ("right", "wrong")
+    ]
+    assert [each["sentences"] for each in told] == [
+        ["Where they would run is told to who is not bound to sources."]
+    ] * 2
+    assert [(each["would_dangle"], each["fates"]) for each in told] == [(0, [])] * 2
