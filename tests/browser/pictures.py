@@ -38,7 +38,8 @@ STILL = """async () => {
         node.data = node.data.replace(/\\b(ash|birch|cedar)\\b/g, 'birch').replace(/[0-9][0-9.:\\u202f-]*/g, '0')
             .replace(/\\b0\\s(ms|s|min|h|d)\\b/g, '0 s').replace(months, 'May')
             // Loads are guesses until the first runs end.
-            .replace(/ \\(assumed[^)]*\\)/, '');
+            .replace(/ \\(assumed[^)]*\\)/, '').replace(/, assumed\\b/g, '');
+        if (/^(The load of 0 nodes? is|Loads are) assumed/.test(node.data.trim())) node.parentElement.hidden = true;
     }
     const drawn = 'canvas, svg, progress, figcaption, .pages-bar, .strip, input[type^=date]';
     // All letters but these are of fonts that pages bring along.
