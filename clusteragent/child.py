@@ -36,7 +36,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._sign: object = None
         self._started = 0.0
-        # When a sign of life was new: of any process of the term, and of the present one.
+        # When a sign of life was new, of any process of the term; and whether the present one gave one.
         self._alive: float | None = None
         self._has_begun = False
 

@@ -120,13 +120,19 @@ class Entrances:
             if response.status_code == 403 and (name := named(request)) and not is_on_record(refusal):
                 more = self._refused.setdefault(name, RateLimit(MOST_REFUSED, seconds=3600)).take()
                 if more is not None:
-                    why = "the form was out of date" if hasattr(request, "csrf_failed") else "no permission"
-                    why = "the call had no CSRF token of the session" if hasattr(request, "caller") else why
-                    why = str(refusal) if isinstance(refusal, Outside) else why
                     what, configs, nodes = wanted(request)
-                    after = {"more": more} if more else None
+                    after, why = {"more": more} if more else None, _why(request, refusal)
                     record(Act.Verb.REFUSE, what, after=after, reason=why, configs=configs, nodes=nodes)
             return response
+
+
+def _why(request: HttpRequest, refusal: object) -> str:
+    """Why a call was answered 403."""
+    if isinstance(refusal, Outside):
+        return str(refusal)
+    if hasattr(request, "caller"):
+        return "the call had no CSRF token of the session"
+    return "the form was out of date" if hasattr(request, "csrf_failed") else "no permission"
 
 
 def known_by(request: HttpRequest) -> str:

@@ -18,7 +18,8 @@ from checks.models import Config, Plan
 from clusteragent.lib.words import listed
 from nodes.models import Node
 
-# What is wanted of the admin's pages of rows: by sending a form, and by looking; then of those of one row that is known.
+# What is wanted of the admin's pages of rows: by sending a form, and by looking; then of those of one row that is known. What is
+# sent to a list is one of its actions: see `_of_action`.
 _PAGES = {
     "add": ("add to the {}", "see the form that adds to the {}"),
     "change": ("change one of the {}", "see one of the {}"),
@@ -88,13 +89,13 @@ def _of_page(match: ResolverMatch, request: HttpRequest) -> Wanted | None:
 
 def _of_action(model: type[Model], request: HttpRequest) -> Wanted:
     """What a call of a list's action wanted: which action, if the list has it, and the first rows that are there."""
-    names = [str(name) for name in admin.site.get_model_admin(model).actions or ()]
     try:
         sent = request.POST
     except (SuspiciousOperation, UnreadablePostError, MultiPartParserError):
         # Nobody read it before: the call was refused for its headers.
         sent = QueryDict()
-    what = next((name for name in names if name == sent.get("action")), "act on")
+    action = sent.get("action")
+    what = action if action and action in (admin.site.get_model_admin(model).actions or ()) else "act on"
     keys = list(dict.fromkeys(sent.getlist("_selected_action")))
     rows = [row for key in keys[:MOST_NAMED] if (row := _row(model, "pk", key)) is not None]
     which = listed([str(row) for row in rows]) + (" and more" if rows and len(keys) > MOST_NAMED else "")

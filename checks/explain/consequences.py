@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from checks.dispatcher import costs
-from checks.explain import forecasts
+from checks.explain import forecasts, objections
 from checks.models import Plan, freezes
 from checks.models.orders import Pin
 from checks.wire.scrub import scrub
@@ -32,6 +32,11 @@ def of(plan: Plan) -> list[str]:
     return [*found, *_consequences(plan), *_pinned_there(plan), *_slow_there(plan)]
 
 
+def told(plan: Plan) -> list[str]:
+    """Return all that a plan means besides its moves, what must be accepted first: for who has no page that shows that in red."""
+    return [*(one.reason for one in objections.of(plan)), *of(plan)]
+
+
 def ends(plan: Plan) -> list[str]:
     """Return until when, or by when, the order of a plan holds, one sentence each."""
     order = plan.order
@@ -46,10 +51,8 @@ def guessed(plan: Plan) -> Iterator[str]:
     """Say whether the loads of a plan are guesses, for who sees them."""
     nodes = Node.objects.filter(name__in=plan.nodes).values_list("pk", flat=True)
     if guesses := len(costs.told_of(nodes).assumed):
-        every = guesses == len(plan.nodes)
-        yield (
-            costs.assumed() if every and costs.assumed() else f"The load of {plain_count(guesses, 'node')} is assumed."
-        )
+        of_all = costs.assumed() if guesses == len(plan.nodes) else ""
+        yield of_all or f"The load of {plain_count(guesses, 'node')} is assumed."
 
 
 def doubts(plan: Plan) -> list[str]:

@@ -18,7 +18,7 @@ from checks.dispatcher.returning import going_back
 from checks.dispatcher.transaction import light_entries
 from checks.explain.aftermath import ASKED_WHY, Aftermath, Moving, follow
 from checks.explain.loss import homeless_reasons
-from checks.explain.objections import Objection, of_closing
+from checks.explain.objections import Objection, nowhere, of_closing
 from checks.models import Assignment, Config, bounds, freezes
 from checks.models.orders import Isolation, Pin
 from clusteragent.lib import conf, deadlines
@@ -276,7 +276,7 @@ def _passes(after: Aftermath) -> list[str]:
             f"{grouped_count(len(after.moves), 'config')} would move within about a minute, within the budget."
         )
     if after.lost:
-        found.append(f"{grouped_count(len(after.lost), 'config')} would run nowhere.")
+        found.append(nowhere(len(after.lost)))
         found += [f"Why they would run nowhere: {why}." for why in after.why]
     if after.waiting:
         found.append(f"{grouped_count(after.waiting, 'config')} would run nowhere, as now.")

@@ -35,7 +35,9 @@ class NotAccepted(Exception):
 
 
 def of(plan: Plan) -> list[Objection]:
-    """Return what must be accepted of a plan. A pause is meant to leave configs without a node."""
+    """Return what must be accepted of a plan; nothing once it was applied. A pause is meant to leave configs without a node."""
+    if plan.applied_at:
+        return []
     if plan.order.get("verb") == "drain":
         return of_closing(plan.order["nodes"])
     return of_dangling(len(left(plan)))
@@ -57,7 +59,12 @@ def of_closing(names: Collection[str]) -> list[Objection]:
 
 def of_dangling(number: int) -> list[Objection]:
     """Return what must be accepted if so many configs that run now would run nowhere."""
-    return [Objection(f"{grouped_count(number, 'config')} would run nowhere.", DANGLING)] if number else []
+    return [Objection(nowhere(number), DANGLING)] if number else []
+
+
+def nowhere(number: int) -> str:
+    """Return the sentence that says that so many configs would run nowhere, which pages show in red."""
+    return f"{grouped_count(number, 'config')} would run nowhere."
 
 
 def require_accepted(objections: Sequence[Objection], accepted: Collection[str]) -> None:

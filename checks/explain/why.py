@@ -1,11 +1,12 @@
 """Why a config is where it is: its last move, its orders, and the nodes that may not have it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.db.models import F
 
+from checks.dispatcher import costs
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.eligibility import Snapshot, read_snapshot
 from checks.dispatcher.transaction import entries_of
@@ -67,11 +68,12 @@ def explain(config: Config) -> Why:
 class Others:
     """Where else a config could be now.
 
-    best: (name, load) of the least loaded nodes that could have it. refused: {reason: names of the nodes that can't}, the
-    commonest reason first.
+    best: (name, load) of the least loaded nodes that could have it. assumed: the names of those whose load is a guess. refused:
+    {reason: names of the nodes that can't}, the commonest reason first.
     """
 
     best: Sequence[tuple[str, float]] = ()
+    assumed: Collection[str] = ()
     refused: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
@@ -81,7 +83,10 @@ def others(config: Config) -> Others:
         return Others()
     snapshot, entry = _judged(config)
     owner = snapshot.by_id.get(entry.owner or 0)
-    return Others(snapshot.best(entry), refusals(snapshot, entry, owner.name if owner else ""))
+    best = snapshot.best(entry)
+    names = {snapshot.by_name[name].id: name for name, _ in best}
+    assumed = {names[node] for node in costs.told_of(names).assumed}
+    return Others(best, assumed, refusals(snapshot, entry, owner.name if owner else ""))
 
 
 def _judged(config: Config) -> tuple[Snapshot, Entry]:

@@ -11,6 +11,7 @@ from checks.dispatcher.eligibility import Snapshot, read_snapshot
 from checks.dispatcher.misplaced import Judge
 from checks.explain.aftermath import ASKED_WHY
 from checks.explain.loss import homeless_reasons
+from checks.explain.objections import nowhere
 from checks.models import Config, Origin
 from checks.sources.origins import Admitted, Known
 from checks.wire.sharding import parent_of
@@ -58,7 +59,7 @@ class Effect(NamedTuple):
     @property
     def nowhere(self) -> str:
         """The sentence about the lost ones, which is among the others; empty if there are none."""
-        return f"{grouped_count(self.lost, 'config')} would run nowhere." if self.lost else ""
+        return nowhere(self.lost) if self.lost else ""
 
 
 def save(source: str, sends: Sequence[Admitted], known: Mapping[str, Known], gone: Sequence[str] = ()) -> Effect:

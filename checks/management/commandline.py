@@ -233,7 +233,7 @@ def consequences_of(plan: Plan, *, is_dry: bool) -> list[str]:
     """Return what a plan means besides its moves, a sentence each; of one that was carried out, what may be an error."""
     if not is_dry:
         return consequences.doubts(plan)
-    return [*(one.reason for one in objections.of(plan)), *consequences.of(plan)]
+    return consequences.told(plan)
 
 
 def moves_of(plan: Plan, *, is_dry: bool) -> list[dict[str, Any]]:

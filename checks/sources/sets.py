@@ -56,6 +56,11 @@ class Difference:
     removals_held: bool
     warnings: list[Notice]
 
+    @property
+    def differing(self) -> set[str]:
+        """The names of the configs that are new or changed."""
+        return {*self.added, *self.changed}
+
 
 class Trial(NamedTuple):
     """What a desired set would change. sends: what is new or changed, as it would be dispatched. known: what the store has."""
@@ -75,7 +80,7 @@ def compare(source: str, desired: Sequence[Sent], *, revision: str = "", accept_
     require(source)
     known = origins.known(source)
     difference, sent = _compared(source, desired, known, revision, accept_removals)
-    differing = {*difference.added, *difference.changed}
+    differing = difference.differing
     return Trial(difference, [one for one in sent if one.key in differing], known)
 
 
@@ -143,7 +148,7 @@ def _change(
         return
     with dispatcher.single_transaction():
         send()
-        differing = {*difference.added, *difference.changed}
+        differing = difference.differing
         configs |= _ids(source, [each.key for one in sent if one.key in differing for each in one.sent])
         record_act()
 
@@ -163,7 +168,7 @@ def _after(difference: Difference, sent: Sequence[Admitted]) -> dict[str, Any]:
     for name in ("added", "changed", "removed"):
         listed = getattr(difference, name)
         told |= {name: listed[:MOST_NAMES], f"{name}_number": len(listed)}
-    differing = {*difference.added, *difference.changed}
+    differing = difference.differing
     coming = [one for one in sent if one.key in differing][:MOST_TEXTS]
     texts = [(each.key, each.patched.text) for one in coming for each in one.sent][:MOST_TEXTS]
     return told | _texts(texts, len(differing))

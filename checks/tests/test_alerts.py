@@ -753,12 +753,12 @@ def test_of_a_config_too_large_for_any_node_it_says_what_helps_and_of_the_rest_w
     )
     assert overloads()[0].cause == said
     ash = Node.objects.get(name="ash")
-    assert alerts.beyond_moves() == {ash.pk}
+    assert alerts.beyond_moves(alerts.held_by_pins()) == {ash.pk}
     dispatcher.schedule([sent("small")])
     Assignment.objects.update(node=ash)
     Cost.objects.create(config=Config.objects.get(origins__key="small"), workers_needed=1)
     assert overloads()[0].cause.endswith("of a node. Others have room for what else is too much.")
-    assert alerts.beyond_moves() == set()
+    assert alerts.beyond_moves(alerts.held_by_pins()) == set()
 
 
 def test_of_a_slow_node_it_says_that_it_has_but_a_share_of_its_workers() -> None:

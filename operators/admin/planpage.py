@@ -11,7 +11,7 @@ from checks.explain import consequences, drains, objections
 from checks.models import Config, Plan, freezes
 from checks.models.titles import called
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import grouped_count, natural, percent, plain_count
+from clusteragent.lib.words import natural, percent, plain_count
 from nodes.models import Node, UnknownNode
 from operators.admin.base import Table, first_of, link
 from operators.admin.questions import word_of, word_of_configs
@@ -97,7 +97,7 @@ def worse_of(plan: Plan) -> list[str]:
 
 def worse(peak: Sequence[float], nowhere: int) -> list[str]:
     """In which ways a plan makes things worse, in words that every plan's page shows in red. nowhere: configs without a node."""
-    found = [f"{grouped_count(nowhere, 'config')} would run nowhere."] if nowhere else []
+    found = [objections.nowhere(nowhere)] if nowhere else []
     if len(peak) == 2 and peak[1] - peak[0] >= NOTICEABLE:
         found.append(f"It raises the highest load from {percent(peak[0])} to {percent(peak[1])}.")
     return found

@@ -20,10 +20,11 @@ from checks.dispatcher import REFUSALS
 from checks.dispatcher.acting import record_refusal
 from checks.explain.aftermath import Moving, titled
 from checks.explain.forecasts import Forecast
+from checks.explain.objections import nowhere
 from checks.models import Config
 from checks.wire.scrub import scrub
 from clusteragent.lib import clock
-from clusteragent.lib.words import grouped_count, natural, plain_count
+from clusteragent.lib.words import natural, plain_count
 from operators import returning
 from operators.admin.base import Table, first_of, link, list_url, numbered, row_url
 from operators.admin.greying import DELETE
@@ -164,11 +165,10 @@ class Question:
             record_refusal(button.lower(), refusal)
             raise
         left = [one for one in forecast.moves if one.source and not one.to]
-        lost, nowhere = len(left), f"{grouped_count(len(left), 'config')} would run nowhere."
+        lost, red = len(left), nowhere(len(left))
         tables = [moving_table("What would move", forecast.moves)] if forecast.moves else []
-        # That is said in red.
-        sentences = [scrub(one) for one in forecast.sentences if one != nowhere]
-        worse = [nowhere] if lost else []
+        sentences = [scrub(one) for one in forecast.sentences if one != red]
+        worse = [red] if lost else []
         word = word_of_configs([(title, one.check) for one, title in titled(left)])
         seen = seen_of(about, lost, len(forecast.moves))
         return cls(scrub(forecast.what), sentences, worse, tables, seen, word, button, same=same)

@@ -63,7 +63,7 @@ class AdminSession(SessionAuthentication):
             super().enforce_csrf(request)
         except PermissionDenied:
             # Such a call has no user afterwards.
-            request._request.csrf_failed, request._request.caller = True, request._request.user.get_username()
+            request._request.caller = request._request.user.get_username()
             raise
 
 

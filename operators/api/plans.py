@@ -17,11 +17,7 @@ from operators.api import filters
 from operators.api.base import Conflict, DetailViewSet
 from operators.api.fields import Strict
 from operators.api.permissions import HasPermissions
-from operators.api.previews import Acceptance, DryRun, PlanPageSerializer, PlanSerializer
-
-
-class ApplyOptions(DryRun, Acceptance):
-    """The query parameters of a call that applies a plan."""
+from operators.api.previews import Acceptance, AcceptingOptions, PlanPageSerializer, PlanSerializer
 
 
 class PlanWish(Strict):
@@ -62,7 +58,7 @@ class PlanViewSet(DetailViewSet):
         plan = plans.make(actor=request.user.get_username(), **body.validated_data)
         return Response(self.described(plan), status=status.HTTP_201_CREATED)
 
-    @extend_schema(request=None, parameters=[ApplyOptions])
+    @extend_schema(request=None, parameters=[AcceptingOptions])
     @action(detail=True, methods=["post"], permission_classes=[AppliesPlan])
     def apply(self, request: Request, pk: str) -> Response:
         """Apply the plan, once, with the permissions of what it orders. If something that it names has changed, nothing moves and
@@ -72,10 +68,10 @@ class PlanViewSet(DetailViewSet):
         plan = self.get_object()
         query = request.query_params
         try:
-            if ApplyOptions.of(query)["dry_run"]:
+            if AcceptingOptions.of(query)["dry_run"]:
                 plans.require_applicable(plan)
             else:
-                objections.require_accepted([] if plan.applied_at else objections.of(plan), Acceptance.given(query))
+                objections.require_accepted(objections.of(plan), Acceptance.given(query))
                 plans.apply(plan, actor=request.user.get_username())
         except NotAccepted as refusal:
             raise self.unaccepted(refusal, f"plan {plan.pk}: {plan}", plan=plan.pk) from None

@@ -53,6 +53,10 @@ class Acceptance(NoNodeOptions, DanglingOptions):
         return {name for name, is_given in cls.of(query).items() if is_given}
 
 
+class AcceptingOptions(DryRun, Acceptance):
+    """The query parameters of a call that may have to accept what follows."""
+
+
 class Needs(serializers.ListField):
     """The query parameters without which the call that does it is answered 409: accept_no_node, accept_dangling."""
 
@@ -125,12 +129,11 @@ class PlanPageSerializer(PlanSerializer):
         read_only_fields = fields
 
     def get_sentences(self, plan: Plan) -> list[str]:
-        told = [] if plan.applied_at else [*(one.reason for one in objections.of(plan)), *consequences.of(plan)]
-        return [scrub(sentence) for sentence in told]
+        return [] if plan.applied_at else [scrub(sentence) for sentence in consequences.told(plan)]
 
     @extend_schema_field(Needs())
     def get_needs(self, plan: Plan) -> list[str]:
-        return [] if plan.applied_at else [one.accepted_by for one in objections.of(plan)]
+        return [one.accepted_by for one in objections.of(plan)]
 
     def get_moves(self, plan: Plan) -> list[dict[str, Any]]:
         """The moves, each with its short ID. The digest is null for callers without the permission to see digests."""

@@ -20,11 +20,7 @@ from operators import rules
 from operators.api import filters
 from operators.api.base import DetailViewSet
 from operators.api.fields import Labels, NodeTypeField, Note, Scrubbed, Strict
-from operators.api.previews import Acceptance, DryRun, MovingSerializer, Needs, listed
-
-
-class RuleOptions(DryRun, Acceptance):
-    """The query parameters of a call that changes a rule."""
+from operators.api.previews import Acceptance, AcceptingOptions, MovingSerializer, Needs, listed
 
 
 class RuleSerializer(Strict, serializers.ModelSerializer[Rule]):
@@ -125,7 +121,7 @@ class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.Destr
     filterset_class = filters.AuthorFilter
     write_options = ("dry_run", "accept_dangling", "accept_no_node")
 
-    @extend_schema(parameters=[RuleOptions])
+    @extend_schema(parameters=[AcceptingOptions])
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Write a new rule. A dry run answers what follows; so does 409, if configs that run would dangle or no node has room."""
         body = self.get_serializer(data=request.data)
@@ -133,7 +129,7 @@ class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.Destr
         rule = self.queryset.model(**body.validated_data)
         return self._previewed(rule, saved=rule) or super().create(request, *args, **kwargs)
 
-    @extend_schema(parameters=[RuleOptions])
+    @extend_schema(parameters=[AcceptingOptions])
     def update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Replace a rule. A dry run answers what follows; so does 409, if configs that run would dangle or no node has room."""
         rule = self.get_object()
@@ -143,7 +139,7 @@ class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.Destr
             setattr(rule, name, value)
         return self._previewed(rule, saved=rule) or super().update(request, *args, **kwargs)
 
-    @extend_schema(parameters=[RuleOptions])
+    @extend_schema(parameters=[AcceptingOptions])
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Delete a rule. A dry run answers what follows; so does 409, if configs that run would dangle or no node has room."""
         rule = self.get_object()
@@ -163,7 +159,7 @@ class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.Destr
         """The answer to a dry run, or to a change that would leave configs without a node unasked, which is on record; None for
         others.
         """
-        is_dry = RuleOptions.of(self.request.query_params)["dry_run"]
+        is_dry = AcceptingOptions.of(self.request.query_params)["dry_run"]
         accepted = Acceptance.given(self.request.query_params)
         if not is_dry and DANGLING in accepted and (NO_NODE in accepted or self.queryset.model is Rule):
             return None

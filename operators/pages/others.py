@@ -6,11 +6,9 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 
-from checks.dispatcher import costs
 from checks.explain import why
 from checks.models import Config
 from clusteragent.lib.words import listed, load_in_words, plain_count
-from nodes.models import Node
 from operators import documentation
 from operators.admin.base import Table, list_url
 from operators.pages import base
@@ -23,14 +21,12 @@ def others(request: HttpRequest, pk: int) -> HttpResponse:
     """The least loaded nodes, each with what starts the move, and the refused ones. Apart, since it looks at all nodes."""
     config = get_object_or_404(Config, pk=pk)
     found = why.others(config)
-    ids = dict(Node.objects.filter(name__in=[name for name, _ in found.best]).values_list("name", "pk"))
-    assumed = costs.told_of(ids.values()).assumed
     refused = [(reason, listed(names)) for reason, names in found.refused.items()]
     if (left := len(refused) - MOST_REASONS) > 0:
         refused[MOST_REASONS:] = [(f"and {plain_count(left, 'other reason')}", "")]
     configs: Any = admin.site.get_model_admin(Config)
     context = {
-        "best": [(name, load_in_words(load, is_assumed=ids.get(name) in assumed)) for name, load in found.best],
+        "best": [(name, load_in_words(load, is_assumed=name in found.assumed)) for name, load in found.best],
         "refused": Table("", ("why not", "nodes"), refused),
         "reasons_url": documentation.page("operations", "who-may-run-what"),
         "config": str(pk),

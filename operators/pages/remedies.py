@@ -51,6 +51,11 @@ class Remedy:
     takes_nothing: bool = False
     same: Callable[[list[int]], Deed] = lambda about: NO_DEED
 
+    @property
+    def done_by(self) -> str:
+        """The label without its dots, which say that a page is shown first."""
+        return self.label.rstrip("…")
+
 
 class Line(NamedTuple):
     """What needs somebody, and the button. unpins: whether there is a button that unpins what overloads its nodes.
@@ -104,10 +109,11 @@ def lines(found: Iterable[Alert], user: Any) -> list[Line]:
         if remedy and not kept and not (can_act and user.has_perm(remedy.permission)):
             remedy = None
         is_overload = alert.kind == Kind.OVERLOADED
-        if is_overload and len(beyond_moves()) == alert.count:
+        held = held_by_pins() if is_overload else {}
+        if is_overload and len(beyond_moves(held)) == alert.count:
             # The cause says what helps instead.
             remedy, kept = None, ""
-        unpins = is_overload and user.has_perm(REMEDIES[UNPIN].permission) and bool(held_by_pins())
+        unpins = bool(held) and user.has_perm(REMEDIES[UNPIN].permission)
         rows.append(Line(alert, remedy, unpins, scrub(kept)))
     return rows
 
@@ -135,7 +141,7 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
     chosen = REMEDIES[kind]
     if not request.user.has_perm(chosen.permission):
         raise Lacks(chosen.permission)
-    about, button = chosen.about(), chosen.label.rstrip("…")
+    about, button = chosen.about(), chosen.done_by
     # Where it takes nothing, what moves besides is no matter of asking again.
     is_seen = chosen.takes_nothing and seen_by(request, button).startswith(seen_of(about))
     if chosen.forecast and not is_seen:
@@ -157,7 +163,7 @@ def _pressed(request: HttpRequest, chosen: Remedy) -> HttpResponse:
     except (plans.StalePlan, dispatcher.NotTheirs) as stale:
         messages.error(request, f"Not done, since something changed: {scrub(str(stale))}.")
     except dispatcher.Outside as outside:
-        record_refusal(chosen.label.rstrip("…"), outside)
+        record_refusal(chosen.done_by, outside)
         messages.error(request, f"Not done: {scrub(str(outside))}.")
     except sources.SyncUnderWay:
         messages.error(request, UNDER_WAY)
@@ -202,7 +208,7 @@ def _relieve(subject: str, actor: str) -> str | Plan:
             names = Node.objects.filter(pk__in=held).order_by("name").values_list("name", flat=True)
             pinned = f"what is pinned to {listed(list(names))} needs more than all of its workers"
             return f"No move would help: {pinned}. Unpin some of it first."
-        if beyond_moves():
+        if beyond_moves(held):
             return "No move would help: a config alone needs more than any node has."
         return "No move would help: no node that may run these configs has room, or they are pinned or have just moved."
     plan.save()

@@ -110,13 +110,13 @@ def _of_large(large: Mapping[int, _Large]) -> str:
     )
 
 
-def beyond_moves() -> set[int]:
+def beyond_moves(held: Collection[int]) -> set[int]:
     """Return the overloaded nodes that no move relieves: pins alone are too much for them, or all that they have is one config
-    too large for any node. They are ids.
+    too large for any node. They are ids. held: those of `held_by_pins`.
     """
     nodes = list(Runner.objects.overloaded().values_list("pk", flat=True))
     large = _too_large(nodes, max(Runner.objects.capacity().values(), default=math.inf))
-    return {*held_by_pins(), *(node for node, one in large.items() if not one.rest)}
+    return {*held, *(node for node, one in large.items() if not one.rest)}
 
 
 def _room(excess: float, needed: Mapping[int, float], able: Mapping[int, float], what: str) -> str:

@@ -65,8 +65,7 @@ class Command(ActingCommand):
             if is_dry:
                 plans.require_applicable(plan)
             else:
-                if plan.applied_at is None:
-                    commandline.require_accepted(plan, options)
+                commandline.require_accepted(plan, options)
                 plans.apply(plan, actor=commandline.actor())
         except NotAccepted as refusal:
             record_refusal(f"plan {plan.pk}: {plan}", refusal, plan=plan.pk)
