@@ -189,11 +189,19 @@ def post(session: requests.Session, url: str, **fields: str) -> None:
 
 def shown(machine: Machine, port: str, context: ssl.SSLContext = TLS) -> bytes:
     """The public key of the certificate that a new connection to a port gets. context: whom it trusts."""
-    with (
-        socket.create_connection(("127.0.0.1", machine.ports[port]), 10) as plain,
-        context.wrap_socket(plain, server_hostname="localhost") as opened,
-    ):
-        certificate = opened.getpeercert(binary_form=True)
+    return wait_for("a handshake is done", lambda: handshake(machine.ports[port], context), PATIENCE)
+
+
+def handshake(port: int, context: ssl.SSLContext) -> bytes | None:
+    """The public key that a server shows, or None if its worker ended meanwhile: another one is there, as for agents."""
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), 10) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as opened,
+        ):
+            certificate = opened.getpeercert(binary_form=True)
+    except (ssl.SSLEOFError, ConnectionError):
+        return None
     assert certificate
     return public(x509.load_der_x509_certificate(certificate))
 
