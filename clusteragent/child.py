@@ -36,7 +36,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._sign: object = None
         self._started = 0.0
-        # When a sign of life was new, of any process of the term; and whether the present one gave one.
+        # When a sign of life was new, of any process of the term; and whether the present process gave one.
         self._alive: float | None = None
         self._has_begun = False
 
@@ -47,8 +47,16 @@ class Child:
     def left_behind(self) -> None:
         """Clear up what a process left that ended before its term."""
 
+    def look(self) -> bool:
+        """Look for a sign of life; return whether there is a new one. The leader may give it, too, before the first start."""
+        sign = self.sign_of_life()
+        if self._alive is not None and sign == self._sign:
+            return False
+        self._sign, self._alive = sign, time.monotonic()
+        return True
+
     def silence(self) -> float:
-        """Return the seconds since the last sign of life of any of its processes, or since the first start before that."""
+        """Return the seconds since the last sign of life that was seen, or since the first look before that."""
         return 0.0 if self._alive is None else time.monotonic() - self._alive
 
     def keep_alive(self) -> None:
@@ -75,7 +83,8 @@ class Child:
         self._process = None
 
     def _start(self) -> None:
-        self._sign, self._has_begun = self.sign_of_life(), False
+        self.look()
+        self._has_begun = False
         # A new program, not a fork, which would keep the socket of the leader's lock open. In a session of its own it does not
         # get the SIGINT of a Ctrl-C.
         self._process = subprocess.Popen(  # noqa: S603
@@ -85,17 +94,13 @@ class Child:
             start_new_session=True,
         )
         self._started = time.monotonic()
-        self._alive = self._started if self._alive is None else self._alive
 
     def _failing(self, process: subprocess.Popen[bytes]) -> str:
         """Return why the process must be replaced; empty when it works."""
         if process.poll() is not None:
             return f"it exited with {process.returncode}"
-        now, sign = time.monotonic(), self.sign_of_life()
-        if sign != self._sign:
-            self._sign, self._alive, self._has_begun = sign, now, True
+        self._has_begun |= self.look()
         if not self._has_begun:
-            return (
-                f"no sign of life in {self.starting:g} s since its start" if now - self._started > self.starting else ""
-            )
+            is_late = time.monotonic() - self._started > self.starting
+            return f"no sign of life in {self.starting:g} s since its start" if is_late else ""
         return f"no sign of life for {self.stale:g} s" if self.silence() > self.stale else ""

@@ -73,7 +73,7 @@ class Stalled(Exception):
 
 
 class NoPass(Exception):
-    """The worker runs no pass, however often it is started."""
+    """No pass ends: the first one hangs, or the worker runs none, however often it is started."""
 
 
 class Handler:
@@ -179,12 +179,14 @@ class Term:
             self._schedule.call(PORTS)
         if Call.SCAN in calls or self._watch.take_change():
             self._schedule.call(SCAN, after=SETTLE)
-        if not self._opening.is_alive():
+        if self._opening.is_alive():
+            self._worker.look()
+        else:
             for child in self._children:
                 child.keep_alive()
-            if self._worker.silence() > GIVEN_UP:
-                raise NoPass(f"no pass ended for {GIVEN_UP:g} s")
             self._schedule.enqueue_due()
+        if self._worker.silence() > GIVEN_UP:
+            raise NoPass(f"no pass ended for {GIVEN_UP:g} s")
 
     def end(self) -> None:
         """End the watch of the folders and the processes of the term."""

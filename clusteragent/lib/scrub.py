@@ -76,8 +76,10 @@ _IS = r"""(?:[:=][=>~]?|%3[ad]|\\{1,9}u003[ad])[ \t]*+(?:(?:basic|bearer|digest|
 _SECRET_NAME = rf"""(?=[\w.-]*?{_WORDS})(?![\w.-]*{_HARMLESS}{_END_OF_KEY}[ \t]*+(?:[:=,;\s]|\Z))[\w.-]++"""
 # So MySQL says whether one was given, which is the cause that somebody looks for. It may stand in brackets and quotes of others.
 _WHETHER = r"""(?<=\(using[ ])password:[ ](?:YES|NO)\)[)\]}]{0,9}+(?:\Z|[\s"',.;:]|\\{1,15}+["'n])"""
+# The cheap look ahead comes first: most words are followed by no sign.
 _PAIR = re.compile(
-    rf"""(?<![\w.-])(?!{_WHETHER})(?=[\w.-])(?=[\w.-]*?{_WORDS})(?![\w.-]*{_HARMLESS}{_END_OF_KEY}[ \t]*+[:=])
+    rf"""(?<![\w.-])(?=[\w.-]++{_END_OF_KEY}[ \t]*+(?:[:=%]|\\))(?!{_WHETHER})(?=[\w.-]*?{_WORDS})
+    (?![\w.-]*{_HARMLESS}{_END_OF_KEY}[ \t]*+[:=])
     (?P<key>[\w.-]++{_END_OF_KEY}[ \t]*+(?:(?P<spaced>:[ \t]++)|{_IS}))
     (?:{_QUOTED} | [\[{{][^\]}}\n]{{0,1000}}+[\]}}] | \([^()\n]{{0,1000}}+\)
       | (?(spaced)(?:[|>][-+\d]*+(?:\n[ \t]++[^\n]*+)++ | [^\n]++) | [^\s&;,]++))""",
@@ -102,7 +104,8 @@ _NAMED_AFTER = re.compile(
 )
 # token "…", as some errors write it; <password value="…"/>.
 _BESIDE = re.compile(
-    rf"""(?<![\w.-])(?=[\w.-])(?P<key>{_SECRET_NAME}[ \t]{{1,9}}+(?:value[ \t]{{0,9}}=[ \t]{{0,9}})?)(?=\\{{0,15}}["'])
+    rf"""(?<![\w.-])(?=[\w.-]++[ \t]{{1,9}}+(?:value|\\|["']))
+    (?P<key>{_SECRET_NAME}[ \t]{{1,9}}+(?:value[ \t]{{0,9}}=[ \t]{{0,9}})?)(?=\\{{0,15}}["'])
     (?:{_QUOTED})""",
     re.IGNORECASE | re.VERBOSE,
 )

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -377,6 +378,25 @@ def test_a_leader_whose_worker_runs_no_pass_leaves_the_lead_to_others(monkeypatc
             Handler().watch(session)
         with Candidate() as other:
             assert other.campaign()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_leader_whose_first_pass_hangs_leaves_the_lead_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(module, "GIVEN_UP", 1)
+    monkeypatch.setattr(tasks, "background_pass", lambda term: over.wait())
+    handler = Handler()
+    try:
+        with Candidate() as session:
+            with pytest.raises(NoPass, match="no pass ended for 1 s"):
+                handler.watch(session)
+            with Candidate() as other:
+                assert other.campaign()
+    finally:
+        over.set()
+        for thread in threading.enumerate():
+            if thread.name == "first pass":
+                thread.join()
 
 
 LONG_FAREWELL = """
