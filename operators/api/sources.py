@@ -1,7 +1,7 @@
 """Sources that pipelines own, in the operators' API."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from threading import BoundedSemaphore
 from typing import Any, NamedTuple, Self
@@ -29,8 +29,9 @@ from operators.api.configs import NoticeSerializer
 from operators.api.fields import Scrubbed
 from operators.api.permissions import requires
 
-# How many sets of more than a megabyte are read at the same time: each takes up to 0.3 GB and half a minute.
-LARGE_SETS = 2
+# How many sets of more than a megabyte, or of more than MANY configs, are read at the same time: each takes up to 0.3 GB and half
+# a minute.
+LARGE_SETS, MANY = 2, 2_000
 _large_sets = BoundedSemaphore(LARGE_SETS)
 # So many configs are named in the answer of a dry run, each with its nodes.
 MOST_FATES = 1000
@@ -231,10 +232,18 @@ def _node(name: str) -> str:
     return "" if name == NOBODY else name
 
 
+def _is_large(request: Request) -> bool:
+    """Whether a set takes much memory or long. Of a large body nothing is read."""
+    if int(request.META.get("CONTENT_LENGTH") or 0) > OperatorViewSet.most_bytes:
+        return True
+    configs = request.data.get("configs") if isinstance(request.data, Mapping) else None
+    return isinstance(configs, Sized) and len(configs) > MANY
+
+
 @contextmanager
 def _place_for_large_set(request: Request) -> Iterator[None]:
     """Hold a place among the LARGE_SETS that may be read at the same time. Raises Busy if none is free. Small sets need none."""
-    if int(request.META.get("CONTENT_LENGTH") or 0) <= OperatorViewSet.most_bytes:
+    if not _is_large(request):
         yield
     elif _large_sets.acquire(blocking=False):
         try:

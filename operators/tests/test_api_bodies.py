@@ -256,6 +256,7 @@ def test_small_sets_need_no_turn(author: Caller, monkeypatch: pytest.MonkeyPatch
         assert sources._large_sets.acquire(blocking=False)
     try:
         refused(put(author, json.dumps({"configs": [config("a", "x" * 600_000), config("b", "x" * 600_000)]})), 503)
+        refused(put(author, json.dumps({"configs": [config(f"a{n}", "x") for n in range(sources.MANY + 1)]})), 503)
         assert put(author, json.dumps({"configs": [config("a", "x")]})).status_code == 200
     finally:
         for _ in range(sources.LARGE_SETS):
