@@ -12,7 +12,7 @@ from checks.dispatcher.eligibility import read_snapshot
 from checks.dispatcher.transaction import entries_of
 from checks.explain import failures
 from checks.explain.alerts.cluster import why_none_accepts
-from checks.explain.alerts.kinds import LATELY, NAMED, Alert, Kind, Target, checks_of, some
+from checks.explain.alerts.kinds import LATELY, NAMED, Alert, Kind, Target, configs_of, some
 from checks.models import Assignment, Config, Move
 from checks.models.configs import ConfigQuerySet
 from checks.models.troubles import Trouble, error_line
@@ -91,7 +91,7 @@ def _of_trouble(kind: Kind, troubles: QuerySet[Trouble], count: int, since: date
     """The alert about these troubles, which are of one kind."""
     target = Target.rows(Config, trouble=str(kind))
     said = _failing(count) if kind == Kind.FAILING else ""
-    said = said or _TROUBLES[kind].format(checks_of(troubles))
+    said = said or _TROUBLES[kind].format(configs_of(troubles, count))
     kind, many = _many(kind, troubles)
     return Alert(kind, count, " ".join(filter(None, (many, said))), target, now, since)
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Self
 
 from django.db.models import Model, QuerySet
 
-from checks.wire.scrub import scrub
-from clusteragent.lib.words import listed
+from checks.models import Config
+from clusteragent.lib.words import grouped, grouped_count, listed, natural
 from nodes.models import Node
 
 # The most names that one alert lists.
@@ -159,10 +159,13 @@ def some(names: Iterable[str]) -> str:
     return listed(known if len(known) <= NAMED else [*known[:NAMED], "others"], None)
 
 
-def checks_of(found: QuerySet[Any]) -> str:
-    """The first names of the checks that the rows are about."""
-    names = found.order_by("config__name").values_list("config__name", flat=True).distinct()
-    return some(map(scrub, names[: NAMED + 1]))
+def configs_of(found: QuerySet[Any], count: int) -> str:
+    """The first configs that so many rows are about, and how many more there are."""
+    ids = list(found.order_by("config_id").values_list("config_id", flat=True)[:NAMED])
+    names = sorted(map(str, Config.objects.only("name", "title", "digest").filter(pk__in=ids)), key=natural)
+    more = [f"{grouped(count - len(names))} more"] if count > len(names) else []
+    # Without names when they were over by the second question.
+    return listed([*names, *more], None) if names else grouped_count(count, "config")
 
 
 def named(nodes: QuerySet[Node], count: int) -> str:

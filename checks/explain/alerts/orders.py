@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from django.db.models import Count, Min, Q, QuerySet
 
-from checks.explain.alerts.kinds import NAMED, Alert, Kind, Target, checks_of, some
+from checks.explain.alerts.kinds import NAMED, Alert, Kind, Target, configs_of, some
 from checks.models import Assignment, Config
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pause, Pin
@@ -34,7 +34,7 @@ def of_orders(now: datetime) -> Iterator[Alert]:
     alone = Isolation.objects.filter(reason=Isolation.Reason.QUARANTINED, config__isnull=False)
     count, since = alone.aggregate(count=Count("pk"), since=Min("time")).values()
     if count:
-        cause = f"{checks_of(alone)}: alone on a node, because the nodes that ran it died."
+        cause = f"{configs_of(alone, count)}: alone on a node, because the nodes that ran it died."
         yield Alert(Kind.QUARANTINED, count, cause, Target.rows(Config, order="isolated"), now, since)
     if astray := _astray():
         aims = some(str(pin) for pin, _ in astray)
@@ -44,7 +44,7 @@ def of_orders(now: datetime) -> Iterator[Alert]:
     overdue = Pause.objects.filter(until__lt=ago(LATE_RESUMING), config__isnull=False)
     count, since = overdue.aggregate(count=Count("pk"), since=Min("until")).values()
     if count:
-        cause = f"{checks_of(overdue)}: the pause is over, but it was not resumed."
+        cause = f"{configs_of(overdue, count)}: the pause is over, but it was not resumed."
         yield Alert(Kind.PAUSE_OVERDUE, count, cause, Target.rows(Config, order="paused"), now, since)
     for freeze in Freeze.objects.in_force():
         note = f" ({scrub(freeze.note)[:MOST_CHARACTERS]})" if freeze.note else ""
