@@ -12,13 +12,21 @@ from checks.dispatcher.misplaced import Judge
 from checks.explain.aftermath import ASKED_WHY
 from checks.explain.loss import homeless_reasons
 from checks.explain.objections import nowhere
-from checks.models import Config, Origin
+from checks.models import Config, Origin, bounds
 from checks.sources.origins import Admitted, Known
 from checks.wire.sharding import parent_of
 from clusteragent.lib.words import agreeing, grouped_count, listed, percent
 from nodes.models import Hearing
 
 NOBODY = "nobody"
+# What is told to who is bound to sources, instead of where configs would run: which of those that it writes another source gives
+# already would tell it, guess by guess, the passwords in them.
+UNTOLD = "Where they would run is told to who is not bound to sources."
+
+
+def is_told() -> bool:
+    """Whether the person who acts may know more of an effect than how many configs would run nowhere."""
+    return not bounds.why_not_all("checks.add_config", "it is about all sources")
 
 
 class Fate(NamedTuple):

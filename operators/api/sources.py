@@ -17,7 +17,7 @@ from rest_framework.response import Response
 
 from checks.explain import writing
 from checks.explain.writing import NOBODY, Effect
-from checks.models import Origin, Source, bounds
+from checks.models import Origin, Source
 from checks.sources import sets
 from checks.wire.lint import Notice
 from checks.wire.scrub import scrub
@@ -72,9 +72,6 @@ class SourcePageSerializer(SourceSerializer):
         return NoticeSerializer([Notice(**one) for one in source.warnings], many=True).data
 
 
-_UNTOLD = "Where they would run is told to who is not bound to sources."
-
-
 class Foretold(NamedTuple):
     """What an answer tells of an effect. Names alone: serializers are circles, which keep what they refer to for a while."""
 
@@ -84,13 +81,9 @@ class Foretold(NamedTuple):
 
     @classmethod
     def of(cls, effect: Effect) -> Self:
-        """The effect in names. What would run nowhere comes first.
-
-        Who is bound to sources is told a number alone: which of the configs that it sends another source gives already would tell
-        it, guess by guess, the passwords in them.
-        """
-        if bounds.why_not_all(sets.WRITES[0], "it is about all sources"):
-            return cls([_UNTOLD], effect.lost, [])
+        """The effect in names. What would run nowhere comes first. Who is bound to sources is told a number alone."""
+        if not writing.is_told():
+            return cls([writing.UNTOLD], effect.lost, [])
         fates = sorted(effect.fates, key=lambda fate: not fate.is_lost)[:MOST_FATES]
         told = [
             {"title": one.entry.shown, "from_node": _node(one.before), "to_node": _node(one.after)} for one in fates

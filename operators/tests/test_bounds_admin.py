@@ -10,6 +10,7 @@ from checks import dispatcher, plans
 from checks.dispatcher import deciding
 from checks.models import Config, Move, Origin, Plan, Source
 from checks.models.orders import Isolation, Pause, Pin
+from checks.sources import authored
 from checks.tests.cast import owners, sent, silence
 from checks.tests.operators import act, config, page_of, saved, superuser
 from nodes.models import Node
@@ -146,6 +147,24 @@ def test_what_is_written_by_hand_is_a_source_too() -> None:
     bounds.bind(["admin"], [], group=Group.objects.get(name="writers"))
     assert saved(client, "/admin/checks/config/add/", **fields).status_code == 302
     assert Origin.objects.filter(source="admin", key="new").exists()
+
+
+def test_who_is_bound_to_what_is_written_by_hand_learns_no_password_of_another_source() -> None:
+    """A config that is the same as another's would be told apart from one that is not, guess by guess."""
+    yaml = "instances:\n- {url: http://db, password: GUESS}\n"
+    dispatcher.schedule([authored.written("db", "http_check", yaml.replace("GUESS", "right"), source="file")])
+    fields = {"key": "mine", "check": "http_check"}
+    for client, tells in ((superuser(), True), (clicks(wanda("admin")), False)):
+        for path in ("add/", "remarks/"):
+            right, wrong = (
+                client.post(
+                    f"/admin/checks/config/{path}", fields | {"yaml": yaml.replace("GUESS", guess)}
+                ).content.decode()
+                for guess in ("right", "wrong")
+            )
+            assert ("file:db gives the same already" in right) == tells
+            assert ("1 config would be added" in wrong) == tells
+            assert ("Where they would run is told to who is not bound to sources." in right) != tells
 
 
 def test_held_removals_are_accepted_where_all_of_them_are_covered() -> None:
