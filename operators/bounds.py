@@ -131,6 +131,11 @@ def told(row: Any) -> dict[str, Any]:
     return {"bound": {"sources": bound.sources, "checks": bound.checks}} if bound else {}
 
 
+def worded(sources: Sequence[str], checks: Sequence[str]) -> str:
+    """A bound that is not stored yet, as `in_words` tells it."""
+    return str(Bound(sources=sources, checks=checks))
+
+
 def in_words(row: Any) -> str:
     """What a group or a token is bound to; empty if it is not bound."""
     return str(getattr(row, "bound", None) or "")

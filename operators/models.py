@@ -227,6 +227,10 @@ class SavedView(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def told(self) -> dict[str, Any]:
+        """What it says, as JSON data."""
+        return {"owner": self.owner.get_username(), "query": self.query, "shared": self.is_shared}
+
     def named_for(self, user: Any) -> str:
         """Its name, for others than its owner with the owner."""
         return self.name if self.owner_id == user.pk else f"{self.name} of {self.owner.get_username()}"

@@ -7,7 +7,8 @@ from django.contrib.auth.models import Group, User
 
 from clusteragent.lib.words import listed, plain_count
 from operators import bounds
-from operators.roles import MEANINGS, in_words
+from operators.admin import rights
+from operators.roles import MEANINGS
 
 # What a superuser may do, which is no role.
 EVERYTHING = "everything, also what no role allows"
@@ -25,12 +26,19 @@ def of_user(before: Mapping[str, Any], now: Mapping[str, Any], *, is_done: bool 
         yield f"{who} {_verb('gets', is_done)} the role {meant(group)}."
     for name in sorted(had - has):
         yield f"{who} {_verb('loses', is_done)} the role {name}."
-    if now["is_superuser"] and not before.get("is_superuser"):
-        yield f"{who} {_verb('becomes', is_done)} a superuser, who may do {EVERYTHING}."
+    if told := made_superuser(before, now, is_done=is_done):
+        yield told
     elif before.get("is_superuser") and not now["is_superuser"]:
         yield f"{who} is no longer a superuser, and may do what its roles allow."
     if before and before["is_active"] != now["is_active"]:
         yield f"{who} may {'log in and call again' if now['is_active'] else 'not log in or call any more'}."
+
+
+def made_superuser(before: Mapping[str, Any], now: Mapping[str, Any], *, is_done: bool = False) -> str:
+    """What a user may do who becomes a superuser; empty for another. See `of_user`."""
+    if not now["is_superuser"] or before.get("is_superuser"):
+        return ""
+    return f"User {now['username']} {_verb('becomes', is_done)} a superuser, who may do {EVERYTHING}."
 
 
 def of_group(users: int, before: Mapping[str, Any], now: Mapping[str, Any], *, is_done: bool = False) -> Iterator[str]:
@@ -63,14 +71,21 @@ def of_token(user: Any, role: str, bound: Mapping[str, Sequence[str]]) -> tuple[
 
 
 def meant(group: Group) -> str:
-    """A role with what it allows, and within which bound: `viewer: sees everything …`."""
+    """A role with what it allows, and within which bound: `viewer: sees everything …`, `night: add and delete pins`."""
     bound = f", bound to {within}" if (within := bounds.in_words(group)) else ""
-    return f"{group.name}: {MEANINGS.get(group.name, 'what the group allows')}{bound}"  # type: ignore[call-overload]
+    allows = MEANINGS.get(group.name) or "; ".join(rights.words(rights.codes(group.permissions)))  # type: ignore[call-overload]
+    return f"{group.name}: {allows or 'allows nothing yet'}{bound}"
 
 
 def members(group: Group) -> list[User]:
     """The users in a group, by name."""
-    return list(group.user_set.prefetch_related("groups").order_by("username"))
+    own = ("groups", "user_permissions__content_type")
+    return list(group.user_set.prefetch_related(*own).order_by("username"))
+
+
+def roles_of(user: User) -> str:
+    """What a user may do: its groups, or everything."""
+    return "everything" if user.is_superuser else ", ".join(sorted(group.name for group in user.groups.all()))
 
 
 def _verb(verb: str, is_done: bool) -> str:
@@ -78,7 +93,7 @@ def _verb(verb: str, is_done: bool) -> str:
 
 
 def _rights(codes: Collection[str]) -> str:
-    return listed([in_words(code) for code in codes], None)
+    return "; ".join(rights.words(codes))
 
 
 def _bound(who: str, bound: Mapping[str, Sequence[str]] | None) -> str:

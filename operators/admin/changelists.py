@@ -6,13 +6,15 @@ from functools import cached_property
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
+from django.apps import apps
+from django.contrib import admin
 from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ALL_VAR, ORDER_VAR, PAGE_VAR, SEARCH_VAR
 from django.core.exceptions import FieldDoesNotExist
 from django.core.paginator import Paginator
 from django.db import DataError
-from django.db.models import CharField, QuerySet, TextField
+from django.db.models import CharField, Model, QuerySet, TextField
 from django.http import HttpRequest
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
@@ -234,3 +236,18 @@ def counted(rows: QuerySet[Any]) -> int | None:
             return rows.count()
     except bulk.TooSlow:
         return None
+
+
+def model_of(label: str) -> type[Model] | None:
+    """The model of this label, if it has a list."""
+    try:
+        model = apps.get_model(label)
+    except (LookupError, ValueError):
+        return None
+    return model if admin.site.is_registered(model) else None
+
+
+def list_called(label: str) -> str:
+    """What the list of this model is called; the label if there is none, or no more."""
+    model = model_of(label)
+    return str(model._meta.verbose_name_plural) if model else label

@@ -1,19 +1,18 @@
 """Users and groups in the admin. Who gains and who loses what is shown before it is saved."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from django import forms
 from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.contrib.auth.models import Group, User
-from django.contrib.contenttypes.models import ContentType
 from django.contrib.postgres.aggregates import StringAgg
 from django.db import transaction
-from django.db.models import Case, Model, OuterRef, Q, Subquery, TextField, Value, When
+from django.db.models import Case, Model, OuterRef, Subquery, TextField, Value, When
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -22,27 +21,25 @@ from django.utils.safestring import SafeString
 from knox.models import AuthToken
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm
-from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from acts.models import Act
 from acts.recording import record
 from clusteragent.lib.words import listed, plain_count
 from operators import bounds, identities
-from operators.admin import access
+from operators.admin import access, losses, rights
 from operators.admin.base import (
-    TABLE_ROWS,
     DeclaredAdmin,
     Table,
     anchor,
     dated,
-    first_of,
-    link,
     list_url,
     row_url,
     time_column,
 )
 from operators.admin.questions import Question, ShownDeletions, seen_of, unseal
-from operators.admin.userforms import HELP, NewUserForm, password_of
+from operators.admin.rights import Given
+from operators.admin.userforms import HELP, GroupForm, NewUserForm, password_of
 from operators.models import SavedView
 from operators.roles import MEANINGS, Role
 
@@ -54,7 +51,7 @@ admin.site.unregister(
 
 
 def by_roles(user: str = "") -> Case:
-    """Expression: the roles of a user, as `roles_of` tells them. user: the path to the user, as `user__`."""
+    """Expression: the roles of a user, as `access.roles_of` tells them. user: the path to the user, as `user__`."""
     of_user = Group.objects.filter(user=OuterRef(f"{user}pk")).order_by().values("user")
     named = of_user.annotate(names=StringAgg("name", ", ", order_by="name")).values("names")
     everything = When(**{f"{user}is_superuser": True}, then=Value("everything"))
@@ -97,10 +94,17 @@ class RecordedAdmin(ShownDeletions, DeclaredAdmin):
         """What a row's deletion does, in a sentence."""
         raise NotImplementedError
 
+    def gone_with(self, rows: Sequence[Any]) -> tuple[dict[str, Any], Sequence[Table]]:
+        """What is deleted or lost with rows: as JSON data, for the record, and as tables."""
+        return {}, ()
+
     def question(self, rows: Sequence[Any]) -> Question:
         sentences = [f"{self.lost_with(obj)} What was done stays on record." for obj in rows]
+        gone, tables = self.gone_with(rows)
+        told = [self.told(obj) for obj in rows]
         whom = listed([named(obj) for obj in rows])
-        return Question(f"Delete {whom}", sentences, seen=seen_of(sentences), button="Delete")
+        seen = seen_of([*sentences, json.dumps([told, gone], sort_keys=True, default=str)])
+        return Question(f"Delete {whom}", sentences, tables=tables, seen=seen, button="Delete")
 
     def told(self, obj: Any) -> dict[str, Any]:
         """What a row says, as JSON data. What is secret, of all of it nothing but that it is there."""
@@ -135,9 +139,11 @@ class RecordedAdmin(ShownDeletions, DeclaredAdmin):
 
     @transaction.atomic
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+        # One after the other: what two groups give both is lost with the second one.
         for obj in queryset:
-            record(Act.Verb.DELETE, named(obj), before=self.told(obj))
-        super().delete_queryset(request, queryset)
+            gone, _ = self.gone_with([obj])
+            record(Act.Verb.DELETE, named(obj), before=self.told(obj) | gone)
+            obj.delete()
 
 
 def named(row: Model) -> str:
@@ -190,7 +196,7 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
     @display(ordering=by_roles())
     def roles(self, user: Any) -> str:
         """The groups of the user."""
-        return roles_of(user)
+        return access.roles_of(user)
 
     @display(ordering=_LOGS_IN_BY)
     def logs_in_by(self, user: Any) -> str:
@@ -226,7 +232,7 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
     def told(self, obj: User) -> dict[str, Any]:
         return _told(obj) | {
             "groups": sorted(obj.groups.values_list("name", flat=True)),
-            "permissions": codes(obj.user_permissions),
+            "permissions": rights.codes(obj.user_permissions),
         }
 
     def asked(self, request: HttpRequest, form: Any) -> Question | None:
@@ -236,14 +242,23 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
         groups = form.cleaned_data.get("groups")
         roles = before.get("groups", []) if groups is None else sorted(group.name for group in groups)
         now = _told(user) | {"groups": roles}
-        sentences = list(self.granted(user, before, now))
-        if not sentences:
+        worse = [one] if (one := access.made_superuser(before, now)) else []
+        sentences = [one for one in self.granted(user, before, now) if one not in worse]
+        if not (sentences or worse):
             return None
-        own = "This is your own user: what you lose, another admin must give you again."
-        worse = [own] if user == request.user else []
-        grave = bool(worse) or (user.is_superuser and not before.get("is_superuser"))
-        seen = seen_of(sentences)
-        return Question(f"Save {named(user)}", sentences, worse, seen=seen, button="Save", is_dangerous=grave)
+        if user == request.user:
+            worse.append("This is your own user: what you lose, another admin must give you again.")
+        given = rights.given_by(Group.objects.filter(name__in=roles)).values()
+        had, has = rights.of_stored(user), rights.of(user, given)
+        return Question(
+            f"Save {named(user)}",
+            sentences,
+            worse,
+            rights.table(f"What user {user} may do", had, has),
+            seen=seen_of([*sentences, *worse, *rights.facts(had, has)]),
+            button="Save",
+            is_dangerous=bool(worse),
+        )
 
     def granted(
         self, obj: Any, before: Mapping[str, Any], now: Mapping[str, Any], *, is_done: bool = False
@@ -256,6 +271,10 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
         views = f" {plain_count(shared, 'view')} that others see, too, is deleted with it." if shared else ""
         return f"User {obj} is logged out and can't log in any more, and {tokens} of it can't call any more.{views}"
 
+    def gone_with(self, rows: Sequence[Any]) -> tuple[dict[str, Any], Sequence[Table]]:
+        gone = losses.with_users(rows)
+        return gone, losses.table_of_users(rows, gone)
+
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
         with transaction.atomic():
             before = self.get_object(request, id)
@@ -265,48 +284,6 @@ class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
                 after = "by password, a new one" if user.has_usable_password() else "not by password"
                 record(Act.Verb.CHANGE, f"login of user {user}", after=after)
         return response
-
-
-class BoundForm(forms.Form):
-    """The fields of a bound. Both empty: none."""
-
-    sources = forms.CharField(
-        label="Bound to sources", required=False, help_text=bounds.SOURCES_HELP, widget=UnfoldAdminTextInputWidget(),
-    )  # fmt: skip
-    checks = forms.CharField(
-        label="Bound to checks", required=False, help_text=bounds.CHECKS_HELP, widget=UnfoldAdminTextInputWidget(),
-    )  # fmt: skip
-
-    def clean_sources(self) -> list[str]:
-        """The patterns. Raises ValidationError for what is none."""
-        return bounds.patterns_of_sources(self.cleaned_data["sources"])
-
-    def clean_checks(self) -> list[str]:
-        """The patterns. Raises ValidationError for what is none."""
-        return bounds.patterns_of_checks(self.cleaned_data["checks"])
-
-    @property
-    def bound(self) -> dict[str, list[str]]:
-        """What a valid form says of it."""
-        return {name: self.cleaned_data[name] for name in ("sources", "checks")}
-
-
-class GroupForm(BoundForm, forms.ModelForm):  # type: ignore[type-arg]
-    """A group, and what its users may touch by what it allows."""
-
-    class Meta:
-        model = Group
-        fields = ("name", "permissions")
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        permissions: Any = self.fields["permissions"]
-        # Django makes one for each act on each table of each library: of most no page or call of ours asks.
-        shown = ContentType.objects.get_for_models(*filter(admin.site.is_registered, apps.get_models())).values()
-        used = Q(content_type__in=shown) | Q(group__name__in=Role.values) | Q(group=self.instance.pk or 0)
-        permissions.queryset = permissions.queryset.filter(used).distinct()
-        if bound := getattr(self.instance, "bound", None):
-            self.initial = {"sources": ", ".join(bound.sources), "checks": ", ".join(bound.checks), **self.initial}
 
 
 @admin.register(Group)
@@ -352,17 +329,28 @@ class OperatorGroupAdmin(GroupAdmin, RecordedAdmin):
             return None
         before = self.told(Group.objects.get(pk=group.pk))
         bound = {"bound": form.bound} if any(form.bound.values()) else {}
-        now = {"name": group.name, "permissions": codes(form.cleaned_data["permissions"])} | bound
+        now = before | {"name": group.name, "permissions": rights.codes(form.cleaned_data["permissions"])}
+        now = {name: value for name, value in now.items() if name != "bound"} | bound
         sentences = list(self.granted(group, before, now))
         if not sentences:
             return None
-        rows = [(link(user), roles_of(user)) for user in users[:TABLE_ROWS]]
-        table = Table(first_of("Users in it", len(rows), len(users)), ("user", "roles"), rows)
-        seen = seen_of([*sentences, *users])
-        return Question(f"Save {named(group)}", sentences, tables=[table], seen=seen, button="Save")
+        then = Given(now["permissions"], bounds.worded(**form.bound))
+        changes = losses.changed(users, lambda given: {**given, group.pk: then})
+        return Question(
+            f"Save {named(group)}",
+            sentences,
+            tables=losses.table_of_members("Users in it", changes),
+            seen=seen_of([*sentences, *losses.facts(changes)]),
+            button="Save",
+        )
+
+    def gone_with(self, rows: Sequence[Any]) -> tuple[dict[str, Any], Sequence[Table]]:
+        changes = losses.of_groups(rows)
+        return losses.told(changes), losses.table_of_members("Who loses what", changes)
 
     def told(self, obj: Group) -> dict[str, Any]:
-        return {"name": obj.name, "permissions": codes(obj.permissions)} | bounds.told(obj)
+        users = list(obj.user_set.order_by("username").values_list("username", flat=True))
+        return {"name": obj.name, "permissions": rights.codes(obj.permissions), "users": users} | bounds.told(obj)
 
 
 def _told(user: User) -> dict[str, Any]:
@@ -371,19 +359,6 @@ def _told(user: User) -> dict[str, Any]:
     return {name: getattr(user, name) for name in names}
 
 
-def roles_of(user: User) -> str:
-    """What a user may do: its groups, or everything."""
-    return "everything" if user.is_superuser else ", ".join(group.name for group in user.groups.all())
-
-
 def may_add_users(request: HttpRequest) -> bool:
     """Whether who calls may add users, with roles."""
     return bool(admin.site.get_model_admin(User).has_add_permission(request))
-
-
-def codes(permissions: Any) -> list[str]:
-    """Permissions as `checks.add_pin`, sorted."""
-    rows = permissions.values_list("content_type__app_label", "codename").order_by(
-        "content_type__app_label", "codename"
-    )
-    return [".".join(row) for row in rows]

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -18,10 +18,11 @@ from clusteragent.lib import clock
 from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.words import utc
 from operators import bounds, documentation, tokens
-from operators.admin import access
+from operators.admin import access, rights
 from operators.admin.base import dated, example, time_column
-from operators.admin.people import BoundForm, RecordedAdmin, by_roles, may_add_users, named, roles_of
+from operators.admin.people import RecordedAdmin, by_roles, may_add_users, named
 from operators.admin.questions import Question, seen_of, seen_of_form
+from operators.admin.userforms import BoundForm
 from operators.models import Purpose
 from operators.roles import MEANINGS, Role
 
@@ -129,8 +130,14 @@ class TokenAdmin(RecordedAdmin):
         given = form.cleaned_data
         name, purpose = given.get("new_user"), given["purpose"]
         user = User(username=name) if name else given["user"]
-        sentences, worse = access.of_token(user, given.get("role", "") if name else "", form.bound)
-        seen = seen_of([*sentences, *worse, seen_of_form(form)])
+        role = given.get("role", "") if name else ""
+        sentences, worse = access.of_token(user, role, form.bound)
+        may = (
+            rights.of(user, rights.given_by(Group.objects.filter(name=role)).values())
+            if role
+            else rights.of_stored(user)
+        )
+        seen = seen_of([*sentences, *worse, seen_of_form(form), *rights.facts(may)])
         expiry = given["expiry"]
         ends = f"It ends {utc(expiry)}." if expiry else "It never ends."
         what_for = f", for {purpose}" if purpose else ""
@@ -159,7 +166,7 @@ class TokenAdmin(RecordedAdmin):
     @display(ordering=by_roles("user__"))
     def roles(self, token: Any) -> str:
         """The groups of the token's user."""
-        return roles_of(token.user)
+        return access.roles_of(token.user)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if name := form.cleaned_data.get("new_user"):

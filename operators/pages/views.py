@@ -6,7 +6,6 @@ from django import forms
 from django.apps import apps
 from django.contrib import admin, messages
 from django.db import IntegrityError, transaction
-from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect
 from django.views.decorators.http import require_POST
@@ -15,6 +14,7 @@ from acts.models import Act
 from acts.recording import record
 from checks.wire.scrub import scrub
 from operators.admin.base import DeclaredAdmin, list_url
+from operators.admin.changelists import list_called, model_of
 from operators.errors import Lacks
 from operators.models import SavedView
 from operators.pages import base
@@ -60,12 +60,12 @@ def follow(request: HttpRequest, pk: int) -> HttpResponse:
     """The list as the view has it; a page that says so if the list has no more what it was made of."""
     view = get_object_or_404(SavedView.objects.seen_by(request.user), pk=pk)
     shown = {"view": view, "may_delete": view.is_deletable_by(request.user)}
-    if _model(view.of) is None:
-        unknown = [f"there is no list {_list_of(view)}"]
+    if model_of(view.of) is None:
+        unknown = [f"there is no list {list_called(view.of)}"]
         return base.render(request, "operators/view.html", view.name, unknown=unknown, **shown)
     site = _site(request, view.of)
     if found := site.unknown(request, view.query):
-        shown |= {"list": list_url(site.model), "what": _list_of(view)}
+        shown |= {"list": list_url(site.model), "what": list_called(view.of)}
         return base.render(request, "operators/view.html", view.name, unknown=map(scrub, found), **shown)
     return redirect(list_url(site.model, **view.query))
 
@@ -78,10 +78,10 @@ def delete(request: HttpRequest, pk: int) -> HttpResponse:
     view = get_object_or_404(SavedView.objects.seen_by(request.user).select_for_update(of=("self",)), pk=pk)
     if not view.is_deletable_by(request.user):
         raise Lacks("operators.delete_savedview")
-    record(Act.Verb.DELETE, _called(view), before=_told(view))
+    record(Act.Verb.DELETE, _called(view), before=view.told())
     view.delete()
     messages.success(request, f"The view {view.name} was deleted.")
-    model = _model(view.of)
+    model = model_of(view.of)
     return redirect(list_url(model) if model else "admin:index")
 
 
@@ -111,24 +111,14 @@ def _save(request: HttpRequest, site: DeclaredAdmin, form: ViewForm, query: dict
             view: SavedView = mine.create(
                 owner=owner, of=of, name=name, query=query, is_shared=form.cleaned_data["is_shared"]
             )
-            record(Act.Verb.MAKE, _called(view), after=_told(view))
+            record(Act.Verb.MAKE, _called(view), after=view.told())
     except IntegrityError:
         raise Refused(f"you have a view {name} of this list. Delete it first, or choose another name.") from None
     return view
 
 
 def _called(view: SavedView) -> str:
-    return f"view {view.name} of {_list_of(view)}"
-
-
-def _list_of(view: SavedView) -> str:
-    """What the view's list is called; its label if that list is no more."""
-    model = _model(view.of)
-    return str(model._meta.verbose_name_plural) if model else view.of
-
-
-def _told(view: SavedView) -> dict[str, Any]:
-    return {"owner": view.owner.get_username(), "query": view.query, "shared": view.is_shared}
+    return f"view {view.name} of {list_called(view.of)}"
 
 
 def _site(request: HttpRequest, label: str) -> DeclaredAdmin:
@@ -139,15 +129,6 @@ def _site(request: HttpRequest, label: str) -> DeclaredAdmin:
     return site  # type: ignore[no-any-return]
 
 
-def _model(label: str) -> type[Model] | None:
-    """The model of this label, if it has a list."""
-    try:
-        model = apps.get_model(label)
-    except (LookupError, ValueError):
-        return None
-    return model if admin.site.is_registered(model) else None
-
-
 def _may_see(request: HttpRequest, label: str) -> bool:
-    model = _model(label)
+    model = model_of(label)
     return model is not None and admin.site.get_model_admin(model).has_view_permission(request)
