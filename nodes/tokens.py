@@ -12,12 +12,14 @@ from acts.recording import person, record
 from clusteragent.lib import conf, deadlines
 from clusteragent.lib.clock import ago
 from clusteragent.lib.patterns import fits
-from clusteragent.lib.words import plain_count, utc
-from nodes.models import NodeToken
+from clusteragent.lib.words import escape_controls, listed, plain_count, utc
+from nodes.models import NodeToken, Runner
 from nodes.models.tokens import KEY, MOST_TOKENS, Pool, digest
 
 # So long after a token was revoked, no name that it opened is sent the shared token: who has it may still count as alive.
 REMEMBERED = timedelta(hours=1)
+# So many runners that a new token cuts off are named in its act.
+MOST_NAMED = 1000
 # How acts begin that are about one.
 _KIND = "node token "
 
@@ -34,15 +36,17 @@ class TooMany(ValidationError):
 def make(row: NodeToken) -> str:
     """Store this new row and return its token, which is not kept. Raises ValidationError."""
     token = row.draw()
-    _store(row)
+    _store(row, cut_off(row.pattern))
     return token
 
 
-def _store(row: NodeToken) -> None:
+def _store(row: NodeToken, cut: Sequence[str]) -> None:
+    """Store a row, on record with the runners that tell no stats any more."""
     row.full_clean()
     check(row)
     row.save()
-    record(Act.Verb.MAKE, named(row), after=row.told())
+    lost = {"without_stats": {"runners": len(cut), "names": cut[:MOST_NAMED]}} if cut else {}
+    record(Act.Verb.MAKE, named(row), after=row.told() | lost, nodes=cut)
 
 
 @transaction.atomic
@@ -61,10 +65,11 @@ def declare(given: Sequence[str], *, expires_at: datetime | None = None, **field
     old = {row.key: row for row in NodeToken.objects.filter(note=fields["note"])}
     same = {key for key, row in wanted.items() if key in old and _is_same(old[key], row)}
     missing = [row for key, row in wanted.items() if key not in same]
+    cut = cut_off(fields["pattern"])
     revoked = revoke([row for key, row in old.items() if key not in same])
     for row in missing:
-        _store(row)
-    return f"{plain_count(len(missing), 'node token')} stored. {revoked}"
+        _store(row, cut)
+    return " ".join(filter(None, (f"{plain_count(len(missing), 'node token')} stored. {revoked}", stats_lost(cut))))
 
 
 def _is_same(one: NodeToken, other: NodeToken) -> bool:
@@ -116,6 +121,29 @@ def opened(row: NodeToken) -> tuple[list[str], list[str]]:
 
 def _is_all(pattern: str) -> bool:
     return "*" in pattern and not pattern.strip("*?")
+
+
+def cut_off(pattern: str) -> list[str]:
+    """The runners that tell stats by the shared token now, and would be asked by it no more if a token opened this pattern:
+    their names, sorted. See `RunnersTokens.has_shared`.
+    """
+    if not conf.SHARED_TOKEN_OPENS:
+        return []
+    known = {*_revoked_patterns(), *NodeToken.objects.values_list("pattern", flat=True)}
+    found = (name for name in Runner.objects.telling().values_list("node__name", flat=True) if fits(name, pattern))
+    return sorted(name for name in found if not any(fits(name, one) for one in known))
+
+
+def stats_lost(cut: Sequence[str]) -> str:
+    """What follows for the runners that a new token cuts off, for people; empty without any. cut: see `cut_off`."""
+    if not cut:
+        return ""
+    many = len(cut) > 1
+    return (
+        f"{plain_count(len(cut), 'runner')} that {'tell' if many else 'tells'} stats by the shared token"
+        f" {'are' if many else 'is'} not asked by it any more: {escape_controls(listed(cut))}. The load there is estimated until"
+        f" {'they have' if many else 'it has'} this token, and the leader has it, too (CLUSTERAGENT_RUNNER_TOKENS)."
+    )
 
 
 def consequence(row: NodeToken) -> str:

@@ -143,6 +143,10 @@ class RunnerQuerySet(models.QuerySet["Runner"]):
         NodeEvent.objects.note_each(NodeEvent.Kind.CLAMPED, implausible)
         return implausible
 
+    def telling(self) -> RunnerQuerySet:
+        """Runners of known nodes that told stats when they were asked last."""
+        return self.filter(node__heartbeat__isnull=False, failures=0, stats_at__isnull=False)
+
     def refusing(self) -> RunnerQuerySet:
         """Runners of known nodes that did not accept our token when they were asked last, or for which there is none."""
         refused = Q(error__startswith=REFUSES) | Q(error=UNSENT)

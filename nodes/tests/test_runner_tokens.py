@@ -167,3 +167,33 @@ def test_no_runner_is_sent_the_shared_token_for_a_token_that_is_revoked_or_opens
     assert not tokens.for_runners().has_shared("zone-a-ash")
     monkeypatch.setattr(tokens, "REMEMBERED", timedelta())
     assert tokens.for_runners().has_shared("zone-a-ash")
+
+
+@pytest.mark.parametrize(
+    ("old", "is_shared", "pattern", "cut"),
+    [
+        ("", True, "zone-*", ["zone-a-ash", "zone-b-birch"]),
+        ("", True, "zone-b-*", ["zone-b-birch"]),
+        ("", True, "other-*", []),
+        ("zone-a-*", True, "zone-*", ["zone-b-birch"]),
+        ("", False, "zone-*", []),
+    ],
+)
+def test_whom_a_new_token_cuts_off_is_known_before_and_on_record(
+    fakes: FakeRunners, monkeypatch: pytest.MonkeyPatch, old: str, is_shared: bool, pattern: str, cut: list[str]
+) -> None:
+    """The same runners that told stats in the round before it, and tell none in the round after it."""
+    if old:
+        monkeypatch.setattr(conf, "RUNNER_TOKENS", (made(old),))
+    monkeypatch.setattr(conf, "SHARED_TOKEN_OPENS", is_shared)
+    statsclient.collect()
+    told_before = set(Runner.objects.telling().values_list("node__name", flat=True))
+    assert tokens.cut_off(pattern) == cut
+    with entered(Act.How.COMMAND, "here", lambda: "olga"):
+        made(pattern)
+    act = Act.objects.latest("pk")
+    assert act.after.get("without_stats") == ({"runners": len(cut), "names": cut} if cut else None)
+    assert act.about == ({"nodes": cut} if cut else {})
+    statsclient.collect()
+    assert told_before - set(Runner.objects.telling().values_list("node__name", flat=True)) == set(cut)
+    assert tokens.cut_off(pattern) == []

@@ -75,7 +75,10 @@ class NodeTokenAdmin(ShownDeletions, DeclaredAdmin):
         named = listed([scrub(tokens.named(row)) for row in rows])
         call = Call("nodetoken-detail", [rows[0].key], method="DELETE")
         same = Deed(["nodetoken", "revoke", rows[0].key], call) if len(rows) == 1 else NO_DEED
-        return Question(f"Delete {named}", sentences, seen=seen_of(sentences), button="Delete", same=same)
+        tables = [self._nodes(rows[0])] if len(rows) == 1 else []
+        return Question(
+            f"Delete {named}", sentences, tables=tables, seen=seen_of(sentences), button="Delete", same=same
+        )
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -121,12 +124,13 @@ class NodeTokenAdmin(ShownDeletions, DeclaredAdmin):
         if form := self.sent_form(request, None):
             token = form.instance
             sentences, worse = tokens.opened(token)
+            cut = tokens.cut_off(token.pattern)
             question = Question(
                 f"Make a node token of {scrub(token.note)}",
                 sentences,
-                worse,
+                [*worse, *filter(None, [tokens.stats_lost(cut)])],
                 [self._nodes(token)],
-                seen=seen_of_form(form),
+                seen=seen_of_form(form, len(cut)),
                 button="Make the token",
             )
             if page := question.unanswered(request, list_url(NodeToken), token):

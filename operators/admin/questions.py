@@ -56,9 +56,10 @@ def is_agreed(seen: str, now: str) -> bool:
     )
 
 
-def seen_of_form(form: Any) -> str:
-    """The fingerprint of a form without secrets, as it was sent: another one was not shown."""
-    return seen_of((name, sent) for name, sent in form.data.lists() if name not in _OWN_FIELDS and name[:1] != "_")
+def seen_of_form(form: Any, *numbers: int) -> str:
+    """The fingerprint of a form without secrets, as it was sent: another one was not shown. numbers: see `seen_of`."""
+    sent = ((name, values) for name, values in form.data.lists() if name not in _OWN_FIELDS and name[:1] != "_")
+    return seen_of(sent, *numbers)
 
 
 def seen_by(request: HttpRequest, button: str, name: str = "seen", place: str = "") -> str:

@@ -128,9 +128,10 @@ def _make(row: Any) -> None:
 
 def _foreseen(row: NodeToken) -> Forecast:
     """What making this token would do. Raises what making it raises."""
+    lost = tokens.stats_lost(tokens.cut_off(row.pattern))
     with rehearsal():
         tokens.make(row)
-    return Forecast(f"make a node token of {row.note}", [f"It would open {row.opened()}."])
+    return Forecast(f"make a node token of {row.note}", [f"It would open {row.opened()}.", *filter(None, [lost])])
 
 
 def _by_field(error: Invalid) -> dict[str, list[str]]:

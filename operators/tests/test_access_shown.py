@@ -12,7 +12,8 @@ from knox.models import AuthToken
 from acts.models import Act
 from checks.tests.cast import report
 from checks.tests.operators import answered
-from nodes.models import NodeToken
+from nodes.models import Node, NodeToken, Runner
+from nodes.models.runners import Answer
 from operators import bounds
 from operators.admin import questions
 from operators.roles import Role
@@ -301,6 +302,27 @@ def test_what_a_node_token_opens_is_shown_before_it_is_made(
     assert not NodeToken.objects.exists()
     answered(client, f"{NODE_TOKENS}add/", **form)
     assert NodeToken.objects.get().pattern == fields["pattern"]
+
+
+def test_whom_a_node_token_cuts_off_is_told_in_red_and_more_of_them_ask_again(client: Client) -> None:
+    def told(name: str) -> None:
+        report(name)
+        Runner.objects.note({Node.objects.get(name=name).pk: Answer([])})
+
+    url, form = f"{NODE_TOKENS}add/", {"note": "runners", "pattern": "runner-*"}
+    told("runner-1")
+    page = client.post(url, form)
+    assert page.context["worse"] == [
+        "1 runner that tells stats by the shared token is not asked by it any more: runner-1. The load there is estimated until"
+        " it has this token, and the leader has it, too (CLUSTERAGENT_RUNNER_TOKENS)."
+    ]
+    told("runner-2")
+    again = client.post(url, form | {"seen": page.context["seen"]})
+    assert "Nothing was done, since something changed." in again.content.decode()
+    assert not NodeToken.objects.exists()
+    Runner.objects.all().delete()
+    client.post(url, form | {"seen": again.context["seen"]})
+    assert NodeToken.objects.exists()
 
 
 @pytest.mark.parametrize(

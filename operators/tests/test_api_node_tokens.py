@@ -6,9 +6,11 @@ import pytest
 from django.contrib.auth.models import User
 
 from acts.models import Act
+from checks.tests.cast import report
 from clusteragent.lib import conf
 from nodes import tokens
-from nodes.models import NodeToken, SharedTokenUse
+from nodes.models import Node, NodeToken, Runner, SharedTokenUse
+from nodes.models.runners import Answer
 from nodes.models.tokens import digest
 from operators.roles import Role
 from operators.tests.bounded import calls, refused
@@ -69,6 +71,16 @@ def test_a_dry_run_says_what_a_revocation_does_and_revokes_nothing(admin: Caller
     }
     assert "get 403 from then on" in told["sentences"][0]
     assert NodeToken.objects.exists()
+
+
+def test_a_dry_run_names_the_runners_whose_stats_end(admin: Caller) -> None:
+    report("runner-1")
+    Runner.objects.note({Node.objects.get(name="runner-1").pk: Answer([])})
+    told = admin.call("POST", "node-tokens?dry_run=1", POOL).json()
+    lost = tokens.stats_lost(["runner-1"])
+    assert told["sentences"][1:] == [lost]
+    assert admin.call("POST", "node-tokens", POOL).status_code == 201
+    assert Act.objects.latest("pk").after["without_stats"] == {"runners": 1, "names": ["runner-1"]}
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])

@@ -10,7 +10,9 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from acts.models import Act
-from nodes.models import NodeToken
+from checks.tests.cast import report
+from nodes.models import Node, NodeToken, Runner
+from nodes.models.runners import Answer
 from nodes.models.tokens import digest
 
 pytestmark = pytest.mark.django_db
@@ -47,6 +49,7 @@ def test_all_that_bounds_a_token_can_be_given_and_is_told() -> None:
 def test_the_list_as_json_has_no_token() -> None:
     made = json.loads(run("add", *POOL, "--json")[0])
     token = made.pop("token")
+    assert made.pop("without_stats") == []
     assert made["expires"] is None
     text = run("list", "--json")[0]
     assert json.loads(text)["tokens"] == [made | {"author": "olga", "last_used": None}]
@@ -98,6 +101,40 @@ def test_what_can_not_be_is_one_line(words: tuple[str, ...], error: str) -> None
     with pytest.raises(CommandError, match=error):
         run(*words)
     assert not NodeToken.objects.exists()
+
+
+def telling(*names: str) -> None:
+    """Runners of these names, which tell stats by the shared token."""
+    for name in names:
+        report(name)
+        Runner.objects.note({Node.objects.get(name=name).pk: Answer([])})
+
+
+LOST = (
+    "2 runners that tell stats by the shared token are not asked by it any more: runner-1 and runner-2. The load there is"
+    " estimated until they have this token, and the leader has it, too (CLUSTERAGENT_RUNNER_TOKENS)."
+)
+
+
+def test_runners_that_a_new_token_cuts_off_are_named_before_and_then() -> None:
+    telling("runner-1", "runner-2", "other")
+    assert run("add", *POOL, "--dry-run")[0].splitlines() == [
+        "A node token would be made for runners: nodes runner-*", LOST
+    ]  # fmt: skip
+    assert json.loads(run("add", *POOL, "--dry-run", "--json")[0])["without_stats"] == ["runner-1", "runner-2"]
+    _, said = run("add", *POOL)
+    assert said == f"It opens nodes runner-* until it is revoked. It is not shown again. {LOST}"
+    assert Act.objects.latest("pk").about == {"nodes": ["runner-1", "runner-2"]}
+    # They are cut off already.
+    assert run("add", *POOL)[1] == "It opens nodes runner-* until it is revoked. It is not shown again."
+
+
+def test_so_are_those_of_declared_tokens_only_once(tmp_path: Path) -> None:
+    telling("runner-1", "runner-2")
+    assert set_to(tmp_path / "tokens", FIRST, "--dry-run").splitlines()[1:] == [LOST]
+    assert set_to(tmp_path / "tokens", FIRST) == f"1 node token stored. 0 node tokens revoked. {LOST}"
+    for words in (("--dry-run",), ()):
+        assert LOST not in set_to(tmp_path / "tokens", SECOND, *words)
 
 
 FIRST, SECOND = f"nt-{'1' * 64}", f"nt-{'2' * 64}"

@@ -75,6 +75,8 @@ class Command(ActingCommand):
 
     def _add(self, options: dict[str, Any]) -> None:
         row = NodeToken(**_fields(options), expires_at=commandline.parse_until(options), author=person())
+        cut = tokens.cut_off(row.pattern)
+        lost = list(filter(None, [tokens.stats_lost(cut)]))
         try:
             with commandline.trial(options):
                 token = tokens.make(row)
@@ -83,19 +85,22 @@ class Command(ActingCommand):
         if options["dry_run"]:
             # Neither the token nor how it begins: the real run makes another one.
             document = {name: value for name, value in row.told().items() if name != "key"} | {"dry_run": True}
-            commandline.answer(self, options, document, [f"A node token would be made for {row.described()}"])
+            lines = [f"A node token would be made for {row.described()}", *lost]
+            commandline.answer(self, options, document | {"without_stats": cut}, lines)
             return
         if options["json"]:
-            self.stdout.write(json.dumps(row.told() | {"token": token}))
+            self.stdout.write(json.dumps(row.told() | {"without_stats": cut, "token": token}))
             return
         self.stdout.write(token)
         ends = utc(row.expires_at) if row.expires_at else "it is revoked"
-        self.stderr.write(f"It opens nodes {escape_controls(row.pattern)} until {ends}. It is not shown again.")
+        said = [f"It opens nodes {escape_controls(row.pattern)} until {ends}. It is not shown again.", *lost]
+        self.stderr.write(" ".join(said))
 
     def _set(self, options: dict[str, Any]) -> None:
         fields, given = _fields(options, "token_file"), _given(options["token_file"])
         of_note = NodeToken.objects.filter(note=fields["note"])
         before = {row.pk: row for row in of_note}
+        lost = tokens.stats_lost(tokens.cut_off(fields["pattern"]))
         try:
             with commandline.trial(options):
                 said = tokens.declare(given, expires_at=_end(options), **fields)
@@ -106,7 +111,7 @@ class Command(ActingCommand):
         if options["dry_run"]:
             stored = [f"{row.key}… would be stored: {row.described()}" for pk, row in after.items() if pk not in before]
             revoked = [_would_be_revoked(row) for pk, row in before.items() if pk not in after]
-            lines = [*stored, *revoked] or ["Nothing would change."]
+            lines = [*stored, *revoked, *filter(None, [lost if stored else ""])] or ["Nothing would change."]
         document = {"tokens": [token[:KEY] for token in given], "done": said} | commandline.as_told(options)
         commandline.answer(self, options, document, lines)
 
