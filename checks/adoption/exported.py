@@ -58,13 +58,14 @@ class Exported(NamedTuple):
     """An export whose rows are all valid. Ids are those of the export.
 
     sent: [(config's id, what an origin of it sends)]. rows: {kind: its rows as models}, of OF_CONFIGS and ALONE. nodes: {id: row}
-    of those that were not lost. owners: {config's id: node's id}.
+    of those that were not lost. owners: {config's id: node's id}. time: when it was written; None if that can't be read.
     """
 
     sent: Sequence[tuple[int, Sent]]
     rows: Mapping[str, Sequence[Any]]
     nodes: Mapping[int, Row]
     owners: Mapping[int, int]
+    time: datetime | None = None
 
 
 class _Findings:

@@ -1,7 +1,8 @@
 """Imports what `exportstate` wrote into another database: configs, orders, rules, nodes, costs, and who runs what."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any, NoReturn
 
@@ -19,9 +20,11 @@ from checks.dispatcher import CHUNK, Sent
 from checks.dispatcher.committing import ADOPT
 from checks.dispatcher.decision import make_decision
 from checks.dispatcher.transaction import Choice, MapWriter, entries_of
+from checks.explain import objections, rehearsed
 from checks.explain.exporting import VERSION
 from checks.models import ClusterStore, Config, Move, Origin
 from checks.models.orders import Pause
+from clusteragent.lib.words import agreeing, plain_count, utc
 from nodes.models import Node
 
 # What an operator decided of a node.
@@ -48,21 +51,24 @@ def read(content: bytes) -> Exported:
     for name in sorted(document.keys() - KINDS.keys() - _UNUSED):
         raise UnreadableState(f"it has {name!r}, which this version does not know")
     try:
-        return exported.check(document)
+        return exported.check(document)._replace(time=_time(document.get("time")))
     except InvalidRows as error:
         raise UnreadableState(str(error)) from error
 
 
-def load(found: Exported, *, actor: str, merge: bool = False) -> dict[str, int]:
+def load(found: Exported, *, actor: str, merge: bool = False, accepted: Collection[str] = ()) -> dict[str, int]:
     """Write an export into this database, and return how many of each kind it has now from it. All or nothing.
 
-    merge: also into one that has something: what is there stays. Raises NotEmpty.
+    merge: also into one that has something: what is there stays. accepted: of what it may mean, see `objections`; all of it need
+    not be worked out. Raises NotEmpty and NotAccepted.
     """
+    is_asked = not {objections.DANGLING, objections.NO_NODE} <= {*accepted}
     with dispatcher.single_transaction():
         # Before reading: nothing else changes the map until all is written.
         ClusterStore.objects.lock()
         if not merge and (Config.objects.exists() or Node.objects.exists()):
             raise NotEmpty("this database has configs or nodes already")
+        before = rehearsed.read(with_due=True) if is_asked else None
         known, new = _send(found.sent, actor)
         kinds = {**OF_CONFIGS, **ALONE}
         numbers = {name: _insert(model, found.rows[name], known) for name, model in kinds.items()}
@@ -71,9 +77,26 @@ def load(found: Exported, *, actor: str, merge: bool = False) -> dict[str, int]:
         nodes = _register(found.nodes)
         owners = {known[config]: nodes[node] for config, node in found.owners.items() if node in nodes}
         placed = _place(owners, new, actor)
+        if before:
+            objections.require_accepted(rehearsed.since(before, "", with_due=True).objections, accepted)
         written = {"configs": len(known), **numbers, "nodes": len(nodes), "assignments": placed}
         record(Act.Verb.IMPORT, "what exportstate wrote", after=written, configs=known.values(), nodes=nodes.values())
     return written
+
+
+def older(found: Exported) -> Iterator[str]:
+    """Say that the map has changed since an export was written, if it has."""
+    if found.time and (number := Move.objects.filter(time__gt=found.time).count()):
+        were = agreeing(number, "was", "were")
+        yield f"It was written {utc(found.time)}; {plain_count(number, 'move')} {were} made here since."
+
+
+def _time(value: Any) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return None
+    return time if time.tzinfo else None
 
 
 def _refuse_constant(constant: str) -> NoReturn:

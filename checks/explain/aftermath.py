@@ -92,6 +92,15 @@ _Row = tuple[int, str, int | None]
 _Moves = dict[int, tuple[Entry, int | None]]
 
 
+def misplaced(snapshot: Snapshot) -> _Moves:
+    """Return the configs that passes would move, each with the node that it would get: {config's id: (config, node's id)}.
+
+    The snapshot is used up.
+    """
+    held = _held(snapshot)
+    return _passes(snapshot, held, [], Cost.objects.expected({id_ for id_, *_ in held}))[0]
+
+
 def _passes(
     snapshot: Snapshot,
     held: Sequence[_Row],

@@ -53,8 +53,13 @@ def of_closing(names: Collection[str]) -> list[Objection]:
     accepting = Node.objects.accepting()
     if accepting.exclude(name__in=names).exists() or not accepting.exists():
         return []
+    return [no_node()]
+
+
+def no_node() -> Objection:
+    """Return what must be accepted where no node would take work."""
     means = "nothing new is placed, and the checks of a node that dies run nowhere"
-    return [Objection(f"No node would take work then: {means}.", NO_NODE)]
+    return Objection(f"No node would take work then: {means}.", NO_NODE)
 
 
 def of_dangling(number: int) -> list[Objection]:

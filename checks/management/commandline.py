@@ -137,7 +137,7 @@ def plan_of(options: dict[str, Any], decide: Callable[[], Decision]) -> Plan:
     try:
         if options["dry_run"]:
             return plans.to_plan(decide(), author=actor())
-        return plans.order(objections.accepting(decide, _accepted(options)), actor=actor())[0]
+        return plans.order(objections.accepting(decide, accepted(options)), actor=actor())[0]
     except NotAccepted as refusal:
         raise unaccepted(refusal) from refusal
     except (*REFUSALS, ValidationError) as error:
@@ -149,10 +149,11 @@ def plan_of(options: dict[str, Any], decide: Callable[[], Decision]) -> Plan:
 
 def require_accepted(plan: Plan, options: dict[str, Any]) -> None:
     """Raise NotAccepted if a plan means what the options of a command do not accept."""
-    objections.require_accepted(objections.of(plan), _accepted(options))
+    objections.require_accepted(objections.of(plan), accepted(options))
 
 
-def _accepted(options: dict[str, Any]) -> set[str]:
+def accepted(options: dict[str, Any]) -> set[str]:
+    """Return what the options of a command accept, as `objections` names it."""
     return {name for name in (objections.NO_NODE, objections.DANGLING) if options.get(name)}
 
 
@@ -200,11 +201,16 @@ def show_forecast(command: BaseCommand, options: dict[str, Any], forecast: Calla
         told = forecast()
     except REFUSALS as error:
         raise CommandError(described(error)) from error
+    document, lines = foretold(told)
+    answer(command, options, {"what": scrub(told.what)} | document | {"dry_run": True}, lines)
+
+
+def foretold(told: Forecast) -> tuple[dict[str, Any], list[str]]:
+    """Return what a forecast says, for programs and for people."""
     moves = [one._asdict() | {"check": scrub(one.check), "title": title} for one, title in titled(told.moves)]
     sentences = [scrub(one) for one in told.told]
-    document = {"what": scrub(told.what), "sentences": sentences, "moves": moves, "dry_run": True}
     rows = [f"{one['title']}: {one['source'] or 'nobody'} → {one['to'] or 'nobody'}" for one in moves]
-    answer(command, options, document, [*rows, *sentences])
+    return {"sentences": sentences, "moves": moves}, [*rows, *sentences]
 
 
 def print_moves(

@@ -16,6 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from acts.models import Act
 from checks import dispatcher, plans
 from checks.explain import alerts
 from checks.models import Config, Cost, Origin, freezes
@@ -326,3 +327,74 @@ def test_an_export_with_any_damage_is_refused_or_works(exported: Path, capsys: p
 def test_adopting_an_export_names_the_command_that_reads_it(exported: Path) -> None:
     with pytest.raises(CommandError, match="importstate reads it"):
         call_command("adopt", "--file", str(exported))
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
+    call_command("importstate", *words)
+    return capsys.readouterr().out.splitlines()
+
+
+def there_already(file: Path) -> None:
+    """Import it, and let node agents come back, so that all of it is here and runs. Then a person resumes mail."""
+    call_command("importstate", str(file))
+    report("ash", "birch")
+    dispatcher.run_pass(lead())
+    dispatcher.resume([config("mail").pk], actor="eve")
+
+
+def test_what_a_merge_would_stop_must_be_accepted(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    there_already(exported)
+    assert "mail" in owners()
+    rows = Rows()
+    lines = said(capsys, str(exported), "--merge", "--dry-run")
+    assert Rows() == rows
+    assert "1 config would run nowhere." in lines
+    assert "http_check mail: birch → nobody" in lines
+    assert "1 config would be paused: nobody runs it until it is resumed." in lines
+    assert any(line.startswith("The highest load of a node would ") for line in lines)
+    with pytest.raises(CommandError, match=r"^1 config would run nowhere\. --accept-dangling does it all the same$"):
+        call_command("importstate", str(exported), "--merge")
+    assert "mail" in owners()
+    refusal = Act.objects.get(verb="refuse")
+    assert (refusal.object, refusal.reason) == ("importstate", "1 config would run nowhere.")
+    call_command("importstate", str(exported), "--merge", "--accept-dangling")
+    assert "mail" not in owners()
+
+
+def test_a_rule_of_an_export_that_leaves_a_config_no_node_is_told(
+    exported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there_already(exported)
+    call_command("importstate", str(exported), "--merge", "--accept-dangling")
+    document = json.loads(exported.read_text())
+    row(document, "rules").update(check_pattern="http_*")
+    exported.write_text(json.dumps(document))
+    Rule.objects.all().delete()
+    lines = said(capsys, str(exported), "--merge", "--dry-run")
+    number = len(owners())
+    assert f"{number} configs would run nowhere." in lines
+    assert any(line.startswith("Why they would run nowhere: ") for line in lines)
+    with pytest.raises(CommandError, match="--accept-dangling"):
+        call_command("importstate", str(exported), "--merge")
+    assert not Rule.objects.exists()
+
+
+def test_an_export_that_is_older_than_the_map_says_so(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    there_already(exported)
+    told = said(capsys, str(exported), "--merge", "--dry-run")
+    assert any(re.fullmatch(r"It was written .* UTC; \d+ moves were made here since\.", line) for line in told)
+    document = json.loads(exported.read_text()) | {"time": "2100-01-01T00:00:00Z"}
+    exported.write_text(json.dumps(document))
+    assert not any("It was written" in line for line in said(capsys, str(exported), "--merge", "--dry-run"))
+
+
+def test_an_import_after_which_no_node_takes_work_must_be_meant(exported: Path) -> None:
+    document = json.loads(exported.read_text())
+    for node in document["nodes"]:
+        node["schedulable"] = False
+    exported.write_text(json.dumps(document))
+    with pytest.raises(CommandError, match=r"^No node would take work then: .* --accept-no-node does it all the same$"):
+        call_command("importstate", str(exported))
+    assert not Node.objects.exists()
+    call_command("importstate", str(exported), "--accept-no-node")
+    assert not Node.objects.accepting().exists()

@@ -57,6 +57,11 @@ def place(where: str, line: object) -> str:
     return where if line is None else f"{where}:{line}"
 
 
+def without_secrets(where: str, line: object, said: str) -> str:
+    """Return what is said of a place, without secrets. What is said of `passwd.yaml` is no password."""
+    return f"{place(scrub(where), line)}: {scrub(said)}"
+
+
 class Notice(NamedTuple):
     """A warning about a place in a source, with the line if it is known."""
 

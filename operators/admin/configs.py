@@ -26,7 +26,7 @@ from checks.models.tags import tags_in
 from checks.models.troubles import Trouble
 from checks.sources import authored, origins
 from checks.sources.authored import ADMIN, by_hand
-from checks.wire import sharding
+from checks.wire import lint, sharding
 from checks.wire.scrub import scrub
 from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.words import cut, listed, milliseconds, percent, plain_count
@@ -220,7 +220,7 @@ class ConfigAdmin(SteeringAdmin):
             messages.warning(request, scrub(put.problem))
         form.sent = replace(form.sent, linted=form.sent.linted.besides(put.warning))
         for notice in form.warn():
-            messages.warning(request, scrub(str(notice)))
+            messages.warning(request, lint.without_secrets(*notice))
         stored = Config.objects.get(origins__source=ADMIN, origins__key=put.sent[0].key)
         obj.pk, obj.name, obj.digest, obj.title = stored.pk, stored.name, stored.digest, stored.title
 

@@ -1,6 +1,6 @@
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
@@ -8,10 +8,10 @@ from checks.adoption import importing
 from checks.adoption.importing import NotEmpty
 from checks.adoption.states import UnreadableState
 from checks.dispatcher import StalePlan, described
-from checks.explain.aftermath import Moving, titled
+from checks.explain import objections, rehearsed
+from checks.explain.objections import NotAccepted
 from checks.management import commandline
 from checks.management.commandline import ActingCommand
-from checks.models import Config
 from clusteragent.lib.words import natural
 from nodes.models import Node
 
@@ -27,7 +27,7 @@ class Command(ActingCommand):
         parser.add_argument(
             "--merge", action="store_true", help="also into a database that has something; what is there stays"
         )
-        commandline.add(parser, "--json")
+        commandline.add(parser, "--accept-no-node", "--accept-dangling", "--json")
         commandline.add(parser, "--dry-run", help="only show what would come, and where configs would run")
         super().add_arguments(parser)
 
@@ -36,44 +36,33 @@ class Command(ActingCommand):
         place = "standard input" if is_piped else str(options["file"])
         try:
             found = importing.read(sys.stdin.buffer.read() if is_piped else options["file"].read_bytes())
+            older = list(importing.older(found))
             with commandline.trial(options):
-                before = _state() if options["dry_run"] else None
-                numbers = importing.load(found, actor=commandline.actor(), merge=options["merge"])
-                follows = _differences(before, _state()) if before else []
+                if is_dry := options["dry_run"]:
+                    before, accepted = rehearsed.read(with_due=True), {objections.DANGLING, objections.NO_NODE}
+                else:
+                    accepted = commandline.accepted(options)
+                numbers = importing.load(found, actor=commandline.actor(), merge=options["merge"], accepted=accepted)
+                more, follows = self.foretell(before, older) if is_dry else ({}, older)
         except NotEmpty as error:
             raise CommandError(f"{error}: give --merge to add what is missing") from error
         except OSError as error:
             raise CommandError(f"{place}: {error.strerror or error}") from error
         except UnreadableState as error:
             raise CommandError(f"{place}: {error}") from error
+        except NotAccepted as refusal:
+            raise commandline.unaccepted(refusal) from refusal
         except StalePlan as stale:
             raise CommandError(f"something changed meanwhile, import again: {described(stale)}") from stale
         counts = ", ".join(f"{number} {name}" for name, number in numbers.items() if number)
-        document = {"file": place, "rows": numbers} | commandline.as_told(options)
-        if follows:
-            document["would"] = follows
-        would = " would be here then" if options["dry_run"] else ""
+        document = {"file": place, "rows": numbers} | commandline.as_told(options) | more
+        would = " would be here then" if is_dry else ""
         commandline.answer(self, options, document, [*follows, f"{place}: {counts}{would}"])
 
-
-class _State(NamedTuple):
-    """Who runs what, {config's id: node's name, or nobody}, and the names of all nodes."""
-
-    owners: dict[int, str]
-    nodes: set[str]
-
-
-def _state() -> _State:
-    owners = Config.objects.order_by("pk").values_list("pk", "assignment__node__name")
-    return _State({pk: node or "nobody" for pk, node in owners}, set(Node.objects.values_list("name", flat=True)))
-
-
-def _differences(before: _State, after: _State) -> list[str]:
-    """What is new, or runs elsewhere, a line each. Call it while it is so."""
-    nodes = [f"node {name}: new" for name in sorted(after.nodes - before.nodes, key=natural)]
-    moving = [
-        Moving(pk, "", before.owners.get(pk, "new"), node)
-        for pk, node in after.owners.items()
-        if before.owners.get(pk) != node
-    ]
-    return [*nodes, *(f"{title}: {one.source} → {one.to}" for one, title in titled(moving))]
+    def foretell(self, before: rehearsed.Map, older: list[str]) -> tuple[dict[str, Any], list[str]]:
+        """What is new and runs elsewhere now that all is written, for programs and for people."""
+        told = rehearsed.since(before, "Import", with_due=True)
+        told = told._replace(sentences=[*older, *told.sentences])
+        nodes = sorted({*Node.objects.known().values_list("name", flat=True)} - {*before.nodes}, key=natural)
+        document, lines = commandline.foretold(told)
+        return {"new_nodes": nodes} | document, [*(f"node {name}: new" for name in nodes), *lines]
