@@ -1,21 +1,22 @@
 """Adopting a map: matching it with our configs, registering its nodes, and giving them what they run."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from checks import plans
+from checks.adoption import outlook
 from checks.adoption.bodies import Body, TooMuchToCompare
 from checks.adoption.matching import Matching, Ours, match
+from checks.adoption.outlook import Outlook
 from checks.adoption.states import State
 from checks.dispatcher import CHUNK, Decision
 from checks.dispatcher.committing import ADOPT
 from checks.dispatcher.decision import make_decision
 from checks.dispatcher.eligibility import read_snapshot
 from checks.dispatcher.inventory import Candidate
-from checks.dispatcher.misplaced import Judge
-from checks.dispatcher.transaction import Choice, entries_of, light_entries
-from checks.explain.reasons import words
+from checks.dispatcher.transaction import Choice, entries_of
+from checks.explain.objections import Objection
 from checks.models import Config, Move, Plan, Source
 from checks.models.orders import Pause
 from checks.models.titles import called
@@ -35,20 +36,26 @@ class NotReady(Exception):
 class Forecast(NamedTuple):
     """What adopting a map would do.
 
-    new_nodes: those that did not report to us yet. later: what our own rules move once its node reports, {config's id: why}.
+    new_nodes: those that did not report to us yet.
     """
 
     matching: Matching
     nodes: Sequence[str]
     new_nodes: Sequence[str]
-    later: Mapping[int, str]
+    outlook: Outlook
+
+    @property
+    def objections(self) -> list[Objection]:
+        """What must be accepted of it."""
+        return outlook.objections(self.matching, self.outlook)
 
 
 def forecast(state: State) -> Forecast:
     """Return what adopting this map would do. It only reads, and locks nothing. Raises NotReady."""
     matching = _match(state)
     new_nodes = unknown(state.nodes)
-    return Forecast(matching, sorted(state.nodes), new_nodes, _moved_later(matching, new_nodes))
+    snapshot = read_snapshot().with_nodes(without=(), new=_arriving(new_nodes))
+    return Forecast(matching, sorted(state.nodes), new_nodes, outlook.look(matching, snapshot))
 
 
 def adopt(state: State, *, actor: str, note: str = "") -> tuple[Matching, Plan]:
@@ -118,19 +125,6 @@ def _ours() -> list[Ours]:
 def _readable(rows: Iterable[tuple[int, str, str, Any]]) -> Iterator[tuple[int, str, str, Body]]:
     for pk, title, digest, wire in rows:
         yield pk, title, digest, Body.of(json.loads(bytes(wire)))
-
-
-def _moved_later(matching: Matching, new_nodes: Collection[str]) -> dict[int, str]:
-    """What rules would move once the nodes report: {config's id: why}. Draining and balancing are left out: they are no rules."""
-    judge = Judge(read_snapshot().with_nodes(without=(), new=_arriving(new_nodes)))
-    owners = {pair.ours.id: judge.snapshot.by_name[pair.node].id for pair in matching.pairs}
-    rows = ((pair.ours.id, pair.ours.body.name, owners[pair.ours.id]) for pair in matching.pairs)
-    found = {}
-    for entry in light_entries(rows, judge.snapshot):
-        if why := judge.must_go(entry):
-            refusal = judge.snapshot.refusal(entry, judge.snapshot.by_id[owners[entry.id]])
-            found[entry.id] = str(refusal) if refusal else words(why).title.lower()
-    return found
 
 
 def _arriving(names: Collection[str]) -> Iterator[Candidate]:

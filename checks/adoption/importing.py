@@ -1,7 +1,7 @@
 """Imports what `exportstate` wrote into another database: configs, orders, rules, nodes, costs, and who runs what."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, NoReturn
@@ -24,7 +24,6 @@ from checks.explain import objections, rehearsed
 from checks.explain.exporting import VERSION
 from checks.models import ClusterStore, Config, Move, Origin
 from checks.models.orders import Pause
-from clusteragent.lib.words import agreeing, plain_count, utc
 from nodes.models import Node
 
 # What an operator decided of a node.
@@ -82,13 +81,6 @@ def load(found: Exported, *, actor: str, merge: bool = False, accepted: Collecti
         written = {"configs": len(known), **numbers, "nodes": len(nodes), "assignments": placed}
         record(Act.Verb.IMPORT, "what exportstate wrote", after=written, configs=known.values(), nodes=nodes.values())
     return written
-
-
-def older(found: Exported) -> Iterator[str]:
-    """Say that the map has changed since an export was written, if it has."""
-    if found.time and (number := Move.objects.filter(time__gt=found.time).count()):
-        were = agreeing(number, "was", "were")
-        yield f"It was written {utc(found.time)}; {plain_count(number, 'move')} {were} made here since."
 
 
 def _time(value: Any) -> datetime | None:

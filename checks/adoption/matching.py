@@ -27,11 +27,12 @@ class Pair(NamedTuple):
 
 
 class Stop(NamedTuple):
-    """A config that runs on a node there, and will not here. name: of its check."""
+    """A config that runs on a node there, and will not here. name: of its check. is_lost: nothing here says that it should."""
 
     node: str
     name: str
     why: str
+    is_lost: bool = False
 
 
 class Matching(NamedTuple):
@@ -72,7 +73,7 @@ def match(state: State, ours: Iterable[Ours]) -> Matching:
     paused = [Stop(node, body.name, "it is paused here") for (node, body), one in found if one.is_paused]
     checks = {body.name for _, body in left}
     known = {reading.core(one.body) for _, one in found if one.body.name in checks}
-    stops = [Stop(node, body.name, _why(reading.core(body) in known)) for node, body in left]
+    stops = [_stop(node, body.name, is_known=reading.core(body) in known) for node, body in left]
     return Matching(pairs, paused + stops, [one for one in free if not one.is_paused])
 
 
@@ -96,5 +97,6 @@ def _by(
     return found, left, [one for one in ours if one.id not in taken]
 
 
-def _why(is_known: bool) -> str:
-    return "it runs more than once there" if is_known else "it is in no source here"
+def _stop(node: str, name: str, *, is_known: bool) -> Stop:
+    why = "it runs more than once there" if is_known else "it is in no source here"
+    return Stop(node, name, why, is_lost=not is_known)

@@ -1,6 +1,7 @@
 """Adopting the map of another cluster agent: what it reads, what it says, and what it does."""
 
 import json
+import os
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
@@ -12,10 +13,11 @@ from django.core.management import CommandError, call_command
 from django.db.models import F
 from django.db.models.functions import Now
 
+from acts.models import Act
 from checks import dispatcher, plans
 from checks.adoption import adopting, states
 from checks.explain import alerts, state
-from checks.models import Assignment, ClusterStore, Config, Move, Plan, Source
+from checks.models import Assignment, ClusterStore, Config, Cost, Move, Plan, Source
 from checks.models.orders import Rule
 from checks.tests.cast import owners, report, sent
 from clusteragent.lib import conf
@@ -23,6 +25,7 @@ from clusteragent.lib.database.bulk import read_only_snapshot
 from nodes.declarations import canonical
 from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeRule
+from tests.rows import Rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -320,3 +323,70 @@ def test_nobody_is_lost_while_none_came_and_who_never_comes_is_lost_after_a_time
     age("birch")
     dispatcher.run_pass(store.term)
     assert set(owners().values()) == {"ash"}
+
+
+def test_the_report_says_what_the_map_will_be(there: Path) -> None:
+    dispatcher.schedule([sent("new", name="ntp"), sent("odd", name="odd")])
+    Rule.objects.create(name="fast", required={"disk": "fast"}, check_pattern="odd")
+    report("cedar")
+    dispatcher.reassign([Config.objects.get(origins__key="db").pk], "cedar", actor="eve")
+    before = Rows()
+    lines = adopt(there).splitlines()
+    assert Rows() == before
+    assert "1 config moves here now:" in lines
+    assert any(line.endswith("db: cedar → ash") for line in lines)
+    assert any("ntp" in line and ": it does not run there, and would go to " in line for line in lines)
+    assert any(
+        "odd" in line and line.endswith(": it does not run there, and no node here can have it") for line in lines
+    )
+    assert any(line.startswith("Why they would run nowhere: ") and "fast" in line for line in lines)
+    assert any(line.startswith("The highest load of a node would ") for line in lines)
+    told = json.loads(adopt(there, "--json"))
+    assert [(one["from_node"], one["to_node"]) for one in told["move"]] == [("cedar", "ash")]
+    assert told["needs"] == []
+
+
+def test_loads_are_those_before_and_after(there: Path) -> None:
+    report("ash", "birch")
+    Cost.objects.bulk_create(
+        Cost(config_id=pk, workers_needed=1.0) for pk in Config.objects.values_list("pk", flat=True)
+    )
+    [line] = [line for line in adopt(there).splitlines() if line.startswith("The highest load")]
+    # Two of them on birch, which has four workers.
+    assert line.replace("\u202f", " ") == "The highest load of a node would go from 0 % to about 50 %."
+
+
+def unaccepted(file: Path) -> str:
+    with pytest.raises(CommandError) as error:
+        call_command("adopt", "--file", str(file), "--apply", "--as", "olga")
+    return str(error.value)
+
+
+def test_what_would_stop_by_adopting_must_be_accepted(there: Path) -> None:
+    dispatcher.unschedule([("file", "db")])
+    assert json.loads(adopt(there, "--json", code=1))["needs"] == ["accept_dangling"]
+    assert unaccepted(there) == "1 config would run nowhere. --accept-dangling does it all the same"
+    assert (owners(), Node.objects.count()) == ({}, 0)
+    refusal = Act.objects.get(verb="refuse")
+    assert (refusal.person, refusal.object, refusal.reason) == ("olga", "adopt", "1 config would run nowhere.")
+    adopt(there, "--apply", "--accept-dangling", code=1)
+    assert owners() == {"shop": "birch", "mail": "birch"}
+
+
+def test_what_rules_leave_no_node_later_must_be_accepted(there: Path) -> None:
+    Rule.objects.create(name="fast", required={"disk": "fast"}, check_pattern="*")
+    told = json.loads(adopt(there, "--json", code=1))
+    assert [one["to_node"] for one in told["move_later"]] == ["", "", ""]
+    assert unaccepted(there).startswith("3 configs would run nowhere.")
+    report("cedar")
+    Node.objects.filter(name="cedar").update(labels={"disk": "fast"})
+    lines = adopt(there, code=1).splitlines()
+    assert sum(line.endswith("rule fast: it requires disk=fast → cedar") for line in lines) == 3
+
+
+def test_a_state_that_is_older_than_the_map_says_so(there: Path) -> None:
+    assert "It was written" not in adopt(there)
+    report("cedar")
+    dispatcher.reassign([Config.objects.get(origins__key="db").pk], "cedar", actor="eve")
+    os.utime(there, (1_700_000_000,) * 2)
+    assert "It was written 2023-11-14 22:13:20 UTC; 1 move was made here since." in adopt(there)

@@ -1,5 +1,6 @@
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ from django.core.management.base import CommandError, CommandParser
 from checks.adoption import adopting, states
 from checks.adoption.adopting import Forecast, NotReady
 from checks.adoption.matching import Ours, Pair
+from checks.adoption.outlook import Outlook, moved_since
 from checks.adoption.states import State, UnreadableState
 from checks.dispatcher import StalePlan, described
+from checks.explain.objections import NotAccepted, require_accepted
 from checks.management import commandline
 from checks.management.commandline import ActingCommand
 from checks.models import freezes
@@ -38,23 +41,30 @@ class Command(ActingCommand):
             "--ca", type=Path, metavar="FILE", help="verifies its certificate; unverified without, as by agents"
         )
         parser.add_argument("--apply", action="store_true", help="do it")
-        commandline.add(parser, "--note", "--json")
+        commandline.add(parser, "--accept-dangling", "--note", "--json")
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             state = self.read(options)
             forecast = adopting.forecast(state)
+            if options["apply"]:
+                require_accepted(forecast.objections, commandline.accepted(options))
             outcome = self.apply(state, options["note"]) if options["apply"] else ""
         except (UnreadableState, NotReady) as error:
             raise CommandError(escape_controls(str(error)), returncode=UNREADABLE) from error
+        except NotAccepted as refusal:
+            raise commandline.unaccepted(refusal) from refusal
         except StalePlan as stale:
             raise CommandError(f"something changed meanwhile, adopt again: {described(stale)}") from stale
+        older = list(moved_since(_written(options["file"])))
         document = to_document(forecast) | {"applied": options["apply"] and not outcome}
-        commandline.answer(self, options, document, lines(state, forecast, is_applied=options["apply"]))
+        document["sentences"] = [*older, *document["sentences"]]
+        told = lines(state, forecast, is_applied=options["apply"])
+        commandline.answer(self, options, document, [*older, *told])
         if outcome:
             raise CommandError(f"{outcome}; adopt again, it does the rest")
-        if forecast.matching.restarts or forecast.matching.stops or forecast.later:
+        if forecast.matching.restarts or forecast.matching.stops or forecast.outlook.later:
             raise SystemExit(CHANGES)
 
     def read(self, options: dict[str, Any]) -> State:
@@ -80,7 +90,7 @@ class Command(ActingCommand):
 
 def lines(state: State, forecast: Forecast, *, is_applied: bool) -> Iterator[str]:
     """Yield the report as lines of text."""
-    found, later = forecast.matching, forecast.later
+    found, outlook = forecast.matching, forecast.outlook
     yield (
         f"{plain_count(len(forecast.nodes), 'node')} there, of which {len(forecast.new_nodes)} did not report here yet;"
         f" {_configs(len(found.unchanged), 'run')} on without a restart"
@@ -89,19 +99,53 @@ def lines(state: State, forecast: Forecast, *, is_applied: bool) -> Iterator[str
         yield "Secrets were taken out of that state: configs with some can't be compared, and are shown as if they differed."
     yield from _restarts(found.restarts)
     yield from _section("stop", [f"{scrub(one.name)} on {one.node}: {one.why}" for one in found.stops])
-    starts = [f"{one.title}: it does not run there" for one in found.starts]
+    starts = [f"{one.title}: it does not run there{_starting(one, outlook)}" for one in found.starts]
     yield from _section("start", starts, " here")
-    moving = [pair for pair in found.pairs if pair.ours.id in later]
-    moved = [f"{_shown(one)}: {later[one.ours.id]}" for one in moving]
-    yield from _section("move", moved, " by rules here, once the nodes have fetched them")
+    yield from _section(
+        "move", [f"{pair.ours.title}: {was} → {pair.node}" for was, pair in _moved(forecast)], " here now"
+    )
+    moving = [(pair, outlook.later[pair.ours.id]) for pair in found.pairs if pair.ours.id in outlook.later]
+    later = [f"{_shown(pair)}: {one.why} → {one.to or 'nobody'}" for pair, one in moving]
+    yield from _section("move", later, " by rules here, once the nodes have fetched them")
+    yield from sentences(forecast)
     if not freezes.why_off():
         yield "Balancing begins once nodes have fetched what they run, and may move some then: `freeze` keeps all where it is."
     yield "Adopted." if is_applied else "Nothing was changed: give --apply to adopt it."
 
 
+def sentences(forecast: Forecast) -> Iterator[str]:
+    """Yield what adopting means: what must be accepted, why something finds no node, and the highest load."""
+    yield from (one.reason for one in forecast.objections)
+    yield from (f"Why they would run nowhere: {why}." for why in forecast.outlook.why)
+    yield forecast.outlook.load
+
+
+def _starting(one: Ours, outlook: Outlook) -> str:
+    """Where a config that does not run there runs here, or would."""
+    if one.id in outlook.owners:
+        return f", and runs on {outlook.owners[one.id]} here"
+    if to := outlook.starts.get(one.id):
+        return f", and would go to {to}"
+    return ", and no node here can have it" if one.id in outlook.starts else ""
+
+
+def _moved(forecast: Forecast) -> Iterator[tuple[str, Pair]]:
+    """What runs on another node here than there, each with its node here."""
+    for pair in forecast.matching.pairs:
+        if (was := forecast.outlook.owners.get(pair.ours.id)) and was != pair.node:
+            yield was, pair
+
+
+def _written(file: Path | None) -> datetime | None:
+    """When a file was written; None for what is no file, and for none."""
+    if file is None or not file.is_file():
+        return None
+    return datetime.fromtimestamp(file.stat().st_mtime, UTC)
+
+
 def to_document(forecast: Forecast) -> dict[str, Any]:
     """Return the report as JSON data."""
-    found = forecast.matching
+    found, outlook = forecast.matching, forecast.outlook
     pairs = [_row(one.ours) | {"node": one.node} for one in found.pairs]
     described = list(zip(found.pairs, pairs, strict=True))
     return {
@@ -110,10 +154,17 @@ def to_document(forecast: Forecast) -> dict[str, Any]:
         "run_on": [row for one, row in described if not one.changes],
         "restart": [row | {"why": list(one.changes)} for one, row in described if one.changes],
         "stop": [{"name": scrub(one.name), "node": one.node, "why": one.why} for one in found.stops],
-        "start": [_row(one) for one in found.starts],
-        "move_later": [
-            row | {"why": forecast.later[one.ours.id]} for one, row in described if one.ours.id in forecast.later
+        "start": [
+            _row(one) | {"node": outlook.owners.get(one.id, outlook.starts.get(one.id, ""))} for one in found.starts
         ],
+        "move": [_row(pair.ours) | {"from_node": was, "to_node": pair.node} for was, pair in _moved(forecast)],
+        "move_later": [
+            row | {"why": outlook.later[one.ours.id].why, "to_node": outlook.later[one.ours.id].to}
+            for one, row in described
+            if one.ours.id in outlook.later
+        ],
+        "sentences": list(sentences(forecast)),
+        "needs": [one.accepted_by for one in forecast.objections],
     }
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from checks.adoption import importing
+from checks.adoption import importing, outlook
 from checks.adoption.importing import NotEmpty
 from checks.adoption.states import UnreadableState
 from checks.dispatcher import StalePlan, described
@@ -36,7 +36,7 @@ class Command(ActingCommand):
         place = "standard input" if is_piped else str(options["file"])
         try:
             found = importing.read(sys.stdin.buffer.read() if is_piped else options["file"].read_bytes())
-            older = list(importing.older(found))
+            older = list(outlook.moved_since(found.time))
             with commandline.trial(options):
                 if is_dry := options["dry_run"]:
                     before, accepted = rehearsed.read(with_due=True), {objections.DANGLING, objections.NO_NODE}
