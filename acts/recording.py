@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
-from django.db import transaction
+from django.db import DatabaseError, transaction
 
 from acts.models import Act
 from clusteragent.lib.logs import RateLimit
@@ -134,6 +134,41 @@ def record(
     }
     act = Act.objects.create(**told, about={name: listed for name, listed in about.items() if listed})
     transaction.on_commit(lambda: log.info("act", id=act.pk, **told))
+
+
+@dataclass
+class Outcome:
+    """What a deed has done so far: `told` as JSON data, and on whose pages it is shown."""
+
+    told: dict[str, Any] = field(default_factory=dict)
+    configs: set[int] = field(default_factory=set)
+    nodes: set[str] = field(default_factory=set)
+
+
+@contextmanager
+def deed(verb: str, what: str, *, before: Any = None, after: Any = None, is_begun: bool = False) -> Iterator[Outcome]:
+    """Record what takes several transactions by two acts: one before the first, one that says what came of it, or why it failed.
+
+    There is no second one if nothing came of it. is_begun: the first one is recorded already. Call it outside of transactions.
+    """
+    if not is_begun:
+        record(verb, what, before=before, after=after)
+    outcome = Outcome()
+    try:
+        yield outcome
+    except Exception as error:
+        _record_outcome(verb, f"{what}: failed", outcome, reason=f"{error}" or type(error).__name__)
+        raise
+    if outcome.told:
+        _record_outcome(verb, f"{what}: done", outcome)
+
+
+def _record_outcome(verb: str, what: str, outcome: Outcome, reason: str = "") -> None:
+    try:
+        record(verb, what, after=outcome.told, reason=reason, configs=outcome.configs, nodes=outcome.nodes)
+    except DatabaseError:
+        # What failed may have been the database. That it was begun is on record.
+        log.exception("outcome_without_act", verb=verb)
 
 
 def hidden(value: Any, key: str = "") -> Any:

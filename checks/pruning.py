@@ -8,7 +8,7 @@ from django.db import connection
 from django.db.models import Exists, OuterRef, Q
 
 from acts.models import Act
-from acts.recording import record
+from acts.recording import deed
 from checks.models import Config, Cost, Move, Plan
 from checks.models.edits import Edit
 from checks.models.freezes import Freeze
@@ -50,16 +50,17 @@ def prune(most: float = bulk.MOST) -> dict[str, int]:
     """Prune each kind by at most `most` rows. Return {kind: number of rows}. Raises NotPruned after all were tried."""
     pruned: dict[str, int] = {}
     failed = []
-    record(Act.Verb.PRUNE, "what is past its retention")
-    for kind, delete in KINDS.items():
-        try:
-            pruned[kind] = delete(most)
-        except Exception:
-            log.exception("pruning_failed", kind=kind)
-            failed.append(kind)
-            connection.close_if_unusable_or_obsolete()
-    if failed:
-        raise NotPruned(failed, pruned)
+    with deed(Act.Verb.PRUNE, "what is past its retention") as outcome:
+        for kind, delete in KINDS.items():
+            try:
+                pruned[kind] = delete(most)
+            except Exception:
+                log.exception("pruning_failed", kind=kind)
+                failed.append(kind)
+                connection.close_if_unusable_or_obsolete()
+        outcome.told = {kind: number for kind, number in pruned.items() if number}
+        if failed:
+            raise NotPruned(failed, pruned)
     return pruned
 
 

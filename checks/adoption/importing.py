@@ -16,7 +16,7 @@ from checks import dispatcher, plans
 from checks.adoption import adopting, exported
 from checks.adoption.exported import ALONE, KINDS, OF_CONFIGS, Exported, InvalidRows, Row
 from checks.adoption.states import UnreadableState
-from checks.dispatcher import CHUNK, Sent
+from checks.dispatcher import CHUNK, Sent, acting
 from checks.dispatcher.committing import ADOPT
 from checks.dispatcher.decision import make_decision
 from checks.dispatcher.transaction import Choice, MapWriter, entries_of
@@ -24,6 +24,7 @@ from checks.explain import objections, rehearsed
 from checks.explain.exporting import VERSION
 from checks.models import ClusterStore, Config, Move, Origin
 from checks.models.orders import Pause
+from clusteragent.lib.words import utc
 from nodes.models import Node
 
 # What an operator decided of a node.
@@ -67,6 +68,7 @@ def load(found: Exported, *, actor: str, merge: bool = False, accepted: Collecti
         ClusterStore.objects.lock()
         if not merge and (Config.objects.exists() or Node.objects.exists()):
             raise NotEmpty("this database has configs or nodes already")
+        here = {"configs": Config.objects.count(), "nodes": Node.objects.known().count()}
         before = rehearsed.read(with_due=True) if is_asked else None
         known, new = _send(found.sent, actor)
         kinds = {**OF_CONFIGS, **ALONE}
@@ -79,7 +81,17 @@ def load(found: Exported, *, actor: str, merge: bool = False, accepted: Collecti
         if before:
             objections.require_accepted(rehearsed.since(before, "", with_due=True).objections, accepted)
         written = {"configs": len(known), **numbers, "nodes": len(nodes), "assignments": placed}
-        record(Act.Verb.IMPORT, "what exportstate wrote", after=written, configs=known.values(), nodes=nodes.values())
+        coming = acting.first_named(Config.objects.filter(pk__in=new))
+        told = written | {"new_configs": coming["number"], "first": coming["configs"]}
+        told |= {"first_nodes": sorted(nodes.values())[: acting.MOST_BEFORE], "written": found.time and utc(found.time)}
+        record(
+            Act.Verb.IMPORT,
+            "what exportstate wrote",
+            before=here,
+            after=told,
+            configs=known.values(),
+            nodes=nodes.values(),
+        )
     return written
 
 

@@ -1,13 +1,14 @@
 """What is recorded of the orders that people give and end."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from acts.models import Act
+from acts.recording import Outcome, someone_acts
 from acts.recording import record as record_act
-from acts.recording import someone_acts
 from checks.dispatcher.decision import Decision, Placement
-from checks.models import Config, Plan, bounds
+from checks.models import Config, Move, Plan, bounds
+from checks.models.configs import ConfigQuerySet
 from checks.models.orders import Isolation, Order, Pause, Pin
 from checks.models.titles import called
 from clusteragent.lib.words import grouped_count, listed
@@ -16,8 +17,8 @@ from clusteragent.lib.words import grouped_count, listed
 _REPLACED: dict[str, type[Order]] = {
     "reassign": Pin, "pin": Pin, "pause": Pause, "resume": Pause, "isolate": Isolation
 }  # fmt: skip
-# Verbs by which people say where each config goes.
-_GIVING = {"reassign", "undo"}
+# Verbs by which each config goes to a node that is decided for it; the empty one is a rebalance.
+_GIVING = {"reassign", "undo", "adopt", ""}
 # Verbs that send a config to a node, a pin also later. So does the end of a pause.
 _SENDING = {"reassign", "pin", "resume", "undo"}
 # So many configs are named in what an act is about; of more those of the list beside it.
@@ -149,6 +150,24 @@ def shown(config_ids: Collection[int]) -> str:
     """Return configs in words: up to three by their titles."""
     rows = Config.objects.filter(pk__in=list(config_ids)[:NAMED]).order_by("pk").values_list("title", "name", "digest")
     return _words(len(config_ids), [called(*row) for row in rows])
+
+
+def note_moves(outcome: Outcome, moves: Sequence[Move]) -> None:
+    """Let the outcome of a deed tell of these moves, too: how many, and from where to where the first MOST_BEFORE of all."""
+    if not (moves and someone_acts()):
+        return
+    first = outcome.told.setdefault("first", [])
+    for one in moves[: MOST_BEFORE - len(first)]:
+        first.append({"config": one.shown, "from": one.source_node or None, "to": one.to_node or None})
+    outcome.told["moves"] = outcome.told.get("moves", 0) + len(moves)
+    outcome.configs |= {one.config_id for one in moves}
+    outcome.nodes |= {name for one in moves for name in (one.source_node, one.to_node) if name}
+
+
+def first_named(configs: ConfigQuerySet) -> dict[str, Any]:
+    """Return how many configs these are and what the first MOST_BEFORE are called, for an act."""
+    rows = configs.order_by("pk").values_list("title", "name", "digest")
+    return {"number": configs.count(), "configs": [called(*row) for row in rows[:MOST_BEFORE]]}
 
 
 def _meant(decision: Decision) -> list[Placement]:

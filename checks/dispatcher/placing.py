@@ -1,16 +1,17 @@
 """The verbs for configs that come, change and go, and for nodes that expire; and which configs are dispatched at all."""
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from django.db.models import Count, Exists, OuterRef, Q
 
 from acts.models import Act
-from acts.recording import record
+from acts.recording import deed, someone_acts
 from checks.balancing import ceiling
-from checks.dispatcher import changes, settling, transaction
+from checks.dispatcher import acting, changes, settling, transaction
 from checks.dispatcher.changes import ChangeBuilder, Entry, Sent
 from checks.dispatcher.returning import give_back
 from checks.dispatcher.transaction import (
@@ -128,18 +129,37 @@ def expire_nodes(*, term: int | None = None, force: bool = False, actor: str = "
 
     force: also when the silence may be our own fault.
     """
-    moves: list[Move] = []
-    record(Act.Verb.EXPIRE, "lost nodes", after={"force": force})
+    before = _overdue() if someone_acts() else None
+    with deed(Act.Verb.EXPIRE, "lost nodes", before=before, after={"force": force}) as outcome:
+        moves: list[Move] = []
+        expired: list[str] = []
+        for gone, taken in _expire_all(term, force, actor):
+            moves += taken
+            expired += gone
+            if expired:
+                outcome.told |= {"expired": len(expired), "nodes": expired[: acting.MOST_BEFORE]}
+                outcome.nodes |= {*gone}
+            acting.note_moves(outcome, taken)
+        return moves
+
+
+def _overdue() -> dict[str, Any]:
+    """The nodes that are silent for too long, for an act."""
+    names = sorted(Node.objects.expired(force=True).values_list("name", flat=True))
+    return {"silent": len(names), "nodes": names[: acting.MOST_BEFORE]}
+
+
+def _expire_all(term: int | None, force: bool, actor: str) -> Iterator[tuple[list[str], list[Move]]]:
+    """Expire nodes step by step. Yields the names of each step's, and its moves."""
     while (ids := _next_to_expire(force)) or _not_emptied().exists():
         gone, taken, led, goes_on = _expire(ids, term, force, actor)
         left = set(Node.objects.filter(pk__in=gone, leaving=True).values_list("name", flat=True))
         for name in gone.values():
             write = log.info if name in left else log.warning
             write("node_expired", node=name, term=led)
-        moves += taken
+        yield list(gone.values()), taken
         if not (gone or taken or goes_on):
             break  # they reported after they were listed
-    return moves
 
 
 @counting("moves")
@@ -150,22 +170,32 @@ def redispatch(*, term: int | None = None, force: bool = False, actor: str = "")
     force: also during the warm-up, and without a ceiling. More than CHUNK configs are not atomic. Raises Outside.
     """
     bounds.require_all(bounds.NEEDED["reassign"], "it places whatever dangles")
-    record(Act.Verb.DISPATCH, "dangling configs", after={"force": force})
+    before = acting.first_named(Config.objects.dangling()) if someone_acts() else None
+    with deed(Act.Verb.DISPATCH, "dangling configs", before=before, after={"force": force}) as outcome:
+        moves: list[Move] = []
+        for made in _redispatched(term, force, actor):
+            moves += made
+            acting.note_moves(outcome, made)
+        return moves
+
+
+def _redispatched(term: int | None, force: bool, actor: str) -> Iterator[list[Move]]:
+    """Place dangling configs, and yield the moves of each step."""
     columns = ("dangling_since", "pk", "name", "former_node")
     waiting = Config.objects.awaiting_a_node().order_by(*columns[:2]).values_list(*columns)
     dangling = [row for since, *row in waiting if since]
     is_cold = Hearing.objects.filter(warmup=True).exists()
-    moves = give_back(term, actor) if len(dangling) < len(waiting) and not is_cold else []
+    if len(dangling) < len(waiting) and not is_cold:
+        yield give_back(term, actor)
     if not (dangling or is_cold):
-        return moves
+        return
     is_warm = warmed_up(sources_read=not Source.objects.awaited().exists())
     if not (is_warm or force):
-        return []
+        return
     if dangling:
-        moves += _redispatch_all(dangling, math.inf if force else pile_up_ceiling(), term, actor)
+        yield _redispatch_all(dangling, math.inf if force else pile_up_ceiling(), term, actor)
     if is_warm and is_cold:
-        moves += _end_warmup({id_ for id_, *_ in dangling}, term, actor)
-    return moves
+        yield _end_warmup({id_ for id_, *_ in dangling}, term, actor)
 
 
 def _next_to_expire(force: bool) -> list[int]:

@@ -61,7 +61,12 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
 
 
 class ActingCommand(BaseCommand):
-    """A command by which a person changes something: what it does is on record as done by `--as`, or by the account."""
+    """A command by which a person changes something: what it does is on record as done by `--as`, or by the account.
+
+    refusals: what it raises besides where it refuses what was asked for, which is on record, too. Bad input is no refusal.
+    """
+
+    refusals: tuple[type[Exception], ...] = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         add(parser, "--as")
@@ -81,8 +86,10 @@ class ActingCommand(BaseCommand):
             try:
                 return super().execute(*args, **options)
             except CommandError as error:
-                if isinstance(error.__cause__, (*REFUSALS, NotAccepted, plans.StalePlan)):
-                    record_refusal(type(self).__module__.rpartition(".")[2], error.__cause__)
+                cause = error.__cause__
+                kinds = (*REFUSALS, NotAccepted, plans.StalePlan, *self.refusals)
+                if isinstance(cause, Exception) and isinstance(cause, kinds):
+                    record_refusal(type(self).__module__.rpartition(".")[2], cause)
                 raise
 
 

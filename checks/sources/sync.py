@@ -8,15 +8,14 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any
 
 import structlog
 
-from acts.models import Act
-from acts.recording import record, someone_acts
 from checks import dispatcher
 from checks.models import ClusterStore, Origin, Source, SourceScan, bounds
 from checks.models.sources import OFF
-from checks.sources import files, guards, httpsd, origins, reading
+from checks.sources import files, guards, httpsd, origins, reading, recording
 from checks.sources.origins import Admitted, Known
 from checks.sources.reading import Ahead
 from checks.sources.source import (
@@ -33,13 +32,12 @@ from checks.wire.lint import Notice
 from clusteragent.lib import locks
 from clusteragent.lib.scrub import scrub as scrub_text
 from clusteragent.lib.traces import span
-from clusteragent.lib.words import listed
 
 ACTOR = "autoconf"
 # For so many seconds a sync waits for files that are being written.
 PATIENCE = 10.0
-# So many held removals are told in an act.
-MOST_HELD = 1000
+# So many keys of each kind are told in the act of what a scan did.
+MOST_NAMED = 100
 
 SOURCES: tuple[ConfigSource, ...] = (files.FileSource(), httpsd.by_options())
 
@@ -86,27 +84,19 @@ def sync(
     is_recorded: it is part of an act that the caller has recorded. Raises NotLeader or SyncUnderWay.
     """
     chosen = list(SOURCES if sources is None else sources)
-    if not is_recorded:
-        _record(chosen, accept_removals=accept_removals)
-    return _sync_all(chosen, term, accept_removals, actor)
+    with recording.recorded(chosen, accept_removals=accept_removals, is_begun=is_recorded) as outcome:
+        report = _sync_all(chosen, term, accept_removals, actor)
+        outcome.told = _told(report)
+    return report
 
 
-def _record(sources: Sequence[ConfigSource], *, accept_removals: bool) -> None:
-    """Record that a person scans these sources. What follows takes several transactions."""
-    if not someone_acts():
-        return
-    names = [source.name for source in sources if not source.is_leaders]
-    rows = list(Source.objects.filter(name__in=names).exclude(held_removals=[])) if accept_removals else []
-    if rows:
-        _record_accepted(listed(names), rows)
-    else:
-        record(Act.Verb.SCAN, listed(names))
-
-
-def _record_accepted(what: str, rows: Sequence[Source]) -> None:
-    """Record that a person accepts what these sources hold: the first MOST_HELD keys of each, and how many there are."""
-    held = {row.name: row.held_removals[:MOST_HELD] for row in rows}
-    record(Act.Verb.ACCEPT, what, before=held, after={row.name: len(row.held_removals) for row in rows})
+def _told(report: Report) -> dict[str, Any]:
+    """What an act tells of a sync: how many keys were added, changed and removed or are held, and the first; and of errors."""
+    found: dict[str, Any] = {}
+    for name in ("added", "changed", "removed", "held"):
+        if keys := getattr(report, name):
+            found |= {f"{name}_number": len(keys), name: keys[:MOST_NAMED]}
+    return found | ({"errors": number} if (number := report.number("errors")) else {})
 
 
 def _sync_all(
@@ -151,7 +141,13 @@ def sync_settled(
 
     The report has the changes of all syncs, and the findings of the last one. ahead: what was read for the first one.
     """
-    _record(SOURCES, accept_removals=accept_removals)
+    with recording.recorded(SOURCES, accept_removals=accept_removals) as outcome:
+        report = _settled(accept_removals, patience, actor, ahead)
+        outcome.told = _told(report)
+    return report
+
+
+def _settled(accept_removals: bool, patience: float, actor: str, ahead: Mapping[str, Ahead]) -> Report:
     report, deadline = _sync_all(SOURCES, None, accept_removals, actor, ahead), time.monotonic() + patience
     while report.unsettled and time.monotonic() < deadline:
         time.sleep(files.SETTLED_AFTER)
@@ -191,7 +187,7 @@ def accept_removals_of(row: Source, *, actor: str) -> None:
     """
     bounds.require_source("checks.change_source", row.name, row.held_removals)
     if row.held_removals:
-        _record_accepted(row.name, [row])
+        recording.record_accepted(row.name, [row])
     if row.state.get("phase") == OFF:
         known = origins.known(row.name)
         origins.remove(row.name, known.keys() & set(row.held_removals), known, actor=actor)

@@ -29,6 +29,7 @@ class Command(ActingCommand):
         " Without --apply only says what would happen. Exit status: 0 all runs on, 1 something restarts, moves or stops, 2 its"
         " map could not be read or compared."
     )
+    refusals = (NotReady,)
 
     def add_arguments(self, parser: CommandParser) -> None:
         where = parser.add_mutually_exclusive_group(required=True)

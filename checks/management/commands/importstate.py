@@ -21,6 +21,7 @@ class Command(ActingCommand):
         "Read what exportstate wrote into this database: configs, orders, rules, nodes, costs, and who runs what. Refuses a "
         "database that has something, unless --merge is given."
     )
+    refusals = (NotEmpty,)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path, metavar="FILE", help="what exportstate wrote, or - for standard input")

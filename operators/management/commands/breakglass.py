@@ -23,6 +23,7 @@ class Command(ActingCommand):
         "Let an admin in by a password for an hour, also where CLUSTERAGENT_LOCAL_LOGIN is off and the login's provider is away."
         " The password is written once. Calling it again makes another one, for another hour."
     )
+    refusals = (Denied,)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
