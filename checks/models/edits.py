@@ -46,12 +46,16 @@ class EditQuerySet(models.QuerySet["Edit"]):
         found = []
         for edit in self.filter(config_id=config_id).order_by("-id")[:number]:
             before = edit.text if made_by_us(edit.made_with) else patching.hidden_again(edit.text)
-            diff = list(unified_diff(before.splitlines(), text.splitlines(), n=2, lineterm=""))[2:]
-            if (left_out := len(diff) - MOST_LINES) > 0:
-                diff = [*diff[:MOST_LINES], f"… {left_out} more lines"]
-            found.append(Change(edit.time, edit.actor, diff))
+            found.append(Change(edit.time, edit.actor, differing(before, text)))
             text = before
         return found
+
+
+def differing(before: str, after: str) -> list[str]:
+    """What differs between two texts: lines as of `diff -u`, at most MOST_LINES, and how many more there are."""
+    diff = list(unified_diff(before.splitlines(), after.splitlines(), n=2, lineterm=""))[2:]
+    left_out = len(diff) - MOST_LINES
+    return [*diff[:MOST_LINES], f"… {left_out} more lines"] if left_out > 0 else diff
 
 
 class Edit(models.Model):

@@ -71,7 +71,7 @@ def planned(client: Client, action: str, keys: Collection[str], **fields: Any) -
 def shown(client: Client, url: str, **fields: Any) -> Plan:
     """Send a form or press a button that makes a plan, and return the plan whose page the operator then sees."""
     before = set(Plan.objects.values_list("pk", flat=True))
-    response = client.post(url, fields, follow=True)
+    response = client.post(url, opened(client, url) | fields, follow=True)
     assert response.status_code == 200
     made = Plan.objects.exclude(pk__in=before)
     assert made, response.content.decode()
@@ -92,8 +92,16 @@ def act_confirmed(client: Client, action: str, keys: Collection[str]) -> str:
     return confirmed(client, CONFIGS, action=action, _selected_action=[config(key).pk for key in keys])
 
 
+def opened(client: Client, url: str) -> dict[str, str]:
+    """What the form of a row says besides its fields if it is opened now; nothing of another page."""
+    context: Any = client.get(url).context or {} if url.endswith("/change/") else {}
+    form = context["adminform"].form if "adminform" in context else None
+    return {"opened": form.mark} if hasattr(form, "mark") else {}
+
+
 def saved(client: Client, url: str, **fields: Any) -> Any:
-    """Send the form of a config, confirm what it asks, and return the answer."""
+    """Open the form of a config, send it, confirm what it asks, and return the answer."""
+    fields = opened(client, url) | fields
     response: Any = client.post(url, fields)
     if "question" in (response.context or {}):
         response = client.post(url, fields | {"seen": response.context["seen"], "typed": response.context["word"]})
@@ -108,7 +116,11 @@ def confirmed(client: Client, url: str, **fields: Any) -> str:
 
 
 def answered(client: Client, url: str, **fields: Any) -> Any:
-    """Send a form that shows what it would do first, confirm that, and return the answer that the browser ends with."""
+    """Send a form that shows what it would do first, confirm that, and return the answer that the browser ends with.
+
+    A row's form is opened first.
+    """
+    fields = opened(client, url) | fields
     shown = client.post(url, fields)
     assert shown.status_code == 200, shown
     given = {"seen": shown.context["seen"], "typed": shown.context["word"]}

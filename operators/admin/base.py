@@ -33,6 +33,7 @@ from clusteragent.lib import certificates, conf
 from clusteragent.lib.words import duration, moment, relative
 from operators import returning
 from operators.admin.changelists import DeclaredChangeList, UncountedChangeList, UncountedPaginator
+from operators.admin.editing import WatchedForms, reopen
 from operators.admin.greying import DELETE, Greyed, GreyingAdmin, words_of
 from operators.errors import NoSuchRow
 from operators.models import SavedView
@@ -202,7 +203,7 @@ def first_words(searched: str) -> str:
     return " ".join(searched[:MOST_SEARCHED].split()[:MOST_WORDS])
 
 
-class DeclaredAdmin(GreyingAdmin, ModelAdmin):
+class DeclaredAdmin(WatchedForms, GreyingAdmin, ModelAdmin):
     """The base of every admin. Its list only filters by what it declares, and is sorted by each column that has an order.
 
     linked: lookups that links to the list use, besides those of `list_filter`. words: the filters that its bar understands.
@@ -233,7 +234,12 @@ class DeclaredAdmin(GreyingAdmin, ModelAdmin):
         return found
 
     def sent_form(self, request: HttpRequest, object_id: str | None) -> Any:
-        """The form of this row, or of a new one, if it was sent by somebody who may save it, and is valid; otherwise None."""
+        """The form of this row, or of a new one, if it was sent by somebody who may save it, and is valid; otherwise None.
+
+        A page that asked may send it to have it opened again.
+        """
+        if reopen(request):
+            return None
         obj = self.get_object(request, unquote(object_id)) if object_id else None
         allowed = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
         if request.method != "POST" or not allowed or (object_id and obj is None):

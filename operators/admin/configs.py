@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin, messages
@@ -207,10 +208,14 @@ class ConfigAdmin(SteeringAdmin):
             # None: something else was shown, or nothing.
             if question.worse or question.agreed(seen_by(request, question.button, "shown", place="remarks")) != "":
                 back = row_url(form.instance) if form.instance.pk else list_url(Config)
-                if page := question.unanswered(request, back, form.instance):
+                if page := question.unanswered(request, back, form.instance, reopens=True):
                     return page
         named = {} if object_id else {"title": "Add a config by hand"}
         return super().changeform_view(request, object_id, form_url, named | (extra_context or {}))
+
+    def last_change(self, obj: Config) -> tuple[str, datetime] | None:
+        written = Act.objects.of_config(obj.pk).filter(verb__in=(Act.Verb.MAKE, Act.Verb.CHANGE))
+        return written.order_by("-time").values_list("person", "time").first()
 
     def save_model(self, request: HttpRequest, obj: Config, form: ConfigForm, change: bool) -> None:
         assert form.sent is not None
@@ -403,7 +408,7 @@ class ConfigAdmin(SteeringAdmin):
             f"Unschedule {plain_count(len(chosen), 'config')}",
             ["Written by hand. Unscheduled, they stop running and their YAML is gone; the ledger keeps their moves."],
             tables=[Table(first_of("Configs", len(first), len(chosen)), ("config", "owner now", "origins"), rows)],
-            seen=seen_of(config.pk for config in chosen),
+            seen=seen_of((config.pk, config.digest, config.changed) for config in chosen),
             button="Unschedule",
             is_dangerous=True,
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin, messages
@@ -79,6 +80,10 @@ class OrderAdmin(ShownDeletions, NotedAdmin, ReadOnlyAdmin):
         form = super().get_form(request, obj, change=change, **kwargs)
         form.exact = sees_digests(request.user)
         return form
+
+    def last_change(self, obj: Order) -> tuple[str, datetime] | None:
+        # Of a config, a new order takes the place of the old one.
+        return (obj.author, obj.time) if obj.config_id else None
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
         fields = super().get_fields(request, obj)

@@ -152,7 +152,7 @@ def named(row: Model) -> str:
 
 
 @admin.register(User)
-class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[type-arg]
+class OperatorAdmin(UserAdmin, RecordedAdmin):  # type: ignore[misc, type-arg]
     """The users."""
 
     form = UserChangeForm

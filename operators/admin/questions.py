@@ -27,6 +27,7 @@ from clusteragent.lib import clock
 from clusteragent.lib.words import natural, plain_count
 from operators import returning
 from operators.admin.base import Table, first_of, link, list_url, numbered, row_url
+from operators.admin.editing import REOPEN
 from operators.admin.greying import DELETE
 from operators.admin.sameness import NO_DEED, Deed
 from operators.ciphers import cipher
@@ -43,6 +44,11 @@ def seen_of(about: Iterable[object], *numbers: int) -> str:
     """What stands for the rows that an act is done to, and for numbers that are the worse the larger they are: see `Question`."""
     rows = hashlib.sha256(repr(sorted(map(str, about))).encode()).hexdigest()
     return "-".join([rows, *map(str, numbers)])
+
+
+def said(rows: Iterable[Model]) -> list[tuple[Any, ...]]:
+    """All that these rows say, for `seen_of`: once a colleague has changed one, a page about it asks about something else."""
+    return [tuple(field.value_from_object(row) for field in row._meta.concrete_fields) for row in rows]
 
 
 def is_agreed(seen: str, now: str) -> bool:
@@ -183,19 +189,20 @@ class Question:
         return _signer(request, self.button, place).sign(self.seen)
 
     def unanswered(
-        self, request: HttpRequest, back: str, row: Model | type[Model] | None = None
+        self, request: HttpRequest, back: str, row: Model | type[Model] | None = None, *, reopens: bool = False
     ) -> HttpResponse | None:
         """Return the page that asks; None if the user has answered it. Answers that come too late are on record.
 
         back: where *Cancel* leads, unless the form names its page. row: the one row that it is about, which the heading
-        names if it is stored; of several rows their model.
+        names if it is stored; of several rows their model. reopens: *Cancel* leads to the form that was sent, with all that was
+        written there.
         """
         problem = self._problem(request) if request.method == "POST" and request.POST.get("seen") else ""
         if problem is None:
             return None
         context = admin.site.each_context(request) | self._context(request)
         context["elsewhere"] = numbered(self.same.told(request))
-        context |= {"problem": problem, "back": returning.named(request, back)}
+        context |= {"problem": problem, "back": returning.named(request, back), "reopen": REOPEN if reopens else ""}
         if row is not None:
             context["opts"] = row._meta
         if isinstance(row, Model) and row.pk:

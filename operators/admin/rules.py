@@ -21,7 +21,7 @@ from operators import rules
 from operators.admin.base import NotedAdmin, WithoutTransaction, list_url, row_url, time_column
 from operators.admin.greying import Greyed
 from operators.admin.planpage import load_change, worse
-from operators.admin.questions import Question, ShownDeletions, moving_table, seen_of, word_of
+from operators.admin.questions import Question, ShownDeletions, moving_table, said, seen_of, word_of
 from operators.admin.sameness import Call, Deed
 
 
@@ -80,7 +80,7 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
         if form := self.sent_form(request, object_id):
             question = self._question("Save", [form.instance], saved=form.instance)
             back = row_url(form.instance) if form.instance.pk else list_url(self.model)
-            if page := question.unanswered(request, back, form.instance):
+            if page := question.unanswered(request, back, form.instance, reopens=True):
                 return page
         return super().changeform_view(request, object_id, form_url, extra_context)
 
@@ -95,12 +95,18 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
         messages.info(request, rules.delete(queryset))
 
     def question(self, rows: Sequence[Any]) -> Question:
-        question = self._question("Delete", rows, deleted=[rule.pk for rule in rows])
+        question = self._question("Delete", rows, said(rows), deleted=[rule.pk for rule in rows])
         call = Call(f"{self.opts.model_name}-detail", [rows[0].pk], method="DELETE") if len(rows) == 1 else None
         return replace(question, same=Deed(call=call))
 
     def _question(
-        self, verb: str, chosen: Sequence[Any], *, saved: Any = None, deleted: Collection[int] = ()
+        self,
+        verb: str,
+        chosen: Sequence[Any],
+        about: Sequence[object] = (),
+        *,
+        saved: Any = None,
+        deleted: Collection[int] = (),
     ) -> Question:
         effect = ruling.effect_of(self.model, saved=saved, deleted=deleted)
         after = effect.after
@@ -111,7 +117,7 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
             [_sentence(effect), *_notes(effect), *_of_none(saved)],
             bad,
             [moving_table(title, rows) for title, rows in tables if rows],
-            seen_of([effect.rules], len(after.lost), len(after.moves), len(bad)),
+            seen_of([effect.rules, *about], len(after.lost), len(after.moves), len(bad)),
             _word(chosen) if effect.objections else "",
         )
 

@@ -11,7 +11,7 @@ from knox.models import AuthToken
 
 from acts.models import Act
 from checks.tests.cast import report
-from checks.tests.operators import answered
+from checks.tests.operators import answered, opened
 from nodes.models import Node, NodeToken, Runner
 from nodes.models.runners import Answer
 from operators import bounds
@@ -52,7 +52,7 @@ def change(row: User, *roles: str, **fields: Any) -> dict[str, Any]:
 
 def sentences(client: Client, url: str, fields: dict[str, Any]) -> list[str]:
     """What the page that asks says of a form; nothing if the form is saved at once."""
-    response = client.post(url, fields)
+    response = client.post(url, opened(client, url) | fields)
     if response.status_code == 302:
         return []
     assert response.status_code == 200
@@ -153,7 +153,7 @@ def test_a_bound_is_shown_with_those_whom_it_binds(client: Client) -> None:
     assert sentences(client, url, form) == [
         "Group operator is bound to tls*: what it allows, 2 users may do to these alone, and nothing to the cluster as a whole."
     ]
-    [table] = client.post(url, form).context["tables"]
+    [table] = client.post(url, opened(client, url) | form).context["tables"]
     assert [str(row[0]).partition("</a>")[0].rpartition(">")[2] for row in table.rows] == ["olga", "otto"]
     assert not hasattr(role("operator"), "bound")
     answered(client, url, **form)
@@ -183,9 +183,13 @@ def test_permissions_are_shown_in_words_with_how_many_lose_them(client: Client) 
 
 def test_nothing_is_done_if_it_would_do_something_else_by_then(client: Client) -> None:
     otto = user("otto", Role.VIEWER)
-    url, form = f"{USERS}{otto.pk}/change/", change(otto, "viewer", "operator")
+    url = f"{USERS}{otto.pk}/change/"
+    form = opened(client, url) | change(otto, "viewer", "operator")
     seen = client.post(url, form).context["seen"]
     otto.groups.clear()
+    refused = client.post(url, form | {"seen": seen})
+    assert "after this form was opened. Nothing was saved." in refused.content.decode()
+    form |= {"opened": refused.context["adminform"].form.mark}
     page = client.post(url, form | {"seen": seen}).content.decode()
     assert "Nothing was done, since something changed." in page
     assert "gets the role viewer" in page

@@ -28,7 +28,7 @@ from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.sources import files, origins
 from checks.tests.balance import furnish
 from checks.tests.cast import hand_over, owners, report, sent, silence
-from checks.tests.operators import act, act_confirmed, apply, config, confirmed, planned, shown
+from checks.tests.operators import act, act_confirmed, apply, config, confirmed, opened, planned, shown
 from checks.views import ActingView
 from clusteragent.command import VERBS
 from clusteragent.lib import conf
@@ -60,7 +60,7 @@ class World(SimpleNamespace):
     folder: Path
 
     def post(self, url: str, **fields: Any) -> str:
-        response = self.client.post(f"/admin/{url}", fields, follow=True)
+        response = self.client.post(f"/admin/{url}", opened(self.client, f"/admin/{url}") | fields, follow=True)
         assert response.status_code == 200, response.content
         return str(response.content.decode())
 

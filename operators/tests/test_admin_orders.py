@@ -25,6 +25,7 @@ from checks.tests.operators import (
     config,
     confirmed,
     listed,
+    opened,
     operator,
     planned,
     refused,
@@ -51,7 +52,7 @@ def _work(warm: None) -> None:
 
 
 def post(client: Client, url: str, **fields: Any) -> str:
-    return words(client.post(url, fields, follow=True))
+    return words(client.post(url, opened(client, url) | fields, follow=True))
 
 
 def words(response: Any) -> str:

@@ -14,7 +14,7 @@ from checks.dispatcher import deciding
 from checks.models import Config, Origin, Plan
 from checks.models.orders import Pin, Rule
 from checks.tests.cast import owners, report, sent
-from checks.tests.operators import confirmed, saved, superuser
+from checks.tests.operators import confirmed, opened, saved, superuser
 from nodes.models import Node, NodeRule
 from operators.roles import Role, in_words
 from operators.tests.cast import user
@@ -198,6 +198,7 @@ def test_a_remedy_that_the_role_does_not_give_is_greyed_on_the_first_page_with_w
 
 def told(client: Client, url: str, **fields: Any) -> set[str]:
     """What is said after a form is saved, as the page that asked first foretold it."""
+    fields |= opened(client, url)
     asked = client.post(url, fields)
     assert not (asked.context or {}).get("errors"), asked.context["errors"]
     response = client.post(url, fields | {"seen": asked.context["seen"]}, follow=True)

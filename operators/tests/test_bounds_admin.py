@@ -12,7 +12,7 @@ from checks.models import Config, Move, Origin, Plan, Source
 from checks.models.orders import Isolation, Pause, Pin
 from checks.sources import authored
 from checks.tests.cast import owners, sent, silence
-from checks.tests.operators import act, config, page_of, saved, superuser
+from checks.tests.operators import act, config, opened, page_of, saved, superuser
 from nodes.models import Node
 from operators import bounds
 from operators.roles import Role
@@ -253,13 +253,13 @@ def test_an_admin_binds_a_group_on_record() -> None:
     assert made.bound.checks == ["team:payments", "pay*"]
     url = f"/admin/auth/group/{made.pk}/change/"
     assert "team:payments, pay*" in client.get(url).content.decode()
-    client.post(url, fields | {"checks": "team:x", "sources": "api:x"})
+    client.post(url, opened(client, url) | fields | {"checks": "team:x", "sources": "api:x"})
     last = Act.objects.latest("pk")
     assert last.before["bound"] == {"sources": [], "checks": ["team:payments", "pay*"]}
     assert last.after["bound"] == {"sources": ["api:x"], "checks": ["team:x"]}
     page = client.post(url, fields | {"sources": "shop"}).content.decode()
     assert "&#x27;shop&#x27; is no pattern of sources" in page
-    client.post(url, fields | {"checks": ""})
+    client.post(url, opened(client, url) | fields | {"checks": ""})
     assert "bound" not in Act.objects.latest("pk").after
     assert not hasattr(Group.objects.get(name="payments"), "bound")
 
@@ -267,7 +267,8 @@ def test_an_admin_binds_a_group_on_record() -> None:
 @pytest.mark.parametrize("role", Role)
 def test_roles_keep_their_names_and_stay(role: Role) -> None:
     client, row = clicks(user("ada", Role.ADMIN)), Group.objects.get(name=role)
-    client.post(f"/admin/auth/group/{row.pk}/change/", {"name": "x", "permissions": [], "checks": "team:x"})
+    url = f"/admin/auth/group/{row.pk}/change/"
+    client.post(url, opened(client, url) | {"name": "x", "permissions": [], "checks": "team:x"})
     assert client.post(f"/admin/auth/group/{row.pk}/delete/", {"post": "yes"}).status_code == 403
     assert Group.objects.filter(name=role).exists()
 

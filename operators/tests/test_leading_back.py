@@ -9,10 +9,10 @@ import pytest
 from django.test import Client
 
 from checks import dispatcher
-from checks.models import Source, freezes
+from checks.models import Config, Source, freezes
 from checks.models.orders import Pin, Rule
 from checks.tests.cast import report, sent, silence
-from checks.tests.operators import CONFIGS, config, page_of, superuser
+from checks.tests.operators import CONFIGS, config, opened, page_of, saved, superuser
 from nodes.models import Node
 from operators.admin.base import row_url
 from tests.table import table
@@ -151,5 +151,41 @@ def test_cancelling_a_deletion_or_a_change_of_a_rule_leads_back_to_its_page(clie
         "forbidden": "{}",
         "note": "x",
     }
-    asked = client.post(row_url(rule), fields)
+    asked = client.post(row_url(rule), opened(client, row_url(rule)) | fields)
     assert asked.context["back"] == row_url(rule)
+
+
+def reopened(client: Client, url: str, fields: dict[str, Any]) -> Any:
+    """The form after *Cancel* on the page that asks about it, as a browser sends it."""
+    asked: Any = client.post(url, fields)
+    assert asked.context["reopen"]
+    kept = dict(asked.context["hidden"]) | {"post": "yes", "seen": asked.context["seen"], asked.context["reopen"]: "1"}
+    page: Any = client.post(url, kept)
+    assert page.status_code == 200
+    return page.context["adminform"].form
+
+
+def test_cancelling_what_was_asked_about_a_text_leads_to_the_form_with_the_text(client: Client) -> None:
+    text = "instances:\n  - ulr: http://one\n"
+    fields = {"key": "typed", "check": "http_check", "yaml": text, "_save": "Save"}
+    form = reopened(client, f"{CONFIGS}add/", fields)
+    assert [form[name].value() for name in ("key", "check", "yaml")] == ["typed", "http_check", text]
+    assert not form.errors
+    assert not Config.objects.filter(origins__source="admin").exists()
+
+
+def test_the_form_of_a_stored_text_stays_what_it_was_opened_as(client: Client) -> None:
+    saved(client, f"{CONFIGS}add/", key="hand", check="http_check", yaml="instances:\n  - url: http://one\n")
+    url, mark = page_of("hand"), opened(client, page_of("hand"))
+    form = reopened(client, url, mark | {"check": "http_check", "yaml": "instances:\n  - ulr: http://two\n"})
+    assert "ulr: http://two" in form["yaml"].value()
+    assert form.mark == mark["opened"]
+
+
+def test_cancelling_a_rule_keeps_what_was_typed(client: Client) -> None:
+    rule = Rule.objects.create(name="b", check_pattern="dns", spread=True)
+    given = {"name": "b", "check_pattern": "dns", "source_pattern": "*", "required": '{"zone": "a"}', "forbidden": "{}"}
+    form = reopened(client, row_url(rule), opened(client, row_url(rule)) | given)
+    assert form["required"].value() == '{"zone": "a"}'
+    assert form["spread"].value() is False
+    assert "zone" not in Rule.objects.get().required

@@ -13,7 +13,7 @@ from checks.models import Config, Cost
 from checks.models.orders import Rule
 from checks.sources import authored
 from checks.tests.cast import owners, report
-from checks.tests.operators import CONFIGS, config, confirmed, page_of, saved, superuser
+from checks.tests.operators import CONFIGS, config, confirmed, opened, page_of, saved, superuser
 from clusteragent.lib import conf
 from nodes.models import Hearing, Node
 
@@ -129,10 +129,14 @@ def test_an_edit_that_stays_on_its_node_restarts_it_there() -> None:
     edited = YAML + "    timeout: 5\n"
     told = "1 config would change: ash would stop the old one and start the new one."
     assert told in live(client, url, yaml=edited)
-    assert words(client.post(page_of("shop"), fields(yaml=edited))) == told
+    assert words(client.post(page_of("shop"), opened(client, page_of("shop")) | fields(yaml=edited))) == told
     assert config("shop").digest == shop.digest
     assert (
-        client.post(page_of("shop"), fields(yaml=edited, shown=seen_live(client, url, yaml=edited))).status_code == 302
+        client.post(
+            page_of("shop"),
+            opened(client, page_of("shop")) | fields(yaml=edited, shown=seen_live(client, url, yaml=edited)),
+        ).status_code
+        == 302
     )
     assert config("shop").digest != shop.digest
 
@@ -152,7 +156,7 @@ def test_a_rule_that_would_take_it_from_its_node_since_it_was_shown_is_shown_fir
     client = superuser()
     shop = stored(client)
     dispatcher.reassign([shop.pk], "ash", actor="eve")
-    edited = fields(yaml=YAML + "    timeout: 5\n")
+    edited = opened(client, page_of("shop")) | fields(yaml=YAML + "    timeout: 5\n")
     edited["shown"] = seen_live(client, f"{REMARKS}?config={shop.pk}", **edited)
     only_zone_b_runs("http_check")
     assert words(client.post(page_of("shop"), edited)).startswith("1 config would change and move from ash to birch. ")
@@ -177,11 +181,16 @@ def test_an_edit_that_its_node_may_not_run_moves() -> None:
     stays = owners()["shop"]
     if stays == "birch":
         dispatcher.reassign([shop.pk], "ash", actor="eve")
-    told = words(client.post(page_of("shop"), fields(check="tcp_check")))
+    told = words(client.post(page_of("shop"), opened(client, page_of("shop")) | fields(check="tcp_check")))
     assert "1 config would change and move from ash to birch." in told
     assert config("shop").name == "http_check"
     shown = seen_live(client, f"{REMARKS}?config={shop.pk}", check="tcp_check")
-    assert client.post(page_of("shop"), fields(check="tcp_check", shown=shown)).status_code == 302
+    assert (
+        client.post(
+            page_of("shop"), opened(client, page_of("shop")) | fields(check="tcp_check", shown=shown)
+        ).status_code
+        == 302
+    )
     dispatcher.move_misplaced()
     assert owners()["shop"] == "birch"
 
@@ -208,7 +217,7 @@ def test_an_edit_that_becomes_what_another_source_gives_takes_its_config_away() 
     client = superuser()
     stored(client, key="mail", yaml=YAML.replace("shop", "mail"))
     stored(client)
-    told = words(client.post(page_of("mail"), fields(key="mail")))
+    told = words(client.post(page_of("mail"), opened(client, page_of("mail")) | fields(key="mail")))
     assert "1 config would be taken away from ash." in told
     assert "admin:shop gives the same already" in told
     confirmed(client, page_of("mail"), **fields(key="mail"))
@@ -221,7 +230,7 @@ def test_a_config_that_runs_nowhere_as_now_needs_no_number() -> None:
     client = superuser()
     confirmed(client, ADD, **fields())
     url = f"{REMARKS}?config={config('shop').pk}"
-    edited = fields(yaml=YAML + "    timeout: 5\n")
+    edited = opened(client, page_of("shop")) | fields(yaml=YAML + "    timeout: 5\n")
     assert "1 config would run nowhere, as now." in live(client, url, **edited)
     assert client.post(page_of("shop"), edited | {"shown": seen_live(client, url, **edited)}).status_code == 302
 

@@ -207,6 +207,7 @@ def test_a_rule_that_would_stop_everything_is_shown_in_red_and_asks_for_its_name
     page.get_by_label("Type gpu only").fill("gpu")
     page.get_by_role("button", name="Apply").click()
     expect(page.get_by_role("alert").filter(has_text="type gpu only to confirm it")).to_be_visible()
-    page.get_by_role("link", name="Cancel").click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_label("Required labels")).to_have_value('{"gpu": "yes"}')
     assert cluster.ask("SELECT id FROM checks_rule WHERE name = 'gpu only'") == []
     assert len(cluster.ask(SETTLED)) == everything
