@@ -15,6 +15,7 @@ from checks.dispatcher.deciding import REFUSALS, NotAccepting, NotDispatchable, 
 from checks.dispatcher.decision import Decision, Placement
 from checks.dispatcher.orders import (
     Undone,
+    cordon,
     forget_waiting,
     isolate,
     pause,
@@ -53,7 +54,7 @@ from checks.models.map import NotLeader
 
 __all__ = [
     "CHUNK", "NO_PILE_UP", "REFUSALS", "Decision", "NotAccepting", "NotDispatchable", "NotLeader", "NotTheirs", "Outside", "Pass",
-    "Placement", "Refused", "Sent", "StalePlan", "Undone", "admit", "budget", "budget_left", "commit",
+    "Placement", "Refused", "Sent", "StalePlan", "Undone", "admit", "budget", "budget_left", "commit", "cordon",
     "decide_and_commit", "described", "empty_leaving_nodes", "expire_nodes", "forget_waiting", "isolate",
     "move_misplaced", "name_other_origins", "pause", "pin", "reassign", "reconcile", "redispatch", "release",
     "require_admissible", "resume", "resume_due", "run_pass", "schedule", "single_transaction", "store_waiting", "undo",

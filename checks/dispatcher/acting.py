@@ -3,6 +3,8 @@
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
+from django.db.models import QuerySet
+
 from acts.models import Act
 from acts.recording import Outcome, someone_acts
 from acts.recording import record as record_act
@@ -26,7 +28,7 @@ NAMED = 3
 # So many orders that it replaces are told, and so many nodes and configs.
 MOST_BEFORE = 100
 # Of an order: what is told elsewhere, or is but work for the commit.
-_UNTOLD = {"verb", "alone", "also", "refused", "note", "origin"}
+_UNTOLD = {"verb", "alone", "also", "refused", "note", "origin", "replaces"}
 
 
 class Asked(NamedTuple):
@@ -115,15 +117,25 @@ def record(decision: Decision, plan: Plan | None) -> None:
     )
 
 
-def record_end(verb: Act.Verb, model: type[Order], config_ids: Collection[int]) -> None:
-    """Record that a person ends the orders of this kind of these configs. Call it in the transaction that then deletes them."""
+def record_end(verb: Act.Verb, orders: QuerySet[Any]) -> None:
+    """Record that a person ends these orders. Call it in the transaction that then deletes them."""
     if not someone_acts():
         return
     # Locked: nobody else ends them meanwhile.
-    rows = model.objects.filter(config__in=config_ids).order_by("pk").select_for_update()
-    ids = list(rows.values_list("config_id", flat=True))
+    ids = list(orders.order_by("pk").select_for_update().values_list("config_id", flat=True))
     if ids:
-        record_act(verb, shown(ids), before=_orders(model, ids), configs=ids)
+        record_act(verb, shown(ids), before=_orders(orders.model, ids), configs=ids)
+
+
+def replaced(decision: Decision) -> QuerySet[Any] | None:
+    """The orders that a decision of a person replaces or ends; None if its verb is about none."""
+    order = decision.order
+    if decision.verb not in _REPLACED or order.get("origin") or order.get("by_source"):
+        return None
+    if decision.verb == "reassign" and not order["hold"]:
+        return None
+    found: QuerySet[Any] = _REPLACED[decision.verb].objects.of([one.config for one in _meant(decision)])
+    return found
 
 
 def record_refusal(what: str, why: Exception, *, plan: int | None = None) -> None:

@@ -38,6 +38,8 @@ _PURPOSES = {"": BALANCE, "reassign": ORDER, "undo": UNDO}
 # What runs on a node is adopted there, whatever rules say: they move it once its node has fetched it.
 ADOPT = "adopt"
 
+_GIVEN: dict[type[Order], str] = {Pin: "another pin", Pause: "another pause", Isolation: "another isolation"}
+
 log = structlog.get_logger()
 
 
@@ -136,10 +138,20 @@ def _takes_several(decision: Decision) -> bool:
     return decision.verb != "drain" and len(decision.placements) > transaction.CHUNK
 
 
+def require_takers(closed: Collection[str], *, may_close: bool) -> None:
+    """Raise StalePlan if no node would take work once these are closed, unless that is accepted.
+
+    Call it with the store locked: else two people could each close one of the last two nodes, beside the other one.
+    """
+    if not may_close and Node.objects.are_last(closed):
+        raise StalePlan("no node would take work then")
+
+
 def _drain(decision: Decision, now: datetime, actor: str, plan: Plan | None) -> None:
     by = datetime.fromisoformat(decision.order["by"]) if decision.order.get("by") else None
     if by and by <= now:
         raise StalePlan(f"its deadline, {utc(by)}, is over")
+    require_takers(decision.order["nodes"], may_close=decision.may_close)
     nodes = Node.objects.filter(name__in=decision.order["nodes"])
     # A plan of an older version has no note.
     note = decision.order.get("note", "")
@@ -264,6 +276,7 @@ def _verify(decision: Decision, placements: Sequence[Placement]) -> dict[int, En
     _check_nodes(decision, moving, snapshot)
     entries = {entry.id: entry for entry in entries_of([one.config for one in placements])}
     _check_configs(decision, placements, entries)
+    _check_orders(decision, placements)
     for entry in entries.values():
         if decision.verb == "pin":
             entry.pin = Pin(kind=order["kind"], aim=order["aim"], waits=order["waits"])
@@ -335,6 +348,18 @@ def _check_configs(decision: Decision, placements: Sequence[Placement], entries:
     if decision.order.get("by_source"):
         for theirs in Pause.objects.of(entries).filter(from_source=False)[:1]:
             raise StalePlan(f"{entries[theirs.config_id].shown} was paused by {theirs.author}")
+
+
+def _check_orders(decision: Decision, placements: Sequence[Placement]) -> None:
+    """Raise StalePlan if somebody gave an order meanwhile that the decision would replace or end without having shown it."""
+    # A plan of an older version does not say which it has shown.
+    shown = decision.order.get("replaces")
+    if shown is None or (orders := acting.replaced(replace(decision, placements=placements))) is None:
+        return
+    known = set(shown)
+    for one in orders.select_related("config"):
+        if one.pk not in known:
+            raise StalePlan(f"{one.config} was given {_GIVEN[type(one)]} by {one.author or 'somebody'}")
 
 
 def _changed(decision: Decision, placement: Placement, entry: Entry | None, isolated: Collection[int]) -> str:

@@ -8,7 +8,7 @@ from functools import wraps
 from operator import attrgetter
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from checks.dispatcher.acting import Asked, asking, require_touchable, require_within
+from checks.dispatcher.acting import Asked, asking, replaced, require_touchable, require_within
 from checks.dispatcher.changes import Entry
 from checks.dispatcher.decision import Decision, make_decision
 from checks.dispatcher.eligibility import Snapshot, read_snapshot
@@ -280,7 +280,9 @@ def _decision(*decided: Any, **also: Any) -> Decision:
     """The decision that carries out these choices. Raises Outside."""
     decision = make_decision(*decided, **also)
     require_within(decision, is_done=False)
-    return decision
+    if (orders := replaced(decision)) is None:
+        return decision
+    return replace(decision, order={**decision.order, "replaces": sorted(orders.values_list("pk", flat=True))})
 
 
 def _text(time: datetime | None) -> str | None:

@@ -68,7 +68,8 @@ class Decision:
 
     reason: the Move.Reason of its moves. order: {"verb": name, **its arguments}, written along with the moves; empty for a
     rebalance. placements: the configs that stay come first. revision: the store's, when it was decided. known_loads: `loads`,
-    if they were computed on the way. refused: of an undo, {move's id: why it can't be undone}.
+    if they were computed on the way. refused: of an undo, {move's id: why it can't be undone}. may_close: whether it is accepted
+    that no node takes work then.
     """
 
     reason: str
@@ -77,6 +78,7 @@ class Decision:
     revision: int
     known_loads: Loads | None = None
     refused: Mapping[int, str] = field(default_factory=dict)
+    may_close: bool = False
 
     @property
     def is_empty(self) -> bool:

@@ -8,12 +8,13 @@ from django.db import transaction
 from acts.models import Act
 from acts.recording import record
 from checks.dispatcher import acting, deciding
-from checks.dispatcher.committing import commit, decide_and_commit
+from checks.dispatcher.committing import commit, decide_and_commit, require_takers
 from checks.dispatcher.decision import Decision, make_decision
 from checks.dispatcher.transaction import single_transaction
 from checks.models import ClusterStore, Move, bounds
 from checks.models.bounds import Outside
 from checks.models.orders import Isolation, Order, Pin
+from nodes.models import Node
 
 
 class Undone(NamedTuple):
@@ -36,14 +37,21 @@ def pin(config_ids: Collection[int], aim: str, *, actor: str = "", term: int | N
     return _do(lambda: deciding.pin(config_ids, aim, **how), actor, term)
 
 
-def unpin(config_ids: Collection[int], *, by_source: bool = False, term: int | None = None) -> int:
+def unpin(
+    config_ids: Collection[int],
+    *,
+    by_source: bool = False,
+    term: int | None = None,
+    only: Collection[int] | None = None,
+) -> int:
     """Delete the pins of configs, which stay where they are. Returns how many configs were pinned.
 
+    only: ids of the pins that were shown; a newer one of these configs stays.
     by_source: a source takes back its own pins; otherwise this raises NotTheirs for them.
     """
     pins = Pin.objects.filter(config_id__in=config_ids)
     if not by_source:
-        return _end(Act.Verb.UNPIN, Pin, config_ids, lambda: deciding.require_theirs(Pin, config_ids))
+        return _end(Act.Verb.UNPIN, Pin, config_ids, only, lambda: deciding.require_theirs(Pin, config_ids))
     with single_transaction():
         ClusterStore.objects.lock(term)
         return pins.filter(from_source=True).delete()[0]
@@ -73,9 +81,20 @@ def isolate(config_ids: Collection[int], *, actor: str = "", term: int | None = 
     return _do(lambda: deciding.isolate(config_ids, **how), actor, term)
 
 
-def release(config_ids: Collection[int]) -> int:
-    """End the isolation of configs. Returns how many configs were isolated."""
-    return _end(Act.Verb.RELEASE, Isolation, config_ids)
+def release(config_ids: Collection[int], *, only: Collection[int] | None = None) -> int:
+    """End the isolation of configs. Returns how many configs were isolated. only: see `unpin`."""
+    return _end(Act.Verb.RELEASE, Isolation, config_ids, only)
+
+
+def cordon(names: Collection[str], *, actor: str, note: str = "", may_close: bool = False) -> int:
+    """Give these nodes nothing new; what they have stays. Returns how many that changes.
+
+    Raises StalePlan if no node would take work then; may_close: that is accepted.
+    """
+    with single_transaction():
+        ClusterStore.objects.lock()
+        require_takers(names, may_close=may_close)
+        return Node.objects.filter(name__in=names).cordon(actor=actor, note=note)
 
 
 @transaction.atomic
@@ -102,9 +121,13 @@ def _require_waiting(deed: str, order: Order) -> None:
 
 
 def _end(
-    verb: Act.Verb, model: type[Order], config_ids: Collection[int], require: Callable[[], None] = lambda: None
+    verb: Act.Verb,
+    model: type[Order],
+    config_ids: Collection[int],
+    only: Collection[int] | None,
+    require: Callable[[], None] = lambda: None,
 ) -> int:
-    """Delete the orders of this kind of these configs, if `require` does not refuse it."""
+    """Delete the orders of this kind of these configs, if `require` does not refuse it. only: those with these ids."""
     try:
         acting.require_touchable(verb, config_ids)
         require()
@@ -112,8 +135,11 @@ def _end(
         acting.record_refusal(verb, refusal)
         raise
     with transaction.atomic():
-        acting.record_end(verb, model, config_ids)
-        return model.objects.filter(config_id__in=config_ids).delete()[0]
+        rows = model.objects.filter(config_id__in=config_ids)
+        ended = rows if only is None else rows.filter(pk__in=only)
+        acting.record_end(verb, ended)
+        deleted: int = ended.delete()[0]
+        return deleted
 
 
 def undo(move_ids: Collection[int], *, actor: str) -> Undone:

@@ -1,6 +1,7 @@
 """What must be accepted besides being ordered: configs that run now would run nowhere, or no node would take work. Read-only."""
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from checks import plans
@@ -50,8 +51,7 @@ def left(plan: Plan) -> list[dict[str, Any]]:
 
 def of_closing(names: Collection[str]) -> list[Objection]:
     """Return what must be accepted if these nodes get nothing new; nothing if others take work, or none of these does now."""
-    accepting = Node.objects.accepting()
-    if accepting.exclude(name__in=names).exists() or not accepting.exists():
+    if not Node.objects.are_last(names):
         return []
     return [no_node()]
 
@@ -88,6 +88,6 @@ def accepting(decide: Callable[[], Decision], accepted: Collection[str]) -> Call
         except NotAccepted as refusal:
             asking(refusal, asked_by(decision))
             raise
-        return decision
+        return replace(decision, may_close=NO_NODE in accepted)
 
     return decide_accepted

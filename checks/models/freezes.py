@@ -5,6 +5,7 @@ Meanwhile rules, drains and pins still move configs, dead nodes still lose their
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -52,7 +53,7 @@ def freeze(*, actor: str, until: datetime | None = None, note: str = "") -> Free
     with transaction.atomic():
         _change_map()
         before = list(map(str, Freeze.objects.in_force()))
-        _end(actor)
+        _end(Freeze.objects.in_force(), actor)
         made: Freeze = Freeze.objects.create(author=actor, note=note, until=until)
         after = {"until": until.isoformat() if until else None}
         record(Act.Verb.FREEZE, "automatic balancing", before=before or None, after=after, reason=note)
@@ -60,13 +61,15 @@ def freeze(*, actor: str, until: datetime | None = None, note: str = "") -> Free
     return made
 
 
-def thaw(*, actor: str) -> int:
-    """End the freeze in force. Return how many that ended: 1 or 0."""
+def thaw(*, actor: str, only: Collection[int] | None = None) -> int:
+    """End the freeze in force. Return how many that ended: 1 or 0. only: ids of what was shown; a newer freeze goes on."""
     with transaction.atomic():
         _change_map()
-        if before := list(map(str, Freeze.objects.in_force())):
+        in_force = Freeze.objects.in_force()
+        ending = in_force if only is None else in_force.filter(pk__in=only)
+        if before := list(map(str, ending)):
             record(Act.Verb.THAW, "automatic balancing", before=before)
-        return _end(actor)
+        return _end(ending, actor)
 
 
 def why_off() -> str:
@@ -83,8 +86,8 @@ def switched_off() -> str:
     return ""
 
 
-def _end(actor: str) -> int:
-    ended: int = Freeze.objects.in_force().update(ended_at=Now(), ended_by=actor)
+def _end(freezes: FreezeQuerySet, actor: str) -> int:
+    ended: int = freezes.update(ended_at=Now(), ended_by=actor)
     return ended
 
 

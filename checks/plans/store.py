@@ -1,6 +1,7 @@
 """Stored plans: decisions with an author, which people can read, and which are applied once or not at all."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -49,14 +50,16 @@ def store(decision: Decision, *, author: str) -> Plan:
     return plan
 
 
-def apply(plan: Plan, *, actor: str, term: int | None = None) -> list[Move]:
+def apply(plan: Plan, *, actor: str, term: int | None = None, may_close: bool = False) -> list[Move]:
     """Apply a plan, once, and return the moves. An empty actor is the leader. More than CHUNK configs are not atomic.
+
+    may_close: it is accepted that no node takes work then.
 
     Raises StalePlan and Outside, which are on record, and NotLeader when `term` is over; then nothing has changed. What stops it
     after the first chunk is written to the plan's outcome, and not raised.
     """
     try:
-        return _apply(plan, actor, term)
+        return _apply(replace(_decision(plan), may_close=may_close), plan, actor, term)
     except (StalePlan, Outside) as stale:
         acting.record_refusal(f"plan {plan.pk}: {plan}", stale, plan=plan.pk)
         raise
@@ -120,8 +123,8 @@ _ANEW: dict[str, Callable[[list[int], Mapping[str, Any]], Decision]] = {
 }
 
 
-def _apply(plan: Plan, actor: str, term: int | None = None) -> list[Move]:
-    made = dispatcher.commit(_decision(plan), actor=actor, term=term, plan=plan)
+def _apply(decision: Decision, plan: Plan, actor: str, term: int | None = None) -> list[Move]:
+    made = dispatcher.commit(decision, actor=actor, term=term, plan=plan)
     if plan.pk:
         plan.refresh_from_db(fields=["applied_at", "moved", "outcome"])
     return made
@@ -157,7 +160,7 @@ def order(decide: Callable[[], Decision], *, actor: str) -> tuple[Plan, list[Mov
             return to_plan(decision, author=actor), []
         plan = store(decision, author=actor)
         try:
-            return plan, _apply(plan, actor)
+            return plan, _apply(replace(_decision(plan), may_close=decision.may_close), plan, actor)
         except StalePlan:
             plan.delete()
             raise

@@ -173,6 +173,11 @@ class NodeQuerySet(models.QuerySet["Node"]):
         accepting: NodeQuerySet = self.with_signal().filter(signal__in=("heard", "unsure"), intake__in=OPEN)
         return accepting
 
+    def are_last(self, names: Collection[str]) -> bool:
+        """Whether nodes may be given work now, and none could be without these."""
+        accepting = self.accepting()
+        return accepting.exists() and not accepting.exclude(name__in=names).exists()
+
     def runners(self) -> NodeQuerySet:
         """Known cluster check runners; a node that names no type is one if it names its address."""
         kinds, unnamed = NodeType, Q(heartbeat__client_ip__isnull=False)

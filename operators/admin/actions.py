@@ -26,7 +26,7 @@ from operators.admin import sameness
 from operators.admin.base import TABLE_ROWS, ReadOnlyAdmin, Table, link, list_url, row_url
 from operators.admin.orderforms import DecidingForm, PauseForm, PinForm, ReassignForm
 from operators.admin.plans import show_plan, unpin
-from operators.admin.questions import Question
+from operators.admin.questions import Question, said
 from operators.errors import Lacks
 
 MOST_NODES = 500
@@ -113,12 +113,12 @@ class SteeringAdmin(ReadOnlyAdmin):
         ids = self.ids(request, queryset)
         if not ids:
             return None
-        same = sameness.of_orders("release", Isolation, ids)
-        if page := Question.of(lambda: forecasts.release(ids), "Release", ids, same).unanswered(
-            request, list_url(Config), self.only(queryset, ids)
-        ):
+        same, alone = sameness.of_orders("release", Isolation, ids), list(Isolation.objects.of(ids))
+        question = Question.of(lambda: forecasts.release(ids), "Release", [*ids, *said(alone)], same)
+        if page := question.unanswered(request, list_url(Config), self.only(queryset, ids)):
             return page
-        messages.success(request, f"{plain_count(dispatcher.release(ids), 'config')} released.")
+        released = dispatcher.release(ids, only=[one.pk for one in alone])
+        messages.success(request, f"{plain_count(released, 'config')} released.")
         return None
 
     def ids(self, request: HttpRequest, queryset: QuerySet[Config]) -> list[int]:

@@ -94,13 +94,13 @@ class FreezeAdmin(NotedAdmin, ReadOnlyAdmin):
     @admin.action(description="End the freeze…", permissions=["thaw"])
     def thaw(self, request: HttpRequest, queryset: QuerySet[Freeze]) -> HttpResponse | None:
         """Show what follows, then end the freeze that is in force, whichever was chosen: there is at most one."""
-        in_force = Freeze.objects.in_force().values_list("pk", flat=True)
-        same = sameness.of_thaw(list(in_force))
+        in_force = list(Freeze.objects.in_force().values_list("pk", flat=True))
+        same = sameness.of_thaw(in_force)
         if page := Question.of(forecasts.thaw, "End the freeze", in_force, same).unanswered(
             request, list_url(Freeze), Freeze
         ):
             return page
-        if freezes.thaw(actor=request.user.get_username()):
+        if freezes.thaw(actor=request.user.get_username(), only=in_force):
             messages.success(request, "The freeze is over.")
         else:
             messages.info(request, "Balancing is not frozen.")

@@ -1,5 +1,6 @@
 """Nodes and node events in the admin."""
 
+from collections.abc import Collection
 from typing import Any
 
 from django.contrib import admin, messages
@@ -13,6 +14,7 @@ from unfold.views import ChangeList
 
 from acts.models import Act
 from acts.recording import record
+from checks import dispatcher
 from checks.dispatcher import REFUSALS, costs, deciding
 from checks.dispatcher.acting import record_refusal
 from checks.explain import alerts, drains, forecasts
@@ -278,7 +280,7 @@ class NodeAdmin(ReadOnlyAdmin):
             told.what,
             told.sentences,
             [one.reason for one in told.objections],
-            seen=seen_of([*names, *ended], len(told.objections)),
+            seen=seen_of([*names, *ended, *_last_intakes(names)], len(told.objections)),
             word=word_of(names, "node") if told.objections else "",
             button="Cordon",
             asks_why=True,
@@ -286,7 +288,14 @@ class NodeAdmin(ReadOnlyAdmin):
         )
         if page := question.unanswered(request, list_url(Node), only(queryset, Node)):
             return page
-        self._cordon(request, queryset, "cordoned", note=request.POST.get("note", ""))
+        actor, note, may_close = request.user.get_username(), request.POST.get("note", ""), bool(told.objections)
+        try:
+            changed = dispatcher.cordon(names, actor=actor, note=note, may_close=may_close)
+        except dispatcher.StalePlan as stale:
+            record_refusal(told.what, stale)
+            messages.error(request, f"Not cordoned, since something changed: {stale}.")
+            return None
+        messages.success(request, f"{plain_count(changed, 'node')} cordoned.")
         return None
 
     @admin.action(description="Uncordon: give it work again…", permissions=["change"])
@@ -297,7 +306,7 @@ class NodeAdmin(ReadOnlyAdmin):
             question = Question.of(
                 lambda: forecasts.uncordon(names),
                 "Uncordon",
-                names,
+                [*names, *_last_intakes(names)],
                 sameness.of_nodes(names, "node-uncordon", "drain", "--undo"),
             )
         except REFUSALS as refusal:
@@ -305,7 +314,8 @@ class NodeAdmin(ReadOnlyAdmin):
             return None
         if page := question.unanswered(request, list_url(Node), only(queryset, Node)):
             return page
-        self._cordon(request, queryset, "uncordoned", schedulable=True)
+        changed = Node.objects.filter(name__in=names).cordon(schedulable=True, actor=request.user.get_username())
+        messages.success(request, f"{plain_count(changed, 'node')} uncordoned.")
         return None
 
     @admin.action(description="Drain: cordon it, and let what it has move away…", permissions=["change"])
@@ -353,12 +363,12 @@ class NodeAdmin(ReadOnlyAdmin):
             messages.error(request, f"{grouped_count(len(kept), 'node')} not lost, so not forgotten.")
         return None
 
-    def _cordon(
-        self, request: HttpRequest, queryset: QuerySet[Node], done: str, *, schedulable: bool = False, note: str = ""
-    ) -> None:
-        chosen = Node.objects.filter(pk__in=[node.pk for node in queryset])
-        changed = chosen.cordon(schedulable=schedulable, actor=request.user.get_username(), note=note)
-        messages.success(request, f"{plain_count(changed, 'node')} {done}.")
+
+def _last_intakes(names: Collection[str]) -> list[tuple[str, int]]:
+    """The last events by which these nodes were closed or opened: after a colleague's newer one it is another question."""
+    kinds = NodeEvent.Kind
+    events = NodeEvent.objects.filter(node_name__in=names, kind__in=(kinds.CORDONED, kinds.DRAINING, kinds.UNCORDONED))
+    return list(events.order_by("node_name", "-id").distinct("node_name").values_list("node_name", "pk"))
 
 
 @admin.register(NodeEvent)

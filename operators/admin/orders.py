@@ -30,7 +30,7 @@ from operators.admin.base import NotedAdmin, ReadOnlyAdmin, dated, link, list_ur
 from operators.admin.greying import DELETE
 from operators.admin.orderforms import IsolationForm, PauseForm, PinForm
 from operators.admin.plans import show_plan
-from operators.admin.questions import Question, ShownDeletions, only
+from operators.admin.questions import Question, ShownDeletions, only, said
 from operators.admin.sameness import NO_DEED
 from operators.roles import sees_digests
 
@@ -109,15 +109,15 @@ class OrderAdmin(ShownDeletions, NotedAdmin, ReadOnlyAdmin):
     # What becomes of a config whose order was deleted while it waited for its origin.
     late = "It is gone when a config comes from there again."
 
-    def take(self, ids: Collection[int]) -> object:
-        """Take the order back from these configs. None of them moves."""
+    def take(self, ids: Collection[int], only: Collection[int]) -> object:
+        """Take the orders with the ids `only` back from these configs. None of them moves."""
         raise NotImplementedError
 
     def question(self, rows: Sequence[Any]) -> Question:
         ids = [order.config_id for order in rows if order.config_id]
         waiting = [order for order in rows if not order.config_id]
         named = f"Delete {plain_count(len(waiting), str(self.opts.verbose_name))}"
-        about = [order.pk for order in rows]
+        about = said(rows)
         # A command takes no order that waits for its origin.
         same = NO_DEED if waiting else sameness.of_orders(self.ended_by, self.model, ids)
         question = Question.of(lambda: type(self).forecast(ids) if ids else Forecast(named, []), "Delete", about, same)
@@ -161,7 +161,7 @@ class OrderAdmin(ShownDeletions, NotedAdmin, ReadOnlyAdmin):
         self._take(request, list(queryset))
 
     def _take(self, request: HttpRequest, orders: Sequence[Any]) -> None:
-        self.take([order.config_id for order in orders if order.config_id])
+        self.take([order.config_id for order in orders if order.config_id], [order.pk for order in orders])
         # The verb took back the orders of configs. What is left waits for its origin, or was not taken back.
         dispatcher.forget_waiting(self.model.objects.filter(pk__in=[order.pk for order in orders], config=None))
         super().log_deletions(request, orders)
@@ -201,8 +201,8 @@ class PinAdmin(OrderAdmin):
         """The node, pattern or label."""
         return str(pin)
 
-    def take(self, ids: Collection[int]) -> object:
-        return dispatcher.unpin(ids)
+    def take(self, ids: Collection[int], only: Collection[int]) -> object:
+        return dispatcher.unpin(ids, only=only)
 
 
 @admin.register(Pause)
@@ -261,7 +261,7 @@ class PauseAdmin(OrderAdmin):
         """Make the plan that ends all pauses of the orders that made these."""
         return self.resume(request, Pause.objects.given_with(queryset))
 
-    def take(self, ids: Collection[int]) -> None:
+    def take(self, ids: Collection[int], only: Collection[int]) -> None:
         """Refuse to end pauses of configs by a deletion: that would place them unseen."""
         if ids:
             raise PermissionDenied
@@ -286,5 +286,5 @@ class IsolationAdmin(OrderAdmin):
         """Who isolated it."""
         return str(order.get_reason_display())
 
-    def take(self, ids: Collection[int]) -> object:
-        return dispatcher.release(ids)
+    def take(self, ids: Collection[int], only: Collection[int]) -> object:
+        return dispatcher.release(ids, only=only)

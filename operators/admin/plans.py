@@ -46,7 +46,7 @@ from operators.admin.base import (
 )
 from operators.admin.greying import Greyed
 from operators.admin.orderforms import NoteField, UntilField
-from operators.admin.questions import Question, is_typed
+from operators.admin.questions import Question, is_typed, said
 from operators.errors import Lacks
 from operators.roles import comes_with, with_permission
 
@@ -202,12 +202,12 @@ class PlanAdmin(ReadOnlyAdmin):
                 messages.error(request, f"Nothing was done. {wrong.label} {scrub(wrong.data)}: {wrong.errors[0]}")
                 return redirect(row_url(plan))
             plans.complete_drain(plan, **form.cleaned_data)
-        self._carry_out(request, plan)
+        self._carry_out(request, plan, may_close=bool(word))
         return redirect(row_url(plan))
 
-    def _carry_out(self, request: HttpRequest, plan: Plan) -> None:
+    def _carry_out(self, request: HttpRequest, plan: Plan, *, may_close: bool) -> None:
         try:
-            moves = plans.apply(plan, actor=request.user.get_username())
+            moves = plans.apply(plan, actor=request.user.get_username(), may_close=may_close)
         except plans.StalePlan as stale:
             messages.error(request, f"Nothing was moved, since something changed: {scrub(str(stale))}. Plan anew.")
         except OperationalError as busy:
@@ -299,11 +299,11 @@ def unpin(
     asked: a message says what was done. back, row: see `Question.unanswered`.
     """
     try:
-        same = sameness.of_orders("unpin", Pin, ids)
-        question = Question.of(lambda: forecasts.unpin(ids), "Unpin", ids, same)
+        same, pins = sameness.of_orders("unpin", Pin, ids), list(Pin.objects.of(ids))
+        question = Question.of(lambda: forecasts.unpin(ids), "Unpin", [*ids, *said(pins)], same)
         if page := question.unanswered(request, back, row):
             return page
-        unpinned = dispatcher.unpin(ids)
+        unpinned = dispatcher.unpin(ids, only=[pin.pk for pin in pins])
     except REFUSALS as refusal:
         messages.error(request, f"Not unpinned: {scrub(str(refusal))}.")
         return None

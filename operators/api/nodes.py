@@ -10,6 +10,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from checks import dispatcher
 from checks.dispatcher import deciding
 from checks.dispatcher.acting import Asked, record_refusal
 from checks.explain import drains, forecasts, history, loss, objections
@@ -25,7 +26,7 @@ from operators.api.domains import LossSerializer
 from operators.api.fields import NODE_STATES, NodeTypeField, Note, Scrubbed, Strict, Until
 from operators.api.history import HistoryOptions, NodePointSerializer, span_of
 from operators.api.permissions import HasPermissions, requires
-from operators.api.previews import DryRun, ForecastWish, NoNodeOptions
+from operators.api.previews import Acceptance, DryRun, ForecastWish, NoNodeOptions
 
 
 class SlownessSerializer(serializers.ModelSerializer[Slowness]):
@@ -182,9 +183,7 @@ class NodeViewSet(DetailViewSet):
         A dry run answers what would follow.
         """
         name = self.get_object().name
-        if not DryRun.of(request.query_params)["dry_run"]:
-            self.require_accepted(objections.of_closing([name]), Asked("cordon", nodes=[name]))
-        told = self.forecast_or_act("name", lambda: forecasts.cordon([name]), lambda: self._cordon(schedulable=False))
+        told = self.forecast_or_act("name", lambda: forecasts.cordon([name]), lambda: self._cordon(name))
         return told or self.retrieve(request)
 
     @extend_schema(request=None, parameters=[ForecastWish])
@@ -192,7 +191,7 @@ class NodeViewSet(DetailViewSet):
     def uncordon(self, request: Request, name: str) -> Response:
         """Uncordon the node: it gets configs again. A dry run answers what would follow."""
         name = self.get_object().name
-        told = self.forecast_or_act("name", lambda: forecasts.uncordon([name]), lambda: self._cordon(schedulable=True))
+        told = self.forecast_or_act("name", lambda: forecasts.uncordon([name]), lambda: self._uncordon(name))
         return told or self.retrieve(request)
 
     @extend_schema(request=None, parameters=[ForecastWish])
@@ -252,6 +251,13 @@ class NodeViewSet(DetailViewSet):
         points: Any = history.of_node(self.get_object(), span_of(request), clock.now())
         return Response(NodePointSerializer(points, many=True).data)
 
-    def _cordon(self, *, schedulable: bool) -> None:
-        node = Node.objects.filter(pk=self.get_object().pk)
-        node.cordon(schedulable=schedulable, actor=self.request.user.get_username())
+    def _cordon(self, name: str) -> None:
+        may_close = objections.NO_NODE in Acceptance.given(self.request.query_params)
+        try:
+            dispatcher.cordon([name], actor=self.request.user.get_username(), may_close=may_close)
+        except dispatcher.StalePlan as closed:
+            self.require_accepted(objections.of_closing([name]), Asked("cordon", nodes=[name]))
+            raise Conflict({"name": [str(closed)]}) from None
+
+    def _uncordon(self, name: str) -> None:
+        Node.objects.filter(name=name).cordon(schedulable=True, actor=self.request.user.get_username())

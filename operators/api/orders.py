@@ -95,8 +95,8 @@ class OrderViewSet(DetailViewSet):
     own_options: Mapping[str, Sequence[str]] = {"create": ("dry_run",), "destroy": ("dry_run",)}
     give: Callable[..., Decision]
 
-    def take(self, ids: Sequence[int]) -> Response | None:
-        """Take the order back from these configs. Returns a response only to a dry run."""
+    def take(self, ids: Sequence[int], only: Sequence[int]) -> Response | None:
+        """Take the orders with the ids `only` back from these configs. Returns a response only to a dry run."""
         raise NotImplementedError
 
     @extend_schema(parameters=[DryRun])
@@ -114,7 +114,7 @@ class OrderViewSet(DetailViewSet):
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Take the order back. A dry run answers what would follow."""
         order = self.get_object()
-        if preview := self.take([order.config_id] if order.config_id else []):
+        if preview := self.take([order.config_id] if order.config_id else [], [order.pk]):
             return preview
         if order.config_id is None:
             dispatcher.forget_waiting([order])  # an order without a config only waits for its origin
@@ -134,8 +134,8 @@ class PinViewSet(OrderViewSet):
         """Pin all of these configs, or none if one of them refuses it. 409 if some that run now would run nowhere."""
         return super().create(request)
 
-    def take(self, ids: Sequence[int]) -> Response | None:
-        return self.forecast_or_act("config", lambda: forecasts.unpin(ids), lambda: dispatcher.unpin(ids))
+    def take(self, ids: Sequence[int], only: Sequence[int]) -> Response | None:
+        return self.forecast_or_act("config", lambda: forecasts.unpin(ids), lambda: dispatcher.unpin(ids, only=only))
 
 
 class PauseViewSet(OrderViewSet):
@@ -150,7 +150,7 @@ class PauseViewSet(OrderViewSet):
         """End the pause. The config is placed again; without an eligible node it dangles."""
         return super().destroy(request, *args, **kwargs)
 
-    def take(self, ids: Sequence[int]) -> Response | None:
+    def take(self, ids: Sequence[int], only: Sequence[int]) -> Response | None:
         return self.apply_or_preview("config", lambda: deciding.resume(ids))
 
 
@@ -161,5 +161,7 @@ class IsolationViewSet(OrderViewSet):
     serializer_class = IsolationSerializer
     give = staticmethod(deciding.isolate)
 
-    def take(self, ids: Sequence[int]) -> Response | None:
-        return self.forecast_or_act("config", lambda: forecasts.release(ids), lambda: dispatcher.release(ids))
+    def take(self, ids: Sequence[int], only: Sequence[int]) -> Response | None:
+        return self.forecast_or_act(
+            "config", lambda: forecasts.release(ids), lambda: dispatcher.release(ids, only=only)
+        )

@@ -71,8 +71,10 @@ class PlanViewSet(DetailViewSet):
             if AcceptingOptions.of(query)["dry_run"]:
                 plans.require_applicable(plan)
             else:
-                objections.require_accepted(objections.of(plan), Acceptance.given(query))
-                plans.apply(plan, actor=request.user.get_username())
+                accepted = Acceptance.given(query)
+                objections.require_accepted(objections.of(plan), accepted)
+                may_close = objections.NO_NODE in accepted
+                plans.apply(plan, actor=request.user.get_username(), may_close=may_close)
         except NotAccepted as refusal:
             raise self.unaccepted(refusal, f"plan {plan.pk}: {plan}", plan=plan.pk) from None
         except plans.StalePlan as stale:

@@ -18,13 +18,13 @@ from checks.explain.alerts import WORDS, Alert, Kind, Word, beyond_moves, held_b
 from checks.explain.forecasts import Forecast
 from checks.models import Config, Plan, freezes
 from checks.models.bounds import WRITING, why_not_all, why_not_configs, why_not_source
-from checks.models.orders import Isolation, Pause, Pin
+from checks.models.orders import Isolation, Order, Pause, Pin
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import duration, grouped_count, listed
 from nodes.models import Node
 from operators import bounds, documentation, roles
 from operators.admin.base import address, row_url
-from operators.admin.questions import Question, seen_by, seen_of
+from operators.admin.questions import Question, said, seen_by, seen_of
 from operators.admin.sameness import NO_DEED, Deed, of_orders, of_thaw
 from operators.admin.sources import UNDER_WAY, scan, scanned_names
 from operators.errors import Lacks
@@ -39,8 +39,9 @@ class Remedy:
     """A button. act(subject, actor): carries it out and returns a sentence that says what it did, or a plan to look at.
 
     forecast(): what that does, to be shown first. Without one it changes nothing that people must see before, or makes a plan.
-    about(): the rows that it is about, if others of them are another question. takes_nothing: no config can lose its node by it,
-    so an answer needs no second forecast. same(about): how the same is done elsewhere.
+    about(): the rows that it is about, if others of them are another question; ends: the kind of orders of these configs that it
+    ends, where it ends some. takes_nothing: no config can lose its node by it, so an answer needs no second forecast.
+    same(about): how the same is done elsewhere.
     """
 
     label: str
@@ -48,6 +49,7 @@ class Remedy:
     act: Callable[[str, str], str | Plan]
     forecast: Callable[[], Forecast] | None = None
     about: Callable[[], list[int]] = list
+    ends: type[Order] | None = None
     takes_nothing: bool = False
     same: Callable[[list[int]], Deed] = lambda about: NO_DEED
 
@@ -145,7 +147,8 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
     # Where it takes nothing, what moves besides is no matter of asking again.
     is_seen = chosen.takes_nothing and seen_by(request, button).startswith(seen_of(about))
     if chosen.forecast and not is_seen:
-        question = Question.of(chosen.forecast, button, about, chosen.same(about))
+        orders = said(chosen.ends.objects.of(about)) if chosen.ends else ()
+        question = Question.of(chosen.forecast, button, [*about, *orders], chosen.same(about))
         if page := question.unanswered(
             request, reverse("admin:index"), freezes.Freeze if kind == Kind.FROZEN else Config
         ):
@@ -241,6 +244,7 @@ REMEDIES: Mapping[str, Remedy] = {
         _unpin,
         lambda: forecasts.unpin(_held()),
         _held,
+        Pin,
         same=lambda about: of_orders("unpin", Pin, about),
     ),
     Kind.UNSCHEDULED: _DISPATCH_NOW,
@@ -252,6 +256,7 @@ REMEDIES: Mapping[str, Remedy] = {
         _release,
         lambda: forecasts.release(_quarantined()),
         _quarantined,
+        Isolation,
         same=lambda about: of_orders("release", Isolation, about),
     ),
     Kind.SOURCE_ERROR: Remedy("Scan again", "checks.change_source", lambda name, _: scan({name})),

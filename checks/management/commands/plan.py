@@ -66,7 +66,7 @@ class Command(ActingCommand):
                 plans.require_applicable(plan)
             else:
                 commandline.require_accepted(plan, options)
-                plans.apply(plan, actor=commandline.actor())
+                plans.apply(plan, actor=commandline.actor(), may_close=options["accept_no_node"])
         except NotAccepted as refusal:
             record_refusal(f"plan {plan.pk}: {plan}", refusal, plan=plan.pk)
             raise commandline.unaccepted(refusal) from refusal
