@@ -26,6 +26,7 @@ from checks.wire.patching import UnpatchableConfig
 from checks.wire.scrub import scrub
 from checks.wire.yamlnodes import InvalidYAML
 from operators.admin.base import Table, first_of
+from operators.admin.editing import REOPEN
 from operators.admin.questions import MOST_LISTED, Question, seen_of
 
 # By this a form says that the name of a check is meant as it is written.
@@ -131,7 +132,7 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
             "admin:checks_config_remarks", query={"config": self.instance.pk} if self.instance.pk else None
         )
         self.fields["yaml"].widget.attrs["hx-post"] = remarks
-        if self.is_bound or self.instance.pk:
+        if self.is_bound or self.instance.pk or getattr(self, REOPEN, None):
             # A text that is whole already.
             self.fields["yaml"].widget.attrs["hx-trigger"] = f"load, {CHANGES}"
         if not self.instance.pk:

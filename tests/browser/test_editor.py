@@ -69,6 +69,54 @@ def test_who_saves_before_the_forecast_came_is_shown_it_first(page: Page, cluste
     expect(page.get_by_text("1 config unscheduled.")).to_be_visible()
 
 
+def written(page: Page, text: str) -> None:
+    page.locator(".ace_content").click()
+    page.keyboard.press("ControlOrMeta+A")
+    page.keyboard.insert_text(text)
+
+
+def test_what_a_colleague_saved_meanwhile_is_shown_before_it_is_overwritten(page: Page, cluster: Cluster) -> None:
+    text = "instances:\n  - name: shared\n    {} http://mail:25\n"
+    page.goto(ADD)
+    page.get_by_label("Name").fill("shared")
+    page.get_by_label("Check").fill("http_check")
+    page.locator(".ace_content").click()
+    expect(page.locator(".ace_content")).to_contain_text("url")
+    written(page, text.format("ulr:"))
+    expect(page.locator("#yaml-remarks")).to_contain_text("ulr")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_role("heading", name="Save shared")).to_be_visible()
+    # Back to the form, where the text is that was found odd.
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".ace_content")).to_contain_text("ulr: http://mail:25")
+    expect(page.locator("#yaml-remarks")).to_contain_text("ulr")
+    written(page, text.format("url:"))
+    expect(page.locator("#yaml-remarks")).not_to_contain_text("ulr")
+    expect(page.get_by_text("1 config would be added, on ")).to_be_visible()
+    with sending(page):
+        page.get_by_role("button", name="Save", exact=True).click()
+    theirs = page.context.new_page()
+    theirs.goto(page.url)
+    expect(theirs.get_by_text("Nothing that runs would change.")).to_be_visible()
+    for one, port in ((theirs, "2525"), (page, "465")):
+        written(one, text.format("url:").replace("mail:25", f"mail:{port}"))
+        expect(one.get_by_text("1 config would change")).to_be_visible()
+        with sending(one):
+            one.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("after this form was opened. Nothing was saved.")).to_be_visible()
+    expect(page.locator(".errornote del")).to_contain_text("http://mail:2525")
+    expect(page.locator(".errornote ins")).to_contain_text("http://mail:465")
+    assert cluster.ask("SELECT 1 FROM checks_config WHERE position('mail:2525' IN text) > 0")
+    expect(page.get_by_text("1 config would change")).to_be_visible()
+    with sending(page):
+        page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("was changed successfully")).to_be_visible()
+    assert cluster.ask("SELECT 1 FROM checks_config WHERE position('mail:465' IN text) > 0")
+    page.get_by_role("button", name="Unschedule…").click()
+    page.get_by_role("button", name="Unschedule", exact=True).click()
+    expect(page.get_by_text("1 config unscheduled.")).to_be_visible()
+
+
 def test_what_was_wrong_when_it_was_sent_is_seen_and_gone_once_the_text_is_another(page: Page) -> None:
     page.set_viewport_size({"width": 1280, "height": 900})
     page.goto(ADD)
