@@ -105,6 +105,7 @@ def test_what_a_colleague_saved_meanwhile_is_shown_before_it_is_overwritten(page
             one.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_text("after this form was opened. Nothing was saved.")).to_be_visible()
     expect(page.locator(".errornote del")).to_contain_text("http://mail:2525")
+    expect(page.locator(".errornote ins")).to_be_in_viewport()
     expect(page.locator(".errornote ins")).to_contain_text("http://mail:465")
     assert cluster.ask("SELECT 1 FROM checks_config WHERE position('mail:2525' IN text) > 0")
     expect(page.get_by_text("1 config would change")).to_be_visible()
