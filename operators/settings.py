@@ -64,11 +64,11 @@ TEMPLATES = [
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "DIRS": [Path(__file__).parent.parent / "templates"],
         "OPTIONS": {
-            # As `APP_DIRS` does, but for icons.
+            # As `APP_DIRS` does, but for icons and controls.
             "loaders": [
                 (
                     "django.template.loaders.cached.Loader",
-                    ["django.template.loaders.filesystem.Loader", "operators.icons.HiddenIcons"],
+                    ["django.template.loaders.filesystem.Loader", "operators.icons.ReachableTemplates"],
                 )
             ],
             "context_processors": [
@@ -189,6 +189,7 @@ UNFOLD = {
         lambda _: static("clusteragent/stale.js"),
         lambda _: static("clusteragent/copy.js"),
         lambda _: static("clusteragent/keys.js"),
+        lambda _: static("clusteragent/reach.js"),
         lambda _: static("clusteragent/times.js"),
         lambda _: static("clusteragent/hints.js"),
     ],

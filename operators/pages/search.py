@@ -110,7 +110,11 @@ def _palette(request: HttpRequest, exact: bool) -> dict[str, Any]:
     lines += [
         (hit.url, hit.text, group.title) for group in _groups(query, exact, []) for hit in group.hits[:MOST_OF_A_KIND]
     ]
-    return {"lines": [*lines, (f"{reverse('pages:search')}?{urlencode({'q': query})}", query, "Search all")]}
+    # Without its query an answer might be taken for that of what was typed since.
+    return {
+        "of": request.GET["s"],
+        "lines": [*lines, (f"{reverse('pages:search')}?{urlencode({'q': query})}", query, "Search all")],
+    }
 
 
 def _groups(query: str, exact: bool, refused: list[str]) -> Iterable[Group]:

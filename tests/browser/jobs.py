@@ -2,11 +2,15 @@
 
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, expect
 
 TABLE = Path(__file__).parents[2] / "docs" / "howto" / "jobs.md"
+# Where the table of presses of keys begins.
+BY_KEYBOARD = "## By keyboard alone"
+# A press that leads nowhere within so many is a trap, or too far.
+FARTHEST = 25
 
 
 @dataclass
@@ -20,12 +24,68 @@ class Effort:
     @classmethod
     def allowed(cls) -> dict[str, Self]:
         """What each job takes by the documentation's table."""
-        lines = TABLE.read_text().splitlines()
-        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
-        return {job: cls(*map(int, numbers)) for job, *numbers, _ in rows if all(map(str.isdecimal, numbers))}
+        return {job: cls(*numbers) for job, *numbers in _rows(TABLE.read_text().partition(BY_KEYBOARD)[0])}
 
     def __str__(self) -> str:
         return "{} clicks, {} texts, {} times Enter".format(*astuple(self))
+
+
+def allowed_keys() -> dict[str, tuple[int, int]]:
+    """For each job, the most presses of keys and the texts that it takes by keyboard alone, by the documentation's table."""
+    return {job: (keys, texts) for job, keys, texts in _rows(TABLE.read_text().partition(BY_KEYBOARD)[2])}
+
+
+def _rows(text: str) -> list[tuple[Any, ...]]:
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:2] == "| "]
+    return [(job, *map(int, numbers)) for job, *numbers, _ in rows if all(map(str.isdecimal, numbers))]
+
+
+class Hand:
+    """An operator without a mouse. Presses of keys are counted, but for those that type a text; so are texts."""
+
+    def __init__(self, page: Page) -> None:
+        self.page, self.keys, self.texts = page, 0, 0
+
+    def press(self, *keys: str) -> None:
+        """Press keys."""
+        for key in keys:
+            self.page.keyboard.press(key)
+            self.keys += 1
+
+    def type(self, text: str) -> None:
+        """Type a text where the focus is."""
+        self.page.keyboard.type(text)
+        self.texts += 1
+
+    def open(self, *keys: str) -> None:
+        """Press keys, by default Enter; the last one opens a page."""
+        with self.page.expect_navigation():
+            self.press(*(keys or ("Enter",)))
+
+    def find(self, words: str) -> None:
+        """Type into the palette, and open the first of what it finds."""
+        self.press("Control+k")
+        expect(self.page.get_by_label("A page, a node, a config or an act")).to_be_focused()
+        self.type(words)
+        self.open()
+
+    def to(self, target: Locator) -> None:
+        """Press Tab until this has the focus, past the sidebar where nothing has it. Raises AssertionError if it is too far."""
+        if self.page.evaluate("document.activeElement === document.body"):
+            self.press("Tab", "Enter")
+        for _ in range(FARTHEST):
+            if target.first.evaluate("element => element === document.activeElement"):
+                assert target.first.evaluate(_HAS_RING), f"no ring around the focus on {target}"
+                return
+            self.press("Tab")
+        raise AssertionError(f"{FARTHEST} presses of Tab don't lead to {target}")
+
+
+# Whether one sees that it has the focus.
+_HAS_RING = """element => {
+    const {outlineStyle, outlineWidth} = getComputedStyle(element);
+    return outlineStyle !== "none" && parseFloat(outlineWidth) > 0;
+}"""
 
 
 class Person:

@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.cluster import Cluster
+from tests.browser.visit import sending
 from tests.table import table
 
 pytestmark = pytest.mark.processes
@@ -26,15 +27,17 @@ def test_the_first_tab_leads_past_the_sidebar_to_the_one_main_part(page: Page, c
     main = page.get_by_role("main")
     expect(main).to_have_count(1)
     expect(main).to_be_visible()
-    # Django focuses the first field of some forms; Tab would go on from there, even after it lost the focus.
-    page.evaluate("document.activeElement.blur(); getSelection().setPosition(document.body, 0)")
+    # Buttons that save are part of it.
+    for button in page.locator("button[name=_save], input[name=_save]").all():
+        assert button.evaluate("element => !!element.closest('main')")
+    if path.endswith("/add/"):
+        # A form for a new row begins at its first field.
+        expect(page.locator("#id_key")).to_be_focused()
+        return
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
     expect(main).to_be_focused()
-    # Buttons that save are part of it.
-    for button in page.locator("button[name=_save], input[name=_save]").all():
-        assert button.evaluate("element => !!element.closest('main')")
 
 
 def test_g_and_a_letter_open_a_page(page: Page) -> None:
@@ -83,6 +86,122 @@ def test_one_escape_closes_the_palette_whatever_is_written_in_it(page: Page) -> 
     expect(palette).to_be_hidden()
     page.keyboard.press("Control+k")
     expect(box).to_have_value("")
+
+
+def test_the_palette_opens_what_was_typed_not_what_was_found_before(page: Page, cluster: Cluster) -> None:
+    page.goto("/admin/nodes/node/")
+    expect(page.get_by_role("main")).to_be_visible()
+    page.keyboard.press("Control+k")
+    palette = page.get_by_role("dialog", name="Find")
+    expect(palette.get_by_role("searchbox")).to_be_focused()
+    page.keyboard.type("cedar")
+    expect(palette.get_by_role("link", name="cedar").first).to_be_visible()
+    # At once: nothing has been found for this yet.
+    page.keyboard.press("ControlOrMeta+A")
+    page.keyboard.type("drain birch")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(f"/admin/nodes/node/{cluster.number_of_node('birch')}/change/$"))
+
+
+def test_the_palette_keeps_the_focus_and_gives_it_back(page: Page) -> None:
+    page.goto("/admin/nodes/node/")
+    filters = page.get_by_role("button", name="Filters")
+    filters.focus()
+    page.keyboard.press("Control+k")
+    palette = page.get_by_role("dialog", name="Find")
+    expect(palette.get_by_role("searchbox")).to_be_focused()
+    page.keyboard.type("ash")
+    expect(palette.get_by_role("link", name="ash").first).to_be_visible()
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        assert page.evaluate(WITHIN_DIALOG)
+    page.keyboard.press("Escape")
+    expect(palette).to_be_hidden()
+    expect(filters).to_be_focused()
+
+
+# Past the last of a dialog, Tab leads to the browser's own buttons, and the page has the focus nowhere.
+WITHIN_DIALOG = "document.activeElement === document.body || !!document.activeElement.closest('dialog')"
+MOUSE_ONLY = """() => [...document.querySelectorAll('*')]
+    .filter((one) => one.hasAttribute('x-on:click') && one.checkVisibility({visibilityProperty: true}))
+    .filter((one) => !one.matches('a[href], button, [role=button][tabindex="0"]')).map((one) => one.outerHTML)"""
+
+
+def test_what_the_menu_of_the_user_has_needs_no_mouse(page: Page) -> None:
+    page.goto("/admin/")
+    page.get_by_role("button", name=re.compile("admin$")).press("Enter")
+    for name in ("Light", "Dark", "System", "Log out"):
+        expect(page.get_by_role("button", name=name)).to_be_visible()
+    assert page.evaluate(MOUSE_ONLY) == []
+
+
+@table("path", [*PAGES, "/admin/auth/user/add/", "/admin/knox/authtoken/add/", "/admin/nodes/node/"])
+def test_nothing_needs_a_mouse(page: Page, cluster: Cluster, path: str) -> None:
+    page.goto(path.format(node=cluster.number_of_node("ash")))
+    expect(page.get_by_role("main")).to_be_visible()
+    assert page.evaluate(MOUSE_ONLY) == []
+
+
+@table(("control", "within"), [("Filters", "#changelist-filter"), (re.compile("admin$"), "nav")])
+def test_what_opens_takes_the_focus_and_escape_gives_it_back(
+    page: Page, control: str | re.Pattern[str], within: str
+) -> None:
+    page.goto("/admin/nodes/node/")
+    opener = page.get_by_role("button", name=control)
+    opener.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"document.activeElement.closest('{within}')")
+    page.keyboard.press("Escape")
+    expect(opener).to_be_focused()
+    expect(page.get_by_role("button", name=re.compile("Apply Filters|Log out"))).to_have_count(0)
+
+
+def test_rows_are_gone_through_and_selected_by_keys(page: Page) -> None:
+    page.goto("/admin/checks/config/?q=redisdb")
+    expect(page.get_by_role("main")).to_be_visible()
+    page.keyboard.type("jjxjxk")
+    rows = page.locator("#result_list .data-row")
+    expect(rows.nth(1).locator("th a")).to_be_focused()
+    chosen = page.locator("input.action-select")
+    assert [box.is_checked() for box in chosen.all()] == [False, True, True, False, False, False]
+    # A box takes no letters, so keys work on it.
+    chosen.first.focus()
+    page.keyboard.type("x*")
+    assert all(box.is_checked() for box in chosen.all())
+    page.keyboard.press("a")
+    expect(page.get_by_role("combobox", name="Select action to run")).to_be_focused()
+
+
+@table("path", ["/admin/changes/?last=7d", "/admin/map/"])
+def test_the_arrows_lead_through_a_picture_that_is_one_stop_of_tab(page: Page, path: str) -> None:
+    page.goto(path)
+    links = page.locator(".pages-chart, .tiles").first.get_by_role("link")
+    expect(links.and_(page.locator("[tabindex='0']"))).to_have_count(1)
+    links.first.focus()
+    page.keyboard.press("ArrowRight")
+    if links.count() > 1:
+        expect(links.nth(1)).to_be_focused()
+        page.keyboard.press("ArrowLeft")
+    expect(links.first).to_be_focused()
+
+
+def test_the_first_wrong_field_of_a_refused_form_has_the_focus(page: Page) -> None:
+    page.goto("/admin/auth/user/add/?username=admin")
+    page.locator("#id_password1").fill("four-words-in-a-row")
+    page.locator("#id_password2").fill("four-words-in-another-row")
+    with sending(page):
+        page.keyboard.press("Enter")
+    expect(page.locator("[aria-invalid=true]").first).to_be_focused()
+    page.goto("/admin/checks/config/add/")
+    page.locator("#id_key").fill("door")
+    page.locator("#id_check").fill("http_check")
+    page.locator(".ace_content").click()
+    page.keyboard.press("ControlOrMeta+A")
+    page.keyboard.insert_text("instances: 7")
+    with sending(page):
+        page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator("#id_yaml_error")).to_be_visible()
+    expect(page.locator(".ace_scroller")).to_be_focused()
 
 
 def test_icons_are_not_read_aloud(page: Page) -> None:

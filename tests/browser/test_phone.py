@@ -7,6 +7,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.cluster import PATIENCE, Cluster
 from tests.browser.pages import furnished
+from tests.browser.visit import sending
 from tests.replicas import wait_for
 from tests.table import table
 
@@ -64,9 +65,9 @@ CUT_SHORT = f"""() => [...document.querySelectorAll('{WRONG}')]
     .map((cell) => cell.innerText)"""
 
 
-# The sides of the boxes that choose rows.
-BOXES = """() => [...document.querySelectorAll('#result_list .data-row .action-checkbox input')]
-    .map((box) => box.getBoundingClientRect()).flatMap((box) => [box.width, box.height])"""
+# The sides of what a thumb shall hit in rows.
+BOXES = """() => [...document.querySelectorAll('#result_list .data-row :is(.action-checkbox input, a)')]
+    .filter((one) => one.checkVisibility()).map((box) => box.getBoundingClientRect()).flatMap((box) => [box.width, box.height])"""
 
 LISTS = (
     "checks/config/", "checks/config/?trouble=failing", "nodes/node/", "checks/move/", "nodes/nodeevent/", "acts/act/",
@@ -108,6 +109,17 @@ def test_a_row_is_its_name_and_below_it_a_line_of_what_is_known(page: Page, clus
     assert page.evaluate(CUT_SHORT) == []
     assert min(page.evaluate(BOXES), default=24) >= 24
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_button_of_an_order_stands_above_its_many_configs(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto("/admin/checks/config/?q=postgres")
+    page.get_by_role("checkbox", name="Select all objects").check()
+    page.get_by_role("combobox", name="Select action to run").select_option("pause")
+    with sending(page):
+        page.get_by_role("button", name="Run").click()
+    button = page.get_by_role("button", name="Show what would move")
+    assert button.evaluate("one => one.getBoundingClientRect().bottom <= innerHeight")
 
 
 # For each row of moves: whether its config stands above the rest, and what of it begins or ends beyond the page.

@@ -35,6 +35,9 @@ addEventListener("load", () => {
     const sent = document.getElementById("id_yaml_error");
     // What is wrong with the form as a whole stands above it, below all that the page says of the config.
     (sent ?? document.querySelector(".errornote"))?.scrollIntoView({ block: "center" });
+    if (sent) {
+        editor.renderer.scroller.focus({ preventScroll: true });
+    }
     editor.session.on("change", () => {
         sent?.remove();
         field.dispatchEvent(new Event("input", { bubbles: true }));

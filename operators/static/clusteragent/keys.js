@@ -1,13 +1,50 @@
-// Keys that lead somewhere: / searches, r loads the page anew, ? lists them, g and a letter open a page. They do nothing while somebody writes.
+// Keys that lead somewhere: / searches, r loads the page anew, ? lists them, g and a letter open a page; j and k go from row to
+// row; in a list x selects, a goes to the actions. They do nothing while somebody writes.
 "use strict";
 
 // Milliseconds that g waits for its letter.
 const CHORD = 1500;
+const TEXTLESS = ["button", "checkbox", "radio", "submit"];
 let chordEnds = 0;
 
 function isWriting(element) {
-    return element.isContentEditable || ["INPUT", "TEXTAREA", "SELECT"].includes(element.tagName);
+    return element.isContentEditable || ["TEXTAREA", "SELECT"].includes(element.tagName)
+        || (element.tagName === "INPUT" && !TEXTLESS.includes(element.type));
 }
+
+// The rows of a list, what needs somebody, what happened.
+const ROWS = ".data-row, .pages-need, .pages-story";
+
+// Before the first row is none.
+function step(by) {
+    const rows = [...document.querySelectorAll(ROWS)];
+    const row = rows[Math.max(0, rows.indexOf(document.activeElement.closest(ROWS)) + by)];
+    (row?.querySelector("th a[href], summary") ?? row?.querySelector("a[href], input"))?.focus();
+    return Boolean(row);
+}
+
+function press(selector, within = document) {
+    const found = within?.querySelector(selector);
+    found?.click();
+    return Boolean(found);
+}
+
+function goTo(selector) {
+    const found = document.querySelector(selector);
+    found?.focus();
+    return Boolean(found?.checkVisibility());
+}
+
+const ACTS = {
+    "?": () => document.getElementById("keys").showModal() ?? true,
+    "/": () => goTo("form[role=search] input"),
+    r: () => press("#page-refresh"),
+    j: () => step(1),
+    k: () => step(-1),
+    x: () => press("input.action-select", document.activeElement.closest(".data-row")),
+    "*": () => press("#action-toggle"),
+    a: () => goTo("#changelist-actions select"),
+};
 
 document.addEventListener("keydown", (event) => {
     const dialog = document.getElementById("keys");
@@ -21,17 +58,7 @@ document.addEventListener("keydown", (event) => {
         location.assign(link.href);
     } else if (event.key === "g") {
         chordEnds = event.timeStamp + CHORD;
-    } else if (event.key === "?" && !dialog.open) {
+    } else if (!document.querySelector("dialog[open]") && Object.hasOwn(ACTS, event.key) && ACTS[event.key]()) {
         event.preventDefault();
-        dialog.showModal();
-    } else if (event.key === "r" && !dialog.open) {
-        event.preventDefault();
-        document.getElementById("page-refresh").click();
-    } else if (event.key === "/" && !dialog.open) {
-        const box = document.querySelector("form[role=search] input");
-        if (box) {
-            event.preventDefault();
-            box.focus();
-        }
     }
 });
