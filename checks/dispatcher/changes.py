@@ -216,16 +216,20 @@ def _with_lines(sent: Sent, number: int) -> Sent:
 
 
 class ChangeBuilder:
-    """Computes the changes that a chunk of sent configs makes: one after the other, so that two in one chunk see each other."""
+    """Computes the changes that a chunk of sent configs makes: one after the other, so that two in one chunk see each other.
 
-    def __init__(self, chunk: Sequence[Sent]) -> None:
+    apart: as if no others gave any of them already. Nothing is stored by such changes.
+    """
+
+    def __init__(self, chunk: Sequence[Sent], *, apart: bool = False) -> None:
         self.changes = Changes()
         keys = {(sent.source, sent.key) for sent in chunk}
         columns = Origin.objects.keyed(keys).values_list(
             "pk", "source", "key", "config_id", "fingerprint", "scanned_by", "written_hash", named=True
         )
         self._origins = {(origin.source, origin.key): origin for origin in columns}
-        found = entries_like(chunk, {origin.config_id for origin in self._origins.values()})
+        ids = {origin.config_id for origin in self._origins.values()}
+        found = entries(ids) if apart else entries_like(chunk, ids)
         self._by_id = {entry.id: entry for entry in found}
         self._identities = Identities(found)
         for sent in chunk:

@@ -73,9 +73,10 @@ class Effect(NamedTuple):
 def save(source: str, sends: Sequence[Admitted], known: Mapping[str, Known], gone: Sequence[str] = ()) -> Effect:
     """Return what follows when these are sent for their keys, in place of what these send now, and then `gone` send nothing.
 
-    known: what the store has of these keys, and maybe of others. 20 000 configs take a second or two.
+    known: what the store has of these keys, and maybe of others. 20 000 configs take a second or two. To who may not be told more
+    (see `is_told`), all of it, also what stands for it, is the same whether others give one of them already or not.
     """
-    todo = ChangeBuilder([sent for one in sends for sent in one.sent]).changes
+    todo = ChangeBuilder([sent for one in sends for sent in one.sent], apart=not is_told()).changes
     changes.attach_orders([*todo.changed, *todo.new])
     snapshot = read_snapshot(cold=True)
     snapshot.read_origins(todo.changed)

@@ -8,9 +8,11 @@ from django.contrib.auth.models import Group, Permission
 from acts.models import Act
 from checks import dispatcher, plans
 from checks.dispatcher import deciding
+from checks.explain import writing
 from checks.models import Config, Move, Origin, Plan, Source
+from checks.models.bounds import within
 from checks.models.orders import Isolation, Pause, Pin
-from checks.sources import authored
+from checks.sources import authored, origins
 from checks.tests.cast import owners, sent, silence
 from checks.tests.operators import act, config, opened, page_of, saved, superuser
 from nodes.models import Node
@@ -149,10 +151,12 @@ def test_what_is_written_by_hand_is_a_source_too() -> None:
     assert Origin.objects.filter(source="admin", key="new").exists()
 
 
-def test_who_is_bound_to_what_is_written_by_hand_learns_no_password_of_another_source() -> None:
+@pytest.mark.parametrize("places", [True, False])
+def test_who_is_bound_to_what_is_written_by_hand_learns_no_password_of_another_source(places: bool) -> None:
     """A config that is the same as another's would be told apart from one that is not, guess by guess."""
     yaml = "instances:\n- {url: http://db, password: GUESS}\n"
     dispatcher.schedule([authored.written("db", "http_check", yaml.replace("GUESS", "right"), source="file")])
+    Node.objects.update(schedulable=places)
     fields = {"key": "mine", "check": "http_check"}
     for client, tells in ((superuser(), True), (clicks(wanda("admin")), False)):
         for path in ("add/", "remarks/"):
@@ -163,8 +167,22 @@ def test_who_is_bound_to_what_is_written_by_hand_learns_no_password_of_another_s
                 for guess in ("right", "wrong")
             )
             assert ("file:db gives the same already" in right) == tells
-            assert ("1 config would be added" in wrong) == tells
-            assert ("Where they would run is told to who is not bound to sources." in right) != tells
+            assert ("1 config would be added" in wrong) == (tells and places)
+            assert (writing.UNTOLD in right) != tells
+            assert ("1 config would run nowhere" in wrong) != places
+            assert ("1 config would run nowhere" in right) != (places or tells)
+
+
+def test_what_stands_for_what_somebody_bound_was_shown_does_not_tell_it_either() -> None:
+    """Who knows the program can work it out for each guess."""
+    yaml = "instances:\n- {url: http://db, password: right}\n"
+    own = authored.written("mine", "http_check", yaml)
+    admitted = origins.admit("admin", "mine", own.original, text=own.written)
+    who = wanda("admin")
+    with within(lambda permission: bounds.limits(who, permission)):
+        before = writing.save("admin", [admitted], {})
+        dispatcher.schedule([authored.written("db", "http_check", yaml, source="file")])
+        assert writing.save("admin", [admitted], {}).about == before.about
 
 
 def test_held_removals_are_accepted_where_all_of_them_are_covered() -> None:
