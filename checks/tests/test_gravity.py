@@ -72,7 +72,9 @@ def test_a_tenth_that_began_to_fail_within_an_hour_is_grave() -> None:
     alert = found()["many_failing"]
     assert "failing" not in found()
     assert alert.count == 6
-    assert alert.cause.startswith("6 of 40 configs began to fail within an hour. The last run of http_check failed.")
+    assert alert.cause.startswith(
+        "6 of 40 configs began to fail within an hour. The last run of http_check http_check-0, "
+    )
     assert alert.target.query == {"trouble": "failing"}
     Trouble.objects.update(since=Now() - timedelta(minutes=61))
     assert "many_failing" not in found()

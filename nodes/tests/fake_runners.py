@@ -121,6 +121,10 @@ async def _answer(script: Script, writer: asyncio.StreamWriter) -> None:
     await writer.drain()
 
 
+# Tests share two busy cores.
+PATIENCE = 60
+
+
 @contextmanager
 def serving(listen: Callable[[], Awaitable[Any]], close: Callable[[], Awaitable[Any]]) -> Iterator[None]:
     """A server on an event loop of its own: who asks it may block."""
@@ -132,12 +136,12 @@ def serving(listen: Callable[[], Awaitable[Any]], close: Callable[[], Awaitable[
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     try:
-        asyncio.run_coroutine_threadsafe(run(listen), loop).result(10)
+        asyncio.run_coroutine_threadsafe(run(listen), loop).result(PATIENCE)
         try:
             yield
         finally:
-            asyncio.run_coroutine_threadsafe(run(close), loop).result(10)
+            asyncio.run_coroutine_threadsafe(run(close), loop).result(PATIENCE)
     finally:
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(PATIENCE)
         loop.close()

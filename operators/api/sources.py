@@ -32,7 +32,9 @@ from operators.api.permissions import requires
 # How many sets of more than a megabyte, or of more than MANY configs, are read at the same time: each takes up to 0.3 GB and half
 # a minute.
 LARGE_SETS, MANY = 2, 2_000
-_large_sets = BoundedSemaphore(LARGE_SETS)
+# As many of the others, which wait their turn for so many seconds: aliases let a small body say a lot, too.
+WAIT = 10
+_large_sets, _small_sets = BoundedSemaphore(LARGE_SETS), BoundedSemaphore(LARGE_SETS)
 # So many configs are named in the answer of a dry run, each with its nodes.
 MOST_FATES = 1000
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
@@ -196,7 +198,7 @@ class SourceViewSet(DetailViewSet):
         options = desired.PutOptions.of(request.query_params)
         source, accept = sets.PREFIX + name, options["accept_removals"]
         sets.require(source)
-        with _place_for_large_set(request):
+        with _turn(request):
             body = desired.DesiredSet(data=request.data, context={"source": source})
             body.is_valid(raise_exception=True)
             configs = body.validated_data["configs"]
@@ -234,14 +236,13 @@ def _is_large(request: Request) -> bool:
 
 
 @contextmanager
-def _place_for_large_set(request: Request) -> Iterator[None]:
-    """Hold a place among the LARGE_SETS that may be read at the same time. Raises Busy if none is free. Small sets need none."""
-    if not _is_large(request):
+def _turn(request: Request) -> Iterator[None]:
+    """Hold a place among the LARGE_SETS that may be read at a time, or among as many small ones. Raises Busy if none is free."""
+    is_large = _is_large(request)
+    places, wait = (_large_sets, 0) if is_large else (_small_sets, WAIT)
+    if not places.acquire(timeout=wait):
+        raise Busy(f"{LARGE_SETS} other {'large ' if is_large else ''}sets are being read. Try again.")
+    try:
         yield
-    elif _large_sets.acquire(blocking=False):
-        try:
-            yield
-        finally:
-            _large_sets.release()
-    else:
-        raise Busy(f"{LARGE_SETS} other large sets are being read. Try again.")
+    finally:
+        places.release()

@@ -1,7 +1,10 @@
 """Bodies that are large, odd or hostile: what is promised is taken, and every refusal is JSON with its status."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
+from threading import BoundedSemaphore
 from typing import Any
 
 import pytest
@@ -251,16 +254,28 @@ def test_what_fails_before_the_api_is_told_in_json_below_it(monkeypatch: pytest.
     assert client.get("/admin/")["Content-Type"].startswith("text/html")
 
 
-def test_small_sets_need_no_turn(author: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    for _ in range(sources.LARGE_SETS):
-        assert sources._large_sets.acquire(blocking=False)
-    try:
+def test_large_sets_take_turns_and_small_ones_others(author: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "WAIT", 0)
+    small = json.dumps({"configs": [config("a", "x")]})
+    with taken(sources._large_sets):
         refused(put(author, json.dumps({"configs": [config("a", "x" * 600_000), config("b", "x" * 600_000)]})), 503)
         refused(put(author, json.dumps({"configs": [config(f"a{n}", "x") for n in range(sources.MANY + 1)]})), 503)
-        assert put(author, json.dumps({"configs": [config("a", "x")]})).status_code == 200
+        assert put(author, small).status_code == 200
+    with taken(sources._small_sets):
+        assert "2 other sets are being read" in refused(put(author, small), 503)["detail"]
+    assert put(author, small).status_code == 200
+
+
+@contextmanager
+def taken(places: BoundedSemaphore) -> Iterator[None]:
+    """A block in which all of these places are taken."""
+    for _ in range(sources.LARGE_SETS):
+        assert places.acquire(blocking=False)
+    try:
+        yield
     finally:
         for _ in range(sources.LARGE_SETS):
-            sources._large_sets.release()
+            places.release()
 
 
 @pytest.mark.parametrize("ids", ["[99999999999999999999]", "[-1]", '["x"]', "[1e400]", "[true]", "{}", "[[]]"])

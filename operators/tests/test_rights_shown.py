@@ -10,7 +10,7 @@ from django.utils.html import strip_tags
 from knox.models import AuthToken
 
 from acts.models import Act
-from checks.tests.operators import answered
+from checks.tests.operators import answered, opened
 from clusteragent.lib import clock
 from operators import bounds, tokens
 from operators.models import BrokenGlass, Identity, SavedView
@@ -68,9 +68,14 @@ def of_group(row: Group) -> str:
     return f"{GROUPS}{row.pk}/change/"
 
 
+def asked(client: Client, url: str, sent: dict[str, Any]) -> Any:
+    """The answer to a form that is opened and sent."""
+    return client.post(url, opened(client, url) | sent)
+
+
 def test_a_group_that_admins_made_is_given_with_what_it_allows(client: Client) -> None:
     otto, night = user("otto"), group("night", "add_pin", "delete_pin", "view_plan", checks=("tls*",))
-    page = client.post(of_user(otto), change(otto, night))
+    page = asked(client, of_user(otto), change(otto, night))
     assert page.context["question"].sentences == [
         "User otto gets the role night: add and delete pins; view plans, bound to tls*."
     ]
@@ -78,7 +83,7 @@ def test_a_group_that_admins_made_is_given_with_what_it_allows(client: Client) -
         "What user otto may do": [("add and delete pins", "no", "within tls*"), ("view plans", "no", "yes")]
     }
     empty = group("empty")
-    assert client.post(of_user(otto), change(otto, empty)).context["question"].sentences == [
+    assert asked(client, of_user(otto), change(otto, empty)).context["question"].sentences == [
         "User otto gets the role empty: allows nothing yet."
     ]
 
@@ -87,28 +92,28 @@ def test_what_a_user_gains_and_loses_is_told_of_all_its_groups_together(client: 
     otto = user("otto")
     night, day = group("night", "add_pin", "delete_pin"), group("day", "add_pin", "add_pause", checks=("tls*",))
     otto.groups.set([night])
-    assert tables(client.post(of_user(otto), change(otto, day))) == {
+    assert tables(asked(client, of_user(otto), change(otto, day))) == {
         "What user otto may do": [
             ("add pauses", "no", "within tls*"),
             ("add pins", "yes", "within tls*"),
             ("delete pins", "yes", "no"),
         ]
     }
-    [(_, rows)] = tables(client.post(of_user(otto), change(otto, night) | {"is_active": ""})).items()
+    [(_, rows)] = tables(asked(client, of_user(otto), change(otto, night) | {"is_active": ""})).items()
     assert rows == [("add and delete pins", "yes", "no")]
 
 
 def test_who_becomes_a_superuser_is_told_in_red_with_what_that_adds(client: Client) -> None:
     otto, night = user("otto"), group("night", "add_pin", "view_pin")
     otto.groups.set([night])
-    page = client.post(of_user(otto), change(otto, night, is_superuser="on"))
+    page = asked(client, of_user(otto), change(otto, night, is_superuser="on"))
     told = "User otto becomes a superuser, who may do everything, also what no role allows."
     assert (page.context["question"].sentences, page.context["worse"]) == ([], [told])
     assert f'text-red-700 dark:text-red-400">{told}' in page.content.decode()
     [(_, rows)] = tables(page).items()
     assert ("change and delete pins", "no", "yes") in rows
     User.objects.filter(pk=otto.pk).update(is_superuser=True)
-    [(_, rows)] = tables(client.post(of_user(otto), change(otto, night))).items()
+    [(_, rows)] = tables(asked(client, of_user(otto), change(otto, night))).items()
     assert ("change and delete pins", "yes", "no") in rows
 
 
@@ -117,7 +122,7 @@ def test_what_a_group_no_more_allows_is_lost_by_those_alone_whom_no_other_gives_
     for name, of in (("oleg", (night, day)), ("olga", (night,))):
         user(name).groups.set(of)
     User.objects.create_superuser("boss").groups.set([night])
-    page = client.post(of_group(night), allowing("delete_pin", "add_pause", name="night"))
+    page = asked(client, of_group(night), allowing("delete_pin", "add_pause", name="night"))
     assert page.context["question"].sentences == [
         "Group night gives 3 users the right to add pauses.",
         "Group night takes from 3 users the right to add pins, unless another role gives it.",
@@ -129,7 +134,7 @@ def test_what_a_group_no_more_allows_is_lost_by_those_alone_whom_no_other_gives_
             ("boss", "everything", "nothing", "nothing"),
         ]
     }
-    page = client.post(of_group(night), allowing("add_pin", "delete_pin", name="night", checks="tls*"))
+    page = asked(client, of_group(night), allowing("add_pin", "delete_pin", name="night", checks="tls*"))
     assert ("olga", "night", "nothing", "add and delete pins, outside of tls*") in tables(page)["Users in it"]
 
 
@@ -138,13 +143,13 @@ def test_rights_that_grew_since_the_page_are_asked_about_again(client: Client) -
     operator = Group.objects.get(name=Role.OPERATOR)
     for of, new in ((night, "add_pin"), (operator, "delete_config")):
         form = change(otto, of)
-        seen = client.post(of_user(otto), form).context["seen"]
+        seen = asked(client, of_user(otto), form).context["seen"]
         of.permissions.add(*permissions(new))
-        page = client.post(of_user(otto), form | {"seen": seen})
+        page = asked(client, of_user(otto), form | {"seen": seen})
         assert CHANGED in page.content.decode()
         assert not otto.groups.exists()
         bounds.bind([], ["tls*"], group=of)
-        assert CHANGED in client.post(of_user(otto), form | {"seen": page.context["seen"]}).content.decode()
+        assert CHANGED in asked(client, of_user(otto), form | {"seen": page.context["seen"]}).content.decode()
     answered(client, of_user(otto), **form)
     assert list(otto.groups.all()) == [operator]
 
@@ -170,9 +175,9 @@ def test_who_joined_or_took_the_place_of_another_is_asked_about_again(client: Cl
     olga.groups.set([night])
     form = allowing("add_pin", "delete_pin", name="night")
     for url, sent in ((of_group(night), form), (f"{GROUPS}{night.pk}/delete/", {"post": "yes"})):
-        seen = client.post(url, sent).context["seen"]
+        seen = asked(client, url, sent).context["seen"]
         night.user_set.set([otto])
-        page = client.post(url, sent | {"seen": seen})
+        page = asked(client, url, sent | {"seen": seen})
         assert CHANGED in page.content.decode()
         assert "otto" in str(tables(page))
         night.user_set.set([olga])
