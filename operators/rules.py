@@ -16,10 +16,10 @@ from nodes.models import NodeRule
 def save(rule: Rule | NodeRule, store: Callable[[], object]) -> str:
     """Store a rule by `store`, on record, and let it take effect. Returns a sentence that says how.
 
-    rule: as it will be stored; a new one has no key yet.
+    rule: as it will be stored; a new one has no key yet. One that is stored is locked before.
     """
     with transaction.atomic():
-        old = type(rule)._default_manager.filter(pk=rule.pk).first()
+        old = type(rule)._base_manager.select_for_update().filter(pk=rule.pk).first()
         store()
         verb, before = (Act.Verb.CHANGE, _told(old)) if old else (Act.Verb.MAKE, None)
         record(verb, _named(rule), before=before, after=_told(rule), reason=rule.note)

@@ -28,7 +28,7 @@ NAMED = 3
 # So many orders that it replaces are told, and so many nodes and configs.
 MOST_BEFORE = 100
 # Of an order: what is told elsewhere, or is but work for the commit.
-_UNTOLD = {"verb", "alone", "also", "refused", "note", "origin", "replaces"}
+_UNTOLD = {"verb", "alone", "also", "refused", "note", "origin", "replaces", "held"}
 
 
 class Asked(NamedTuple):

@@ -24,7 +24,7 @@ from checks.models.orders import Isolation, Order, Pause, Pin
 from checks.models.titles import called
 from clusteragent.lib import clock
 from clusteragent.lib.traces import counting, span
-from clusteragent.lib.words import plain_count, utc
+from clusteragent.lib.words import grouped, grouped_count, plain_count, utc
 from nodes.models import Node
 
 T = TypeVar("T")
@@ -118,7 +118,8 @@ def _decide_and_commit(decide: Callable[[], Decision], do: Callable[[Decision], 
                 raise
             log.info("decided_anew", verb=decision.verb, reason=str(stale))
     if decision.verb == "drain":
-        return do(replace(decision, placements=()))
+        order = {name: value for name, value in decision.order.items() if name != "held"}
+        return do(replace(decision, placements=(), order=order))
     with single_transaction():
         ClusterStore.objects.lock()
         decision = _decided(decide)
@@ -153,7 +154,10 @@ def _drain(decision: Decision, now: datetime, actor: str, plan: Plan | None) -> 
         raise StalePlan(f"its deadline, {utc(by)}, is over")
     require_takers(decision.order["nodes"], may_close=decision.may_close)
     nodes = Node.objects.filter(name__in=decision.order["nodes"])
-    # A plan of an older version has no note.
+    # A plan of an older version has neither number nor note.
+    held, now_held = decision.order.get("held"), Assignment.objects.filter(node__in=nodes).count()
+    if held is not None and now_held > held:
+        raise StalePlan(f"{grouped_count(now_held, 'config')} would move now, and not {grouped(held)}")
     note = decision.order.get("note", "")
     configs = [one.config for one in decision.placements]
     if not nodes.cordon(draining=True, by=by, actor=actor, plan=plan.pk if plan else None, note=note, configs=configs):

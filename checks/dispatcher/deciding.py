@@ -200,7 +200,8 @@ def drain(nodes: Collection[str], *, by: datetime | None = None, note: str = "")
     names = [node.name for node in drained]
     later = now.with_nodes(without=names, new=[node._replace(intake="draining") for node in drained])
     entries = _held([node.id for node in drained])
-    order = {"verb": "drain", "nodes": names, "note": note} | ({"by": by.isoformat()} if by else {})
+    order = {"verb": "drain", "nodes": names, "note": note, "held": len(entries)}
+    order |= {"by": by.isoformat()} if by else {}
     return _decide_misplaced(entries, Judge(later), Move.Reason.DRAINED, order)
 
 

@@ -36,13 +36,14 @@ class Forecast(NamedTuple):
     """What an act does at once, and what the leader does in the passes after it.
 
     what: the act. moves: the configs that would move or get a node then; at most what was worked out. objections: what must be
-    accepted.
+    accepted. is_balanced: whether it says that balancing may move more then.
     """
 
     what: str
     sentences: Sequence[str]
     moves: Sequence[Moving] = ()
     objections: Sequence[Objection] = ()
+    is_balanced: bool = False
 
     @property
     def told(self) -> Sequence[str]:
@@ -76,7 +77,7 @@ def uncordon(names: Collection[str]) -> Forecast:
         *_passes(after),
         _balancing("more to it" if len(chosen) == 1 else "more to them"),
     ]
-    return Forecast(f"Uncordon {listed(sorted(chosen))}", sentences, [*after.found, *after.moves, *after.lost])
+    return _followed(f"Uncordon {listed(sorted(chosen))}", sentences, after)
 
 
 def open_of(names: Collection[str]) -> set[str]:
@@ -146,7 +147,7 @@ def unpin(config_ids: Collection[int]) -> Forecast:
     after = follow(now, replace(now), unpinned=pinned)
     stay = agreeing(len(pinned), "It stays where it is for now.", "They stay where they are for now.")
     sentences = [stay, *_passes(after), _balancing("it" if len(pinned) == 1 else "them")]
-    return Forecast(f"Unpin {shown(pinned)}", sentences, [*after.found, *after.moves, *after.lost])
+    return _followed(f"Unpin {shown(pinned)}", sentences, after)
 
 
 def release(config_ids: Collection[int]) -> Forecast:
@@ -158,11 +159,12 @@ def release(config_ids: Collection[int]) -> Forecast:
     now = read_snapshot()
     after = follow(now, replace(now, reserved=read_reserved(without=alone)))
     may = agreeing(len(alone), "Others may be placed on its node again.", "Others may be placed on their nodes again.")
-    return Forecast(
-        f"Release {shown(alone)}",
-        [may, *_passes(after), _balancing("others there")],
-        [*after.found, *after.moves, *after.lost],
-    )
+    return _followed(f"Release {shown(alone)}", [may, *_passes(after), _balancing("others there")], after)
+
+
+def _followed(what: str, sentences: Sequence[str], after: Aftermath) -> Forecast:
+    """The forecast of an act that passes follow, and balancing if nothing keeps it from that."""
+    return Forecast(what, sentences, [*after.found, *after.moves, *after.lost], is_balanced=not freezes.why_off())
 
 
 def not_ordered(config_ids: Collection[int], ordered: str) -> str:

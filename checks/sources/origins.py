@@ -1,7 +1,7 @@
 """What a key of a source sends to the dispatcher, a config, whole or in shards, and how it differs from what it sent before."""
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace as replaced
 from typing import NamedTuple
@@ -195,8 +195,18 @@ def remove(
     dispatcher.unschedule([(source, origin) for key in keys for origin in known[key].origins], term=term, actor=actor)
 
 
-def put(source: str, key: str, config: IntegrationConfig, *, text: str = "", actor: str = "") -> Admitted:
-    """Admit a config that a person wrote and send it for a key, replacing what the key sent before. text: the author's text.
+def put(
+    source: str,
+    key: str,
+    config: IntegrationConfig,
+    *,
+    text: str = "",
+    actor: str = "",
+    verify: Callable[[], None] = lambda: None,
+) -> Admitted:
+    """Admit a config that a person wrote and send it for a key, replacing what the key sent before.
+
+    text: the author's text. verify: raises if that is not to be, with the store locked if it takes one transaction.
 
     Raises Refused, UnpatchableConfig or Outside.
     """
@@ -206,6 +216,7 @@ def put(source: str, key: str, config: IntegrationConfig, *, text: str = "", act
     after = [(source, one.key) for one in admitted.sent]
     verb, what = Act.Verb.CHANGE if before else Act.Verb.MAKE, f"config {source}:{key}"
     if len(before) + len(after) > dispatcher.CHUNK:
+        verify()
         # Before the first of its transactions. What is new has no id yet.
         was = _texts(before)
         texts = [one.patched.text[:MOST_OF_TEXT] for one in admitted.sent[:MOST_TEXTS]]
@@ -213,6 +224,8 @@ def put(source: str, key: str, config: IntegrationConfig, *, text: str = "", act
         replace(source, admitted, actor=actor)
         return admitted
     with dispatcher.single_transaction():
+        ClusterStore.objects.lock()
+        verify()
         was = _texts(before)
         replace(source, admitted, actor=actor)
         now = _texts(after)

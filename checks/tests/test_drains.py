@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from django.db.models.functions import Now
 
-from checks import dispatcher
+from checks import dispatcher, plans
+from checks.dispatcher import StalePlan, deciding
 from checks.explain import drains
 from checks.explain.drains import Stuck
-from checks.models import Assignment, Handover
+from checks.models import Assignment, Config, Handover
 from checks.models.orders import Pin, Rule
 from checks.tests.cast import hand_over, lead, sent, settled_on_ash, silence
 from clusteragent.lib import clock
@@ -27,6 +28,20 @@ def eight(warm: None) -> None:
 
 def drain(by: Any = None) -> None:
     Node.objects.filter(name="ash").cordon(draining=True, by=by)
+
+
+def test_a_plan_is_stale_once_more_would_move_than_it_says() -> None:
+    plan = plans.store(deciding.drain(["ash"]), author="eve")
+    [gone, *_] = Config.objects.filter(assignment__node__name="ash")
+    dispatcher.reassign([gone.pk], "birch", actor="eve")
+    less = plans.store(deciding.drain(["ash"]), author="eve")
+    dispatcher.schedule([sent("more")])
+    dispatcher.reassign(list(Config.objects.values_list("pk", flat=True)), "ash", actor="eve")
+    with pytest.raises(StalePlan, match="9 configs would move now, and not 8"):
+        plans.apply(plan, actor="olga")
+    with pytest.raises(StalePlan, match="9 configs would move now, and not 7"):
+        plans.apply(less, actor="olga")
+    assert Node.objects.get(name="ash").schedulable
 
 
 def acknowledge(name: str) -> None:

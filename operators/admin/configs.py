@@ -217,10 +217,11 @@ class ConfigAdmin(SteeringAdmin):
         written = Act.objects.of_config(obj.pk).filter(verb__in=(Act.Verb.MAKE, Act.Verb.CHANGE))
         return written.order_by("-time").values_list("person", "time").first()
 
-    def save_model(self, request: HttpRequest, obj: Config, form: ConfigForm, change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: Config, form: Any, change: bool) -> None:
         assert form.sent is not None
         actor = request.user.get_username()
-        put = origins.put(ADMIN, form.sent.key, form.sent.original, text=form.sent.written, actor=actor)
+        sent, verify = form.sent, form.require_unchanged
+        put = origins.put(ADMIN, sent.key, sent.original, text=sent.written, actor=actor, verify=verify)
         if put.problem:
             messages.warning(request, scrub(put.problem))
         form.sent = replace(form.sent, linted=form.sent.linted.besides(put.warning))

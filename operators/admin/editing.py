@@ -7,14 +7,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from acts.models import Act
-from acts.recording import hidden
+from acts.recording import hidden, record
 from checks.models.edits import differing
 from clusteragent.lib.words import utc
 
@@ -26,6 +28,10 @@ REOPEN = "reopened"
 # Unfold's ModelAdmin is untyped; a class that derives from both must not get the types of Django's.
 _DjangoModelAdmin: Any = admin.ModelAdmin
 _ModelForm: Any = forms.ModelForm
+
+
+class Changed(Exception):
+    """A colleague saved the row between the moment in which its form was judged and that in which it was to be stored."""
 
 
 class ReopenedForm(_ModelForm):
@@ -40,6 +46,12 @@ class ReopenedForm(_ModelForm):
         super().__init__(*args, **kwargs)
         if self.reopened is not None:
             self.initial.update({name: self._sent_of(name) for name in self._edited()})
+
+    def require_unchanged(self) -> None:
+        """Raise Changed if the row does not say any more what the form was compared with. A new row says nothing.
+
+        Call it in the transaction that stores the row, with the row or the store locked.
+        """
 
     def _edited(self) -> list[str]:
         return [name for name, field in self.fields.items() if not field.disabled]
@@ -64,6 +76,13 @@ class OpenedForm(ReopenedForm):
         """What stands for all that the row said when who fills the form in saw it last."""
         before = self.data if self.is_bound else self.reopened
         return self._now() if before is None or self.has_shown else str(before.get(FIELD, ""))
+
+    def require_unchanged(self) -> None:
+        row = type(self.instance)._base_manager.filter(pk=self.instance.pk).first()
+        if row is None or type(self)(instance=row)._now() != self._now():
+            raise Changed(
+                "A colleague saved it at the same moment, so nothing was saved. Save once more to see what differs."
+            )
 
     def _now(self) -> str:
         """What stands for all that the row says now in the fields of the form."""
@@ -114,6 +133,36 @@ class WatchedForms(_DjangoModelAdmin):
         is_watched = obj is not None and self.has_change_permission(request, obj)
         return type(form.__name__, (OpenedForm if is_watched else ReopenedForm, form), said)
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """The row. One that is to be stored in this transaction is locked first, so that no colleague saves it meanwhile."""
+        obj = super().get_object(request, object_id, from_field)
+        if obj is None or request.method != "POST" or not transaction.get_connection().in_atomic_block:
+            return obj
+        self.model._base_manager.select_for_update().filter(pk=obj.pk).first()
+        return super().get_object(request, object_id, from_field)
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """Show or save a row. What is not saved since a colleague did is on record."""
+        try:
+            response: HttpResponse = super().changeform_view(request, object_id, form_url, extra_context)
+        except Changed as changed:
+            messages.error(request, str(changed))
+            show_again(request)
+            response = super().changeform_view(request, object_id, form_url, extra_context)
+            why = "changed at the same moment"
+        else:
+            form = getattr((getattr(response, "context_data", None) or {}).get("adminform"), "form", None)
+            why = "changed since it was opened" if getattr(form, "has_shown", False) else ""
+        if why and object_id:
+            record(
+                Act.Verb.REFUSE,
+                f"save {self.opts.verbose_name} {self.get_object(request, unquote(object_id))}",
+                reason=why,
+            )
+        return response
+
     def last_change(self, obj: Any) -> tuple[str, datetime] | None:
         """Who changed the row last, and when, as far as that is on record."""
         verbs = Act.Verb.MAKE, Act.Verb.CHANGE
@@ -125,9 +174,14 @@ def reopen(request: HttpRequest) -> bool:
     """Let the form be shown as it was sent, if that is asked for; return whether it is."""
     if request.method != "POST" or REOPEN not in request.POST:
         return False
+    show_again(request)
+    return True
+
+
+def show_again(request: HttpRequest) -> None:
+    """Let the form be shown as it was sent."""
     setattr(request, REOPEN, request.POST)
     request.method = "GET"
-    return True
 
 
 def _difference(now: str, sent: str) -> SafeString:

@@ -177,7 +177,7 @@ class Question:
         sentences = [scrub(one) for one in forecast.sentences if one != red]
         worse = [red] if lost else []
         word = word_of_configs([(title, one.check) for one, title in titled(left)])
-        seen = seen_of(about, lost, len(forecast.moves))
+        seen = seen_of(about, lost, len(forecast.moves), int(forecast.is_balanced))
         return cls(scrub(forecast.what), sentences, worse, tables, seen, word, button, same=same)
 
     def agreed(self, seen: str) -> str | None:

@@ -86,7 +86,12 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         obj.author = request.user.get_username()
-        messages.info(request, rules.save(obj, obj.save))
+
+        def store() -> None:
+            form.require_unchanged()
+            obj.save()
+
+        messages.info(request, rules.save(obj, store))
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         messages.info(request, rules.delete([obj]))

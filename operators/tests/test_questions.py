@@ -103,6 +103,22 @@ def test_unpinning_says_that_the_next_rebalance_may_move_it(client: Client) -> N
     assert not Pin.objects.exists()
 
 
+@pytest.mark.parametrize("action", ["unpin", "release", "uncordon"])
+def test_once_balancing_goes_on_it_is_asked_about_again(client: Client, action: str) -> None:
+    """Who saw that nothing is balanced automatically did not see that more may move."""
+    dispatcher.pin([config("shop").pk], "ash", actor="eve")
+    dispatcher.isolate([config("shop").pk], actor="eve")
+    sent = {"action": action, "_selected_action": cordoned("birch").pk if action == "uncordon" else config("shop").pk}
+    url = NODES if action == "uncordon" else CONFIGS
+    freezes.freeze(actor="eve")
+    seen = client.post(url, sent).context["seen"]
+    freezes.thaw(actor="eve")
+    page = client.post(url, sent | {"seen": seen})
+    assert "Balancing may move" in page.content.decode()
+    freezes.freeze(actor="eve")
+    assert client.post(url, sent | {"seen": page.context["seen"]}).status_code == 302
+
+
 def test_unpinning_says_what_waited_for_the_pin(client: Client) -> None:
     dispatcher.pin([config("shop").pk], "oak", waits=True, actor="eve")
     assert "shop" not in owners()
