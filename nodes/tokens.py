@@ -12,7 +12,7 @@ from acts.recording import person, record
 from clusteragent.lib import conf, deadlines
 from clusteragent.lib.clock import ago
 from clusteragent.lib.patterns import fits
-from clusteragent.lib.words import escape_controls, listed, plain_count, utc
+from clusteragent.lib.words import duration, escape_controls, listed, plain_count, utc
 from nodes.models import NodeToken, Runner
 from nodes.models.tokens import KEY, MOST_TOKENS, Pool, digest
 
@@ -148,7 +148,10 @@ def stats_lost(cut: Sequence[str]) -> str:
 
 def consequence(row: NodeToken) -> str:
     """What follows when this token is revoked, for people."""
-    return f"Node agents that show {named(row)} get 403 from then on, keep what they run, and count as silent."
+    return (
+        f"Node agents that show {named(row)} get 403 from then on, keep what they run, and count as silent. Runners of its names"
+        f" are sent the shared token only {duration(REMEMBERED)} later again: those that know no other tell no stats until then."
+    )
 
 
 class RunnersTokens(NamedTuple):

@@ -207,7 +207,9 @@ def foresee(sent: Sent) -> Question:
         [scrub(one) for one in sentences],
         [*([effect.nowhere] if effect.lost else []), *(scrub(str(one)) for one in odd)],
         [Table(title, ("config", "now", "then"), rows[:MOST_LISTED])] if rows else [],
-        seen_of(effect.about, effect.lost),
+        seen_of(
+            effect.about, effect.lost, stops=[one.entry.id for one in effect.fates if one.is_lost and one.entry.id]
+        ),
         scrub(sent.key) if effect.lost else "",
         "Save",
     )

@@ -33,6 +33,8 @@ from operators.admin.sameness import NO_DEED, Deed
 from operators.ciphers import cipher
 
 MOST_LISTED = 100
+# Of so many configs that would stop, a page says which it has shown.
+MOST_NAMED = 1000
 # What the page adds to what was sent.
 _OWN_FIELDS = {"csrfmiddlewaretoken", "seen", "typed", "post"}
 # What is typed here is on the page sealed alone, for so many seconds and this session.
@@ -40,10 +42,15 @@ _SECRET = ("password1", "password2")
 _SEALED, SEALED_FOR = "sealed_", 900
 
 
-def seen_of(about: Iterable[object], *numbers: int) -> str:
-    """What stands for the rows that an act is done to, and for numbers that are the worse the larger they are: see `Question`."""
+def seen_of(about: Iterable[object], *numbers: int, stops: Iterable[int] = ()) -> str:
+    """What stands for the rows that an act is done to, and for numbers that are the worse the larger they are: see `Question`.
+
+    stops: the ids of configs that would run nowhere. Of more than MOST_NAMED their number alone counts.
+    """
     rows = hashlib.sha256(repr(sorted(map(str, about))).encode()).hexdigest()
-    return "-".join([rows, *map(str, numbers)])
+    ids = sorted(stops)
+    named = f"+{'.'.join(map(str, ids))}" if 0 < len(ids) <= MOST_NAMED else ""
+    return "-".join([rows, *map(str, numbers)]) + named
 
 
 def said(rows: Iterable[Model]) -> list[tuple[Any, ...]]:
@@ -52,13 +59,16 @@ def said(rows: Iterable[Model]) -> list[tuple[Any, ...]]:
 
 
 def is_agreed(seen: str, now: str) -> bool:
-    """Whether who saw the one agreed to the other: it is about the same, and none of its numbers is larger.
+    """Whether who saw the one agreed to the other: it is about the same, no number is larger, and no other config stops.
 
     Smaller ones are no reason to ask again: nodes and configs come and go while people read.
     """
-    (about, *shown), (same, *numbers) = seen.split("-"), now.split("-")
-    return (about, len(shown)) == (same, len(numbers)) and all(
-        then.isdecimal() and int(then) >= int(number) for then, number in zip(shown, numbers, strict=True)
+    (shown, _, known), (foreseen, _, stopping) = seen.partition("+"), now.partition("+")
+    if known and set(filter(None, stopping.split("."))) - set(known.split(".")):
+        return False
+    (about, *numbers), (same, *later) = shown.split("-"), foreseen.split("-")
+    return (about, len(numbers)) == (same, len(later)) and all(
+        then.isdecimal() and int(then) >= int(number) for then, number in zip(numbers, later, strict=True)
     )
 
 
@@ -177,7 +187,8 @@ class Question:
         sentences = [scrub(one) for one in forecast.sentences if one != red]
         worse = [red] if lost else []
         word = word_of_configs([(title, one.check) for one, title in titled(left)])
-        seen = seen_of(about, lost, len(forecast.moves), int(forecast.is_balanced))
+        stops = [one.config for one in left]
+        seen = seen_of(about, lost, len(forecast.moves), int(forecast.is_balanced), stops=stops)
         return cls(scrub(forecast.what), sentences, worse, tables, seen, word, button, same=same)
 
     def agreed(self, seen: str) -> str | None:

@@ -122,7 +122,13 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
             [_sentence(effect), *_notes(effect), *_of_none(saved)],
             bad,
             [moving_table(title, rows) for title, rows in tables if rows],
-            seen_of([effect.rules, *about], len(after.lost), len(after.moves), len(bad)),
+            seen_of(
+                [effect.rules, *about],
+                len(after.lost),
+                len(after.moves),
+                len(bad),
+                stops=[one.config for one in after.lost],
+            ),
             _word(chosen) if effect.objections else "",
         )
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
-from threading import BoundedSemaphore
+from threading import Condition
 from typing import Any, NamedTuple, Self
 
 from django.db.models import QuerySet
@@ -34,10 +34,34 @@ from operators.api.permissions import requires
 LARGE_SETS, MANY = 2, 2_000
 # As many of the others, which wait their turn for so many seconds: aliases let a small body say a lot, too.
 WAIT = 10
-_large_sets, _small_sets = BoundedSemaphore(LARGE_SETS), BoundedSemaphore(LARGE_SETS)
 # So many configs are named in the answer of a dry run, each with its nodes.
 MOST_FATES = 1000
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+
+
+class Places:
+    """Places for LARGE_SETS sets that are read at a time. Nobody has two."""
+
+    def __init__(self) -> None:
+        self._taken: set[int] = set()
+        self._changed = Condition()
+
+    def take(self, user: int, wait: float) -> bool:
+        """Take a place for a user; wait for it for so many seconds. Return whether there was one."""
+        with self._changed:
+            is_free = self._changed.wait_for(lambda: len(self._taken) < LARGE_SETS and user not in self._taken, wait)
+            if is_free:
+                self._taken.add(user)
+            return is_free
+
+    def leave(self, user: int) -> None:
+        """Give the user's place to others."""
+        with self._changed:
+            self._taken.discard(user)
+            self._changed.notify_all()
+
+
+_large_sets, _small_sets = Places(), Places()
 
 
 class SourceSerializer(serializers.ModelSerializer[Source]):
@@ -237,12 +261,13 @@ def _is_large(request: Request) -> bool:
 
 @contextmanager
 def _turn(request: Request) -> Iterator[None]:
-    """Hold a place among the LARGE_SETS that may be read at a time, or among as many small ones. Raises Busy if none is free."""
-    is_large = _is_large(request)
+    """Hold one of the places of large sets, or of the others. Raises Busy if none is free."""
+    is_large, user = _is_large(request), request.user.pk or 0
     places, wait = (_large_sets, 0) if is_large else (_small_sets, WAIT)
-    if not places.acquire(timeout=wait):
-        raise Busy(f"{LARGE_SETS} other {'large ' if is_large else ''}sets are being read. Try again.")
+    if not places.take(user, wait):
+        large = "large " if is_large else ""
+        raise Busy(f"{LARGE_SETS} other {large}sets are being read, or one of the same user. Try again.")
     try:
         yield
     finally:
-        places.release()
+        places.leave(user)

@@ -4,11 +4,11 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
-from threading import BoundedSemaphore
 from typing import Any
 
 import pytest
 import yaml
+from django.contrib.auth.models import User
 from django.core.files.uploadhandler import FileUploadHandler
 from django.db import DataError, InterfaceError
 from django.test import Client
@@ -266,16 +266,27 @@ def test_large_sets_take_turns_and_small_ones_others(author: Caller, monkeypatch
     assert put(author, small).status_code == 200
 
 
+def test_nobody_has_two_places(author: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "WAIT", 0)
+    small = json.dumps({"configs": [config("a", "x")]})
+    with taken(sources._small_sets, User.objects.get(auth_token_set__isnull=False).pk):
+        refused(put(author, small), 503)
+        with taken(sources._large_sets, -1):
+            large = json.dumps({"configs": [config(f"a{n}", "x") for n in range(sources.MANY + 1)]})
+            assert author.call("PUT", "sources/shop?dry_run=1", large).status_code == 200
+
+
 @contextmanager
-def taken(places: BoundedSemaphore) -> Iterator[None]:
-    """A block in which all of these places are taken."""
-    for _ in range(sources.LARGE_SETS):
-        assert places.acquire(blocking=False)
+def taken(places: sources.Places, *users: int) -> Iterator[None]:
+    """A block in which these users have places; without users all are taken by others."""
+    users = users or tuple(range(-sources.LARGE_SETS, 0))
+    for one in users:
+        assert places.take(one, 0)
     try:
         yield
     finally:
-        for _ in range(sources.LARGE_SETS):
-            places.release()
+        for one in users:
+            places.leave(one)
 
 
 @pytest.mark.parametrize("ids", ["[99999999999999999999]", "[-1]", '["x"]', "[1e400]", "[true]", "{}", "[[]]"])

@@ -103,6 +103,27 @@ def test_unpinning_says_that_the_next_rebalance_may_move_it(client: Client) -> N
     assert not Pin.objects.exists()
 
 
+@pytest.mark.parametrize("resumed", ["shop", "mail"])
+def test_another_config_that_stops_is_asked_about_again(client: Client, resumed: str) -> None:
+    """As many as before are not the same."""
+    dispatcher.pause(list(Config.objects.exclude(pk=config("shop").pk).values_list("pk", flat=True)), actor="eve")
+    rule = {
+        "name": "z",
+        "check_pattern": "http_check",
+        "source_pattern": "*",
+        "required": '{"zone": "z"}',
+        "forbidden": "{}",
+    }
+    page: Any = client.post("/admin/checks/rule/add/", rule)
+    dispatcher.pause([config("shop").pk], actor="eve")
+    dispatcher.resume([config(resumed).pk], actor="eve")
+    answer = client.post(
+        "/admin/checks/rule/add/", rule | {"seen": page.context["seen"], "typed": page.context["word"]}
+    )
+    assert page.context["question"].word
+    assert answer.status_code == (302 if resumed == "shop" else 200)
+
+
 @pytest.mark.parametrize("action", ["unpin", "release", "uncordon"])
 def test_once_balancing_goes_on_it_is_asked_about_again(client: Client, action: str) -> None:
     """Who saw that nothing is balanced automatically did not see that more may move."""

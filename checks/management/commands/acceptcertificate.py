@@ -16,6 +16,8 @@ class Command(ActingCommand):
         " (CLUSTERAGENT_RUNNER_CERTIFICATES=pinned): they are asked for stats again, with our token."
     )
 
+    refusals = (runnercertificates.NoOffer,)
+
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("node", nargs="+", help="a node's name")
         commandline.add(parser, "--json")
