@@ -32,24 +32,25 @@ from operators.api.permissions import requires
 # How many sets of more than a megabyte, or of more than MANY configs, are read at the same time: each takes up to 0.3 GB and half
 # a minute.
 LARGE_SETS, MANY = 2, 2_000
-# As many of the others, which wait their turn for so many seconds: aliases let a small body say a lot, too.
-WAIT = 10
+# And of the others, which wait their turn for so many seconds: aliases let a small body say a lot, too.
+SMALL_SETS, WAIT = 4, 10
 # So many configs are named in the answer of a dry run, each with its nodes.
 MOST_FATES = 1000
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 
 
 class Places:
-    """Places for LARGE_SETS sets that are read at a time. Nobody has two."""
+    """Places for so many sets that are read at a time. Nobody has two."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self.most = most
         self._taken: set[int] = set()
         self._changed = Condition()
 
     def take(self, user: int, wait: float) -> bool:
         """Take a place for a user; wait for it for so many seconds. Return whether there was one."""
         with self._changed:
-            is_free = self._changed.wait_for(lambda: len(self._taken) < LARGE_SETS and user not in self._taken, wait)
+            is_free = self._changed.wait_for(lambda: len(self._taken) < self.most and user not in self._taken, wait)
             if is_free:
                 self._taken.add(user)
             return is_free
@@ -61,7 +62,7 @@ class Places:
             self._changed.notify_all()
 
 
-_large_sets, _small_sets = Places(), Places()
+_large_sets, _small_sets = Places(LARGE_SETS), Places(SMALL_SETS)
 
 
 class SourceSerializer(serializers.ModelSerializer[Source]):
@@ -266,7 +267,7 @@ def _turn(request: Request) -> Iterator[None]:
     places, wait = (_large_sets, 0) if is_large else (_small_sets, WAIT)
     if not places.take(user, wait):
         large = "large " if is_large else ""
-        raise Busy(f"{LARGE_SETS} other {large}sets are being read, or one of the same user. Try again.")
+        raise Busy(f"{places.most} other {large}sets are being read, or one of the same user. Try again.")
     try:
         yield
     finally:

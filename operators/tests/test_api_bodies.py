@@ -262,7 +262,7 @@ def test_large_sets_take_turns_and_small_ones_others(author: Caller, monkeypatch
         refused(put(author, json.dumps({"configs": [config(f"a{n}", "x") for n in range(sources.MANY + 1)]})), 503)
         assert put(author, small).status_code == 200
     with taken(sources._small_sets):
-        assert "2 other sets are being read" in refused(put(author, small), 503)["detail"]
+        assert "4 other sets are being read" in refused(put(author, small), 503)["detail"]
     assert put(author, small).status_code == 200
 
 
@@ -279,7 +279,7 @@ def test_nobody_has_two_places(author: Caller, monkeypatch: pytest.MonkeyPatch) 
 @contextmanager
 def taken(places: sources.Places, *users: int) -> Iterator[None]:
     """A block in which these users have places; without users all are taken by others."""
-    users = users or tuple(range(-sources.LARGE_SETS, 0))
+    users = users or tuple(range(-places.most, 0))
     for one in users:
         assert places.take(one, 0)
     try:
