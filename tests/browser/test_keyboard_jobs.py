@@ -104,7 +104,8 @@ def test_pause_some_checks_of_a_team(page: Page) -> None:
         hand.type("Paus")
         hand.to(page.get_by_role("button", name="Run"))
         hand.open()
-        hand.to(page.get_by_label("Until"))
+        # What is typed there without it would be keys.
+        expect(page.get_by_label("Until")).to_be_focused()
         hand.type("2 hours")
         hand.open()
         _end(hand, "Apply")

@@ -47,9 +47,11 @@
         }
     }
 
-    // Django focuses the first field of a form for a new row, but looks for it before unfold shows the page.
-    function isForNewRow() {
-        return Boolean(document.getElementById("django-admin-form-add-constants")?.dataset.modelName);
+    // What is to be written is asked for: of a new row, whose first field Django looks for before unfold shows the page, or by a page
+    // that asks how an act is meant. Without the focus there, what is typed would be keys.
+    function isToBeWritten() {
+        return Boolean(document.getElementById("django-admin-form-add-constants")?.dataset.modelName
+            ?? document.querySelector("form[data-focus]"));
     }
 
     document.addEventListener("keydown", (event) => {
@@ -74,7 +76,8 @@
             stopAt(links, links[0]);
         }
         const wrong = document.querySelector("main [aria-invalid=true]");
-        if (wrong || (isForNewRow() && document.activeElement === document.body)) {
+        // The content itself has it where the skip link led to it before.
+        if (wrong || (isToBeWritten() && document.activeElement.matches("body, main"))) {
             (wrong ?? document.querySelector(FIELDS)).focus();
         }
     });
