@@ -41,10 +41,7 @@
     function step(group, by) {
         const links = [...group.querySelectorAll("a")];
         const link = links[links.indexOf(document.activeElement) + by];
-        if (link) {
-            stopAt(links, link);
-            link.focus();
-        }
+        link?.focus();
     }
 
     // What is to be written is asked for: of a new row, whose first field Django looks for before unfold shows the page, or by a page
@@ -67,6 +64,13 @@
         } else if (group && Object.hasOwn(STEPS, key)) {
             event.preventDefault();
             step(group, STEPS[key]);
+        }
+    });
+
+    document.addEventListener("focusin", ({ target }) => {
+        const group = target.closest(GROUPS);
+        if (group && target.matches("a")) {
+            stopAt([...group.querySelectorAll("a")], target);
         }
     });
 
