@@ -17,7 +17,7 @@ from checks.explain.loss import homeless_reasons
 from checks.explain.objections import Objection, of_dangling
 from checks.explain.reasons import words
 from checks.models import Assignment, Cost, Move
-from clusteragent.lib.words import agreeing, percent, plain_count, utc
+from clusteragent.lib.words import agreeing, load_goes, plain_count, utc
 
 
 class Later(NamedTuple):
@@ -44,10 +44,7 @@ class Outlook(NamedTuple):
     @property
     def load(self) -> str:
         """The highest load before and after, in a sentence."""
-        was, then = map(percent, self.peak)
-        return (
-            f"The highest load of a node would {f'stay at {was}' if was == then else f'go from {was} to about {then}'}."
-        )
+        return load_goes(*self.peak)
 
 
 class _Adopted(Inventory):

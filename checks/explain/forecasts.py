@@ -74,10 +74,9 @@ def uncordon(names: Collection[str]) -> Forecast:
         *unchanged,
         *([f"{listed(sorted(lost))}: lost now, so that holds once it reports."] if lost else []),
         *([f"{grouped_count(after.staying, 'config')} about to move away would stay."] if after.staying else []),
-        *_passes(after),
-        _balancing("more to it" if len(chosen) == 1 else "more to them"),
     ]
-    return _followed(f"Uncordon {listed(sorted(chosen))}", sentences, after)
+    more = "more to it" if len(chosen) == 1 else "more to them"
+    return _followed(f"Uncordon {listed(sorted(chosen))}", sentences, after, more)
 
 
 def open_of(names: Collection[str]) -> set[str]:
@@ -146,8 +145,7 @@ def unpin(config_ids: Collection[int]) -> Forecast:
     now = read_snapshot()
     after = follow(now, replace(now), unpinned=pinned)
     stay = agreeing(len(pinned), "It stays where it is for now.", "They stay where they are for now.")
-    sentences = [stay, *_passes(after), _balancing("it" if len(pinned) == 1 else "them")]
-    return _followed(f"Unpin {shown(pinned)}", sentences, after)
+    return _followed(f"Unpin {shown(pinned)}", [stay], after, "it" if len(pinned) == 1 else "them")
 
 
 def release(config_ids: Collection[int]) -> Forecast:
@@ -159,12 +157,17 @@ def release(config_ids: Collection[int]) -> Forecast:
     now = read_snapshot()
     after = follow(now, replace(now, reserved=read_reserved(without=alone)))
     may = agreeing(len(alone), "Others may be placed on its node again.", "Others may be placed on their nodes again.")
-    return _followed(f"Release {shown(alone)}", [may, *_passes(after), _balancing("others there")], after)
+    return _followed(f"Release {shown(alone)}", [may], after, "others there")
 
 
-def _followed(what: str, sentences: Sequence[str], after: Aftermath) -> Forecast:
-    """The forecast of an act that passes follow, and balancing if nothing keeps it from that."""
-    return Forecast(what, sentences, [*after.found, *after.moves, *after.lost], is_balanced=not freezes.why_off())
+def _followed(what: str, sentences: Sequence[str], after: Aftermath, others: str) -> Forecast:
+    """The forecast of an act that passes follow, and balancing if nothing keeps it from that. others: what that may move."""
+    why_off = freezes.why_off()
+    balancing = (
+        f"Nothing is balanced automatically now: {why_off}." if why_off else f"Balancing may move {others}: {rounds()}."
+    )
+    moves = [*after.found, *after.moves, *after.lost]
+    return Forecast(what, [*sentences, *_passes(after), balancing], moves, is_balanced=not why_off)
 
 
 def not_ordered(config_ids: Collection[int], ordered: str) -> str:
@@ -283,12 +286,6 @@ def _passes(after: Aftermath) -> list[str]:
     if after.waiting:
         found.append(f"{grouped_count(after.waiting, 'config')} would run nowhere, as now.")
     return found or ["Nothing else moves for it."]
-
-
-def _balancing(what: str) -> str:
-    if why := freezes.why_off():
-        return f"Nothing is balanced automatically now: {why}."
-    return f"Balancing may move {what}: {rounds()}."
 
 
 def rounds() -> str:

@@ -13,7 +13,7 @@ from checks.explain.objections import no_node, of_dangling
 from checks.models import Config
 from checks.models.orders import Pause
 from checks.models.titles import called
-from clusteragent.lib.words import grouped_count, listed, natural, percent
+from clusteragent.lib.words import grouped_count, listed, load_goes, natural
 from nodes.models import Hearing, Node
 
 # Where a config is that no node has, one that is not there yet, and one that is not there any more.
@@ -75,9 +75,9 @@ def since(before: Map, what: str, *, with_due: bool = False) -> Forecast:
     if after.nodes and not after.is_open and (before.is_open or not before.nodes):
         objections.append(no_node())
     homeless += entries_of([pk for pk, to in leaving.items() if to == NOBODY][:ASKED_WHY])
-    return Forecast(
-        what, [*_counted(moves), *_why(snapshot, homeless), *_cold(), *_peaks(before, snapshot)], moves, objections
-    )
+    # The snapshot counts what passes place.
+    load = load_goes(before.peak, snapshot.peak())
+    return Forecast(what, [*_counted(moves), *_why(snapshot, homeless), *_cold(), load], moves, objections)
 
 
 def _foreseen(before: Map, after: Map, snapshot: Snapshot) -> tuple[dict[int, str], list[Entry]]:
@@ -122,14 +122,3 @@ def _why(snapshot: Snapshot, homeless: Sequence[Entry]) -> Iterator[str]:
 def _cold() -> Iterator[str]:
     if Hearing.objects.filter(warmup=True).exists():
         yield "The warm-up is not over: until then nothing new is placed."
-
-
-def _peaks(before: Map, snapshot: Snapshot) -> Iterator[str]:
-    """The highest load before and after; `snapshot` counts what passes place."""
-    was, then = percent(before.peak), percent(snapshot.peak())
-    same = was == then
-    yield (
-        f"The highest load of a node would stay at {was}."
-        if same
-        else (f"The highest load of a node would go from {was} to about {then}.")
-    )

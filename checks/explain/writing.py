@@ -15,18 +15,13 @@ from checks.explain.objections import nowhere
 from checks.models import Config, Origin, bounds
 from checks.sources.origins import Admitted, Known
 from checks.wire.sharding import parent_of
-from clusteragent.lib.words import agreeing, grouped_count, listed, percent
+from clusteragent.lib.words import agreeing, grouped_count, listed, load_goes
 from nodes.models import Hearing
 
 NOBODY = "nobody"
 # What is told to who is bound to sources, instead of where configs would run: which of those that it writes another source gives
 # already would tell it, guess by guess, the passwords in them.
 UNTOLD = "Where they would run is told to who is not bound to sources."
-
-
-def is_told() -> bool:
-    """Whether the person who acts may know more of an effect than how many configs would run nowhere."""
-    return not bounds.why_not_all("checks.add_config", "it is about all sources")
 
 
 class Fate(NamedTuple):
@@ -55,13 +50,14 @@ class Fate(NamedTuple):
 class Effect(NamedTuple):
     """What follows when configs are saved.
 
-    lost: how many configs would run nowhere, and do not so now. about: what stands for all that is sent and changed, and for the
-    configs that a node would lose.
+    lost: how many configs would run nowhere, and do not so now. stops: the ids of those that are stored. about: what stands for
+    all that is sent and changed, and for the configs that a node would lose.
     """
 
     sentences: Sequence[str]
     fates: Sequence[Fate]
     lost: int
+    stops: Sequence[int]
     about: Sequence[str]
 
     @property
@@ -73,10 +69,11 @@ class Effect(NamedTuple):
 def save(source: str, sends: Sequence[Admitted], known: Mapping[str, Known], gone: Sequence[str] = ()) -> Effect:
     """Return what follows when these are sent for their keys, in place of what these send now, and then `gone` send nothing.
 
-    known: what the store has of these keys, and maybe of others. 20 000 configs take a second or two. To who may not be told more
-    (see `is_told`), all of it, also what stands for it, is the same whether others give one of them already or not.
+    known: what the store has of these keys, and maybe of others. 20 000 configs take a second or two. Who is bound to sources
+    is told a number alone, and all of it, also what stands for it, is the same whether others give one of them already or not.
     """
-    todo = ChangeBuilder([sent for one in sends for sent in one.sent], apart=not is_told()).changes
+    is_told = not bounds.why_not_all("checks.add_config", "it is about all sources")
+    todo = ChangeBuilder([sent for one in sends for sent in one.sent], apart=not is_told).changes
     changes.attach_orders([*todo.changed, *todo.new])
     snapshot = read_snapshot(cold=True)
     snapshot.read_origins(todo.changed)
@@ -99,9 +96,10 @@ def save(source: str, sends: Sequence[Admitted], known: Mapping[str, Known], gon
         sentences.append("The warm-up is not over: until then nothing new is placed.")
     sent = (one.patched.fingerprint for each in sends for one in each.sent)
     return Effect(
-        sentences or ["Nothing that runs would change."],
-        fates,
+        (sentences or ["Nothing that runs would change."]) if is_told else [UNTOLD],
+        fates if is_told else [],
         len(lost),
+        [one.id for one in lost if one.id],
         [*sorted(keys), *sent, *(f"{fate.entry.id} stops" if fate.stops else f"{fate.entry.id}" for fate in fates)],
     )
 
@@ -204,10 +202,7 @@ def _loads(snapshot: Snapshot, before: Mapping[int, float], fates: Sequence[Fate
             after[id_] -= snapshot.cost(fate.entry) / snapshot.by_id[id_].capacity
     one = snapshot.by_name[names[0]].id
     was, then = (before[one], after[one]) if len(names) == 1 else (max(before.values()), max(after.values()))
-    what = f"The load of {names[0]}" if len(names) == 1 else "The highest load of a node"
-    now, later = percent(was), percent(then)
-    # What is new was never measured.
-    yield f"{what} would stay at {now}." if now == later else f"{what} would go from {now} to about {later}."
+    yield load_goes(was, then, f"The load of {names[0]}") if len(names) == 1 else load_goes(was, then)
     if told := assumed():
         yield told
 

@@ -126,6 +126,13 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}{_NARROW}%" if 0 < share < 0.1 else f"{100 * share:.0f}{_NARROW}%"
 
 
+def load_goes(was: float, then: float, what: str = "The highest load of a node") -> str:
+    """Return the sentence about a load before and after: `… would go from 10 % to about 25 %.`."""
+    # What is new was never measured.
+    now, later = percent(was), percent(then)
+    return f"{what} would stay at {now}." if now == later else f"{what} would go from {now} to about {later}."
+
+
 def load_in_words(share: float, *, is_assumed: bool) -> str:
     """Return a load as people are told of it; of a guess it says so."""
     return f"{percent(share)}, assumed" if is_assumed and share else percent(share)

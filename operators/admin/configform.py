@@ -197,19 +197,14 @@ def foresee(sent: Sent) -> Question:
     effect = writing.save(ADMIN, [admitted], origins.known(ADMIN, [sent.key]))
     linted = sent.linted.besides(admitted.problem, admitted.warning)
     odd = authored.warnings_about([replace(sent, linted=linted)], _others(sent.key))
-    is_told = writing.is_told()
-    sentences = [one for one in effect.sentences if one != effect.nowhere] if is_told else [writing.UNTOLD]
-    fates = effect.fates if is_told else []
-    rows = [(scrub(one.entry.shown), one.before or "not there", one.after or "gone") for one in fates]
+    rows = [(scrub(one.entry.shown), one.before or "not there", one.after or "gone") for one in effect.fates]
     title = first_of("What would change", min(len(rows), MOST_LISTED), len(rows))
     return Question(
         f"Save {scrub(sent.key)}",
-        [scrub(one) for one in sentences],
+        [scrub(one) for one in effect.sentences if one != effect.nowhere],
         [*([effect.nowhere] if effect.lost else []), *(scrub(str(one)) for one in odd)],
         [Table(title, ("config", "now", "then"), rows[:MOST_LISTED])] if rows else [],
-        seen_of(
-            effect.about, effect.lost, stops=[one.entry.id for one in effect.fates if one.is_lost and one.entry.id]
-        ),
+        seen_of(effect.about, effect.lost, stops=effect.stops),
         scrub(sent.key) if effect.lost else "",
         "Save",
     )

@@ -108,9 +108,7 @@ class Foretold(NamedTuple):
 
     @classmethod
     def of(cls, effect: Effect) -> Self:
-        """The effect in names. What would run nowhere comes first. Who is bound to sources is told a number alone."""
-        if not writing.is_told():
-            return cls([writing.UNTOLD], effect.lost, [])
+        """The effect in names. What would run nowhere comes first."""
         fates = sorted(effect.fates, key=lambda fate: not fate.is_lost)[:MOST_FATES]
         told = [
             {"title": one.entry.shown, "from_node": _node(one.before), "to_node": _node(one.after)} for one in fates
