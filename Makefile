@@ -40,7 +40,7 @@ pictures: .venv/requirements-dev .venv/browser ## make the pictures that tests c
 faults: .venv/requirements-dev ## break everything that may break, one after the other; takes the better part of an hour
 	@ls /usr/lib/*/faketime/libfaketime.so.1 > /dev/null || { echo "libfaketime is missing: apt-get install faketime"; exit 1; }
 	@PATH=$$PATH:/usr/sbin; command -v pgbouncer > /dev/null || { echo "pgbouncer is missing: apt-get install pgbouncer"; exit 1; }
-	$(EXEC) $(BIN)/python -m pytest -n 0 -m "" --durations=0 --hypothesis-profile=faults tests/faults tests/image tests/test_statemachine.py tests/kubernetes $(ARGS)
+	$(EXEC) $(BIN)/python -m pytest -n 0 -m "" --durations=0 --timeout=3600 --hypothesis-profile=faults tests/faults tests/image tests/test_statemachine.py tests/kubernetes $(ARGS)
 
 bench: .venv/requirements-dev ## measure everything, print a table, write bench/results.json; takes half an hour (ARGS="heartbeats" for less)
 	$(EXEC) $(BIN)/python -m bench $(ARGS)
