@@ -4,7 +4,7 @@ Nothing is recorded outside of an entrance: what the leader does by itself is in
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -22,6 +22,8 @@ log = structlog.get_logger()
 
 # The longest text of an act: a reason or an object.
 MOST = 10_000
+# So many characters of what was foreseen are kept, and so many of its configs have the act on their pages.
+MOST_FORESEEN, MOST_ABOUT = 20_000, 1000
 # So many refusals of a person each process puts on record in an hour: who goes on asking must not fill the table.
 MOST_REFUSED = 300
 _refused: defaultdict[str, RateLimit] = defaultdict(lambda: RateLimit(MOST_REFUSED, seconds=3600))
@@ -29,6 +31,15 @@ _refused: defaultdict[str, RateLimit] = defaultdict(lambda: RateLimit(MOST_REFUS
 
 def _nothing() -> str:
     return ""
+
+
+@dataclass
+class Foreseen:
+    """What was foreseen of what is done now. told: JSON data. configs, nodes: ids and names of those that it changes."""
+
+    told: dict[str, Any] | None = None
+    configs: Sequence[int] = ()
+    nodes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,7 @@ class Entrance:
     address: str
     person: Callable[[], str]
     credential: Callable[[], str] = _nothing
+    foreseen: Foreseen = field(default_factory=Foreseen)
 
 
 _entrance: ContextVar[Entrance | None] = ContextVar("entrance", default=None)
@@ -84,6 +96,41 @@ def dry_run() -> Iterator[None]:
         _is_dry.reset(before)
 
 
+def foresee(
+    sentences: Iterable[str],
+    *,
+    worse: Iterable[str] = (),
+    tables: Mapping[str, Sequence[Sequence[str]]] = {},
+    configs: Sequence[int] = (),
+    nodes: Sequence[str] = (),
+) -> None:
+    """Let all that is recorded through this entrance from now on say that this was foreseen: what somebody was shown before.
+
+    worse: what is bad about it. tables: {title: rows of words}; of long ones the first rows. configs, nodes: the ids and names of
+    those that it changes. On their pages, of many on the first ones', the acts are shown.
+    """
+    if entrance := _entrance.get():
+        told = {"worse": list(worse), "sentences": list(sentences), "tables": dict(tables)}
+        entrance.foreseen.told = _bounded({name: said for name, said in told.items() if said}) or None
+        entrance.foreseen.configs, entrance.foreseen.nodes = configs[:MOST_ABOUT], nodes[:MOST_ABOUT]
+
+
+def _bounded(told: Any) -> Any:
+    """What was foreseen, without secrets, as far as MOST_FORESEEN characters reach."""
+    left = MOST_FORESEEN
+
+    def kept(value: Any) -> Any:
+        nonlocal left
+        if isinstance(value, dict):
+            return {name: kept(inner) for name, inner in value.items() if left > 0}
+        if isinstance(value, list | tuple):
+            return [kept(inner) for inner in value if left > 0]
+        left -= len(value)
+        return escape_controls(value)
+
+    return kept(hidden(told))
+
+
 def someone_acts() -> bool:
     """Whether a person is behind what is done now, and does it. Ask before reading what only an act tells."""
     return _entrance.get() is not None and not _is_dry.get()
@@ -119,7 +166,8 @@ def record(
         if more is None:
             return
         after = {"more": more} if more and after is None else after
-    about = {"configs": sorted(configs), "nodes": sorted(nodes)}
+    foreseen = entrance.foreseen
+    about = {"configs": sorted({*configs, *foreseen.configs}), "nodes": sorted({*nodes, *foreseen.nodes})}
     told = {
         "person": escape_controls(entrance.person())[:253],
         "how": entrance.how,
@@ -129,6 +177,7 @@ def record(
         "object": escape_controls(hidden(what))[:MOST],
         "before": hidden(before),
         "after": hidden(after),
+        "foreseen": foreseen.told,
         "plan": plan,
         "reason": escape_controls(hidden(reason))[:MOST],
     }

@@ -206,7 +206,10 @@ def _of_configs(nodes: _Nodes) -> Iterator[Family]:
 def _of_load(nodes: _Nodes) -> Iterator[Family]:
     needed, capacity = Cost.objects.by_node(), Runner.objects.capacity()
     load = costs.loads(needed, capacity)
-    text = "Expected load of a node: the workers that its configs need, divided by those it has and by its weight."
+    text = (
+        "Expected load of a node: the workers that its configs need, divided by those it has and by its weight. What was not"
+        " measured yet counts as assumed."
+    )
     yield _gauge("clusteragent_expected_load", text, nodes.series(load, max), "node")
     yield _gauge("cluster_checks_predicted_utilization", text, nodes.series(load, max), "node")
     busy = dict(RunnerStats.objects.order_by().values_list("node_id").annotate(Sum("execution_ms")))

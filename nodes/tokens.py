@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import NamedTuple
 
 from django.core.exceptions import ValidationError
@@ -13,12 +14,12 @@ from clusteragent.lib import conf, deadlines
 from clusteragent.lib.clock import ago
 from clusteragent.lib.patterns import fits
 from clusteragent.lib.words import duration, escape_controls, listed, plain_count, utc
-from nodes.models import NodeToken, Runner
+from nodes.models import Node, NodeToken, Runner
 from nodes.models.tokens import KEY, MOST_TOKENS, Pool, digest
 
 # So long after a token was revoked, no name that it opened is sent the shared token: who has it may still count as alive.
 REMEMBERED = timedelta(hours=1)
-# So many runners that a new token cuts off are named in its act.
+# So many nodes that a token opens, and runners that a new one cuts off, are named in its act.
 MOST_NAMED = 1000
 # How acts begin that are about one.
 _KIND = "node token "
@@ -46,7 +47,7 @@ def _store(row: NodeToken, cut: Sequence[str]) -> None:
     check(row)
     row.save()
     lost = {"without_stats": {"runners": len(cut), "names": cut[:MOST_NAMED]}} if cut else {}
-    record(Act.Verb.MAKE, named(row), after=row.told() | lost, nodes=cut)
+    record(Act.Verb.MAKE, named(row), after=row.told() | lost, nodes={*cut, *opens(row)})
 
 
 @transaction.atomic
@@ -92,7 +93,7 @@ def revoke(rows: Iterable[NodeToken]) -> str:
     """Delete these tokens and say so. They open nothing from two seconds later on."""
     chosen = list(rows)
     for row in chosen:
-        record(Act.Verb.DELETE, named(row), before=row.told())
+        record(Act.Verb.DELETE, named(row), before=row.told(), nodes=opens(row))
         row.delete()
     return f"{plain_count(len(chosen), 'node token')} revoked."
 
@@ -106,6 +107,12 @@ def beginning_with(words: Iterable[str]) -> list[NodeToken]:
         if word[:KEY] not in rows:
             raise NoSuchToken(f"no node token begins with {word[:KEY]}")
     return list(rows.values())
+
+
+def opens(row: NodeToken) -> list[str]:
+    """The names of the nodes that report and that this token opens: the first MOST_NAMED."""
+    known = Node.objects.known().order_by("name").values_list("name", flat=True)
+    return list(islice((name for name in known.iterator() if fits(name, row.pattern)), MOST_NAMED))
 
 
 def opened(row: NodeToken) -> tuple[list[str], list[str]]:

@@ -71,7 +71,8 @@ def test_an_act_that_is_not_committed_is_neither_stored_nor_logged(
     [line] = logged
     assert line | {"before": None, "after": None, "plan": None} == {
         "event": "act", "log_level": "info", "id": found.pk, "person": "olga", "how": "admin", "address": "192.0.2.1",
-        "credential": "", "verb": "pin", "object": "shop", "before": None, "after": None, "plan": None, "reason": "near it",
+        "credential": "", "verb": "pin", "object": "shop", "before": None, "after": None, "foreseen": None,
+        "plan": None, "reason": "near it",
     }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from checks.dispatcher import CHUNK, Sent, acting
 from checks.dispatcher.committing import ADOPT
 from checks.dispatcher.decision import make_decision
 from checks.dispatcher.transaction import Choice, MapWriter, entries_of
-from checks.explain import objections, rehearsed
+from checks.explain import foreseen, objections, rehearsed
 from checks.explain.exporting import VERSION
 from checks.models import ClusterStore, Config, Move, Origin
 from checks.models.orders import Pause
@@ -79,7 +79,10 @@ def load(found: Exported, *, actor: str, merge: bool = False, accepted: Collecti
         owners = {known[config]: nodes[node] for config, node in found.owners.items() if node in nodes}
         placed = _place(owners, new, actor)
         if before:
-            objections.require_accepted(rehearsed.since(before, "", with_due=True).objections, accepted)
+            forecast = rehearsed.since(before, "", with_due=True)
+            objections.require_accepted(forecast.objections, accepted)
+            worse = [one.reason for one in forecast.objections]
+            foreseen.note(forecast.sentences, worse, {"Moves": forecast.moves})
         written = {"configs": len(known), **numbers, "nodes": len(nodes), "assignments": placed}
         coming = acting.first_named(Config.objects.filter(pk__in=new))
         told = written | {"new_configs": coming["number"], "first": coming["configs"]}

@@ -4,15 +4,18 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from acts.recording import foresee
 from checks import plans
 from checks.dispatcher import Decision
 from checks.dispatcher.acting import asked_by, asking
 from checks.models import Plan
-from clusteragent.lib.words import grouped_count
+from clusteragent.lib.words import grouped_count, percent
 from nodes.models import Node
 
 # What accepts it, as the operators' API names it.
 NO_NODE, DANGLING = "accept_no_node", "accept_dangling"
+# A smaller rise of the highest load is no news.
+NOTICEABLE = 0.01
 
 
 class Objection(NamedTuple):
@@ -72,10 +75,23 @@ def nowhere(number: int) -> str:
     return f"{grouped_count(number, 'config')} would run nowhere."
 
 
+def worse(peak: Sequence[float], nowhere_: int) -> list[str]:
+    """Return in which ways something makes things worse, in words that pages show in red.
+
+    peak: the highest load before and after, if it is known. nowhere_: how many configs would run nowhere.
+    """
+    found = [nowhere(nowhere_)] if nowhere_ else []
+    if len(peak) == 2 and peak[1] - peak[0] >= NOTICEABLE:
+        found.append(f"It raises the highest load from {percent(peak[0])} to {percent(peak[1])}.")
+    return found
+
+
 def require_accepted(objections: Sequence[Objection], accepted: Collection[str]) -> None:
-    """Raise NotAccepted for those of them that are not accepted."""
+    """Raise NotAccepted for those of them that are not accepted. The act that follows says which were."""
     if rest := [one for one in objections if one.accepted_by not in accepted]:
         raise NotAccepted(rest)
+    if objections:
+        foresee((), worse=[one.reason for one in objections])
 
 
 def accepting(decide: Callable[[], Decision], accepted: Collection[str]) -> Callable[[], Decision]:

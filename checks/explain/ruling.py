@@ -1,15 +1,19 @@
 """What a change of rules would do, worked out as the leader's passes will do it. Read-only."""
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 from checks.dispatcher.eligibility import Snapshot, read_snapshot
 from checks.dispatcher.inventory import Candidate
 from checks.explain.aftermath import Aftermath, follow
-from checks.explain.objections import NO_NODE, Objection, of_dangling
+from checks.explain.objections import NO_NODE, Objection, of_dangling, worse
+from checks.models import Config
 from checks.models.orders import Rule
+from checks.wire.scrub import scrub
+from clusteragent.lib.patterns import fits
+from clusteragent.lib.words import grouped_count, load_change
 from nodes.models import Node, NodeRule
 from nodes.models.nodes import domain_of
 from nodes.models.rules import ruled
@@ -25,16 +29,54 @@ FILLS = "No node would have room for one more config: nothing new is placed, and
 class Effect(NamedTuple):
     """What follows a change of rules.
 
-    after: what passes would do. nodes: how many nodes get other labels or limits. rules: a hash of all rules and of the change.
-    fills: whether no node would have room for one more config, where one has it now. above: how many nodes would have more
-    configs than they could get, and keep them.
+    after: what passes would do. nodes: the names of those that get other labels or limits. rules: a hash of all rules and of the
+    change. fills: whether no node would have room for one more config, where one has it now. above: how many nodes would have
+    more configs than they could get, and keep them. unmatched: the checks of the rule, if no config is of them now.
     """
 
     after: Aftermath
-    nodes: int
+    nodes: Sequence[str]
     rules: str
     fills: bool
     above: int
+    unmatched: str = ""
+
+    @property
+    def worse(self) -> list[str]:
+        """What is bad about it, which pages show in red."""
+        return [*worse(self.after.peak, len(self.after.lost)), *([FILLS] if self.fills else [])]
+
+    @property
+    def sentences(self) -> list[str]:
+        """What somebody should know before, besides what is worse."""
+        after = self.after
+        nodes = f"{grouped_count(len(self.nodes), 'node')} changed. " if self.nodes else ""
+        if not (after.moves or after.lost or after.found):
+            moving = "Nothing moves"
+        else:
+            moving = f"{grouped_count(len(after.moves), 'config')} would move"
+        return [f"{nodes}{moving}. Highest load {load_change(after.peak)}.", *self._notes()]
+
+    def _notes(self) -> Iterator[str]:
+        after = self.after
+        for why in after.why:
+            yield f"Why they would run nowhere: {scrub(why)}."
+        counted = (
+            (self.above, "node", "{} above the most that it allows: what is there stays, and no more is added."),
+            (len(after.found), "config", "{} without a node would get one."),
+            (after.waiting, "config", "{} would run nowhere, as now."),
+            (after.staying, "config", "{} about to move away would stay."),
+            (after.anyway, "config", "About to move anyway: {}."),
+        )
+        for number, kind, words in counted:
+            if number:
+                yield words.format(grouped_count(number, kind))
+        if after.moves or after.lost:
+            yield (
+                "These moves follow within about a minute: the leader makes them. What only should move, moves within its budget."
+            )
+        if self.unmatched:
+            yield f"No config is of the checks {self.unmatched} now."
 
     @property
     def objections(self) -> list[Objection]:
@@ -57,10 +99,11 @@ def effect_of(kind: type[AnyRule], *, saved: AnyRule | None = None, deleted: Col
     above = _above(later, saved)
     return Effect(
         follow(now, later),
-        sum(old != new for old, new in zip(now.nodes, later.nodes, strict=True)),
+        [new.name for old, new in zip(now.nodes, later.nodes, strict=True) if old != new],
         hashlib.sha256(repr((fingerprint, kind.__name__, _written(saved), sorted(deleted))).encode()).hexdigest(),
         fills,
         above,
+        _unmatched(saved),
     )
 
 
@@ -81,6 +124,14 @@ def _above(later: Snapshot, saved: AnyRule | None) -> int:
     if saved is None or saved.max_configs is None:
         return 0
     return sum(node.limit is not None and later.held[node.id] > node.limit for node in later.nodes)
+
+
+def _unmatched(saved: AnyRule | None) -> str:
+    """The checks of this rule if no config is of them: the pattern may be misspelt."""
+    if not isinstance(saved, Rule):
+        return ""
+    names = Config.objects.order_by().values_list("name", flat=True).distinct()
+    return "" if any(fits(name, saved.check_pattern) for name in names) else saved.check_pattern
 
 
 def _written(rule: AnyRule | None) -> list[tuple[str, object]]:

@@ -22,7 +22,7 @@ from checks.explain import consequences, objections
 from checks.explain.aftermath import titled
 from checks.explain.forecasts import Forecast
 from checks.explain.objections import NotAccepted
-from checks.models import Config, Plan
+from checks.models import Config, Move, Plan
 from checks.models.titles import called
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf, deadlines
@@ -259,6 +259,12 @@ def told_of(move: dict[str, Any]) -> dict[str, Any]:
     """Return a move of a plan for programs."""
     ends = {key: move[key] for key in ("digest", "from_node", "to_node")}
     return ends | {"name": scrub(move["name"]), "title": title_of(move)}
+
+
+def of_ledger(move: Move) -> dict[str, Any]:
+    """Return a move of the ledger for programs."""
+    ends = {"digest": move.digest, "from_node": move.source_node, "to_node": move.to_node}
+    return ends | {"name": scrub(move.name), "title": move.shown}
 
 
 def line(move: dict[str, Any]) -> str:

@@ -305,6 +305,22 @@ def test_silence_that_is_not_believed_is_named(capsys: pytest.CaptureFixture[str
     assert line.startswith("No node expired: ash and birch are silent, but that is not believed yet, or nobody could")
 
 
+def test_what_expires_and_is_placed_is_told_to_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    shop = str(config("shop"))
+    none = told(capsys, "expirenodes")
+    assert (none["nodes"], none["moves"]) == ([], [])
+    assert none["sentences"] == ["No node expired: each reported within the last 30 s"]
+    silence("ash")
+    for more in (["--dry-run"], []):
+        gone = told(capsys, "expirenodes", "--force", *more)
+        assert (gone["nodes"], gone.get("dry_run", False)) == (["ash"], bool(more))
+        assert (shop, "ash", "") in {(one["title"], one["from_node"], one["to_node"]) for one in gone["moves"]}
+    dry = told(capsys, "redispatch", "--dry-run")
+    done = told(capsys, "redispatch")
+    assert {one["title"] for one in dry["moves"]} == {one["title"] for one in done["moves"]} >= {shop}
+    assert {one["to_node"] for one in done["moves"]} == {"birch"}
+
+
 def test_a_dry_run_of_resume_tells_programs_where_they_would_go(capsys: pytest.CaptureFixture[str]) -> None:
     said(capsys, "pause", check_id("shop"))
     answer = told(capsys, "resume", check_id("shop"), "--dry-run")

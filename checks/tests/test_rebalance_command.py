@@ -89,8 +89,9 @@ class TestCommand:
         stopped = plans.make()
         stopped.outcome = "stopped after 1 of 2 moves: node birch is lost"
         monkeypatch.setattr(plans, "rebalance", lambda **_: (stopped, []))
-        with pytest.raises(CommandError, match="stopped after 1 of 2 moves: node birch is lost"):
-            call_command("rebalance")
+        for more in ([], ["--json"]):
+            with pytest.raises(CommandError, match="stopped after 1 of 2 moves: node birch is lost"):
+                call_command("rebalance", *more)
 
 
 def test_no_budget_moves_all_at_once(capsys: pytest.CaptureFixture[str]):

@@ -1,7 +1,7 @@
 """Numbers, times and lists as text, in the form that pages, messages and commands have; and others' texts made harmless."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
@@ -131,6 +131,11 @@ def load_goes(was: float, then: float, what: str = "The highest load of a node")
     # What is new was never measured.
     now, later = percent(was), percent(then)
     return f"{what} would stay at {now}." if now == later else f"{what} would go from {now} to about {later}."
+
+
+def load_change(peak: Sequence[float]) -> str:
+    """Return the highest load before and after in words: `10 % → 25 %`."""
+    return f"{percent(peak[0])} → {percent(peak[1])}"
 
 
 def load_in_words(share: float, *, is_assumed: bool) -> str:

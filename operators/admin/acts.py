@@ -1,6 +1,7 @@
 """Acts in the admin: what people did."""
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC
 from typing import Any
@@ -10,7 +11,7 @@ from django.db.models import Q, QuerySet, TextField, Value
 from django.db.models.functions import Concat, Now
 from django.http import HttpRequest
 from django.utils.dateparse import parse_datetime
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.timezone import is_aware, make_aware
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, TextFilter
@@ -124,7 +125,8 @@ class ActAdmin(ReadOnlyAdmin):
     search_fields = ("object",)
     search_help_text = "A part of what it was done to"
     fields = readonly_fields = (
-        "when", "who", "shown_how", "address", "verb", "object", "shown_plan", "reason", "shown_before", "shown_after",
+        "when", "who", "shown_how", "address", "verb", "object", "shown_plan", "reason", "shown_foreseen", "shown_before",
+        "shown_after",
     )  # fmt: skip
 
     class Media:
@@ -133,7 +135,7 @@ class ActAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Act]:
         """The acts. The list shows nothing of what may be long."""
         acts: QuerySet[Act] = super().get_queryset(request)
-        return acts.defer("before", "after", "about")
+        return acts.defer("before", "after", "foreseen", "about")
 
     @display(description="who", ordering="person")
     def who(self, act: Act) -> str:
@@ -155,6 +157,11 @@ class ActAdmin(ReadOnlyAdmin):
         """A link to the plan that it applied, as long as that is kept."""
         plan = Plan.objects.filter(pk=act.plan).only("pk").first() if act.plan else None
         return link(plan, f"plan {act.plan}") if plan else f"{act.plan or '-'}"
+
+    @display(description="foreseen")
+    def shown_foreseen(self, act: Act) -> SafeString | str:
+        """What who did it was shown before."""
+        return _as_page(act.foreseen) if act.foreseen else "-"
 
     @display(description="before")
     def shown_before(self, act: Act) -> SafeString | str:
@@ -185,9 +192,25 @@ def tables(user: Any, acts: QuerySet[Act], **query: Any) -> list[Table]:
     """
     if not user.has_perm(SEES):
         return []
-    found = acts.annotate(now=Now()).defer("before", "after", "about")[: TABLE_ROWS + 1]
+    found = acts.annotate(now=Now()).defer("before", "after", "foreseen", "about")[: TABLE_ROWS + 1]
     rows = [(dated(act.time, act.now), who(act), how(act), link(act), act.reason) for act in found]
     return [Table.of("Acts", HEADERS, rows, list_url(Act, **query))] if rows else []
+
+
+def _as_page(told: dict[str, Any]) -> SafeString:
+    """What somebody was shown, as it looked there: first what is worse, in red, then sentences, then tables."""
+    worse = format_html_join(
+        "", '<p class="font-semibold text-red-700 dark:text-red-400">{}</p>', ((one,) for one in told.get("worse", ()))
+    )
+    sentences = format_html_join("", "<p>{}</p>", ((one,) for one in told.get("sentences", ())))
+    tables = format_html_join(
+        "", "<p>{}:</p><ul>{}</ul>", ((title, _lines(rows)) for title, rows in told.get("tables", {}).items())
+    )
+    return format_html("{}{}{}", worse, sentences, tables)
+
+
+def _lines(rows: Sequence[Sequence[str]]) -> SafeString:
+    return format_html_join("", "<li>{}</li>", ((" → ".join(row) if len(row) > 1 else row[0],) for row in rows if row))
 
 
 def _as_json(value: Any) -> SafeString | str:

@@ -206,7 +206,12 @@ class ConfigAdmin(SteeringAdmin):
         if form := self.sent_form(request, object_id):
             question = foresee(form.sent)
             # None: something else was shown, or nothing.
-            if question.worse or question.agreed(seen_by(request, question.button, "shown", place="remarks")) != "":
+            if (
+                not question.worse
+                and question.agreed(seen_by(request, question.button, "shown", place="remarks")) == ""
+            ):
+                question.note()
+            else:
                 back = row_url(form.instance) if form.instance.pk else list_url(Config)
                 if page := question.unanswered(request, back, form.instance, reopens=True):
                     return page

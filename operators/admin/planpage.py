@@ -11,7 +11,7 @@ from checks.explain import consequences, drains, objections
 from checks.models import Config, Plan, freezes
 from checks.models.titles import called
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import natural, percent, plain_count
+from clusteragent.lib.words import load_change, natural, percent, plain_count
 from nodes.models import Node, UnknownNode
 from operators.admin.base import Table, first_of, link
 from operators.admin.questions import word_of, word_of_configs
@@ -20,8 +20,6 @@ MOST_MOVES = 200
 MOST_NODES = 100
 # The most nodes of a drain that are told one by one.
 MOST_DRAINED = 5
-# A smaller rise of the highest load is no news.
-NOTICEABLE = 0.01
 # What takes a plan back, by its verb. Ending a drain is cordoning's, and what was resumed is paused anew.
 UNDOES = dict.fromkeys(("", "reassign", "pin", "isolate", "undo", "adopt"), "Undo…") | {
     "pause": "Resume what it paused…"
@@ -92,15 +90,7 @@ def progress(plan: Plan) -> Iterator[str]:
 def worse_of(plan: Plan) -> list[str]:
     """In which ways a plan makes things worse, in red."""
     closing = [one.reason for one in objections.of(plan) if one.accepted_by == objections.NO_NODE]
-    return [*worse(plan.spread.get("peak", ()), nowhere(plan)), *closing]
-
-
-def worse(peak: Sequence[float], nowhere: int) -> list[str]:
-    """In which ways a plan makes things worse, in words that every plan's page shows in red. nowhere: configs without a node."""
-    found = [objections.nowhere(nowhere)] if nowhere else []
-    if len(peak) == 2 and peak[1] - peak[0] >= NOTICEABLE:
-        found.append(f"It raises the highest load from {percent(peak[0])} to {percent(peak[1])}.")
-    return found
+    return [*objections.worse(plan.spread.get("peak", ()), nowhere(plan)), *closing]
 
 
 def typed_word(plan: Plan) -> str:
@@ -123,11 +113,6 @@ def nowhere(plan: Plan) -> int:
 def _left(plan: Plan) -> list[dict[str, Any]]:
     """The configs that should run and would have no node by this plan."""
     return [*objections.left(plan), *(plan.staying() if plan.order.get("verb") == "resume" else ())]
-
-
-def load_change(values: Sequence[float]) -> str:
-    """The highest load before and after."""
-    return f"{percent(values[0])} → {percent(values[1])}"
 
 
 def tables(plan: Plan) -> list[Table]:

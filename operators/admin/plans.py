@@ -30,7 +30,7 @@ from checks.models.bounds import NEEDED, why_not_configs
 from checks.models.orders import Pin
 from checks.wire.scrub import scrub
 from clusteragent.lib.database.natural import Natural
-from clusteragent.lib.words import listed, plain_count
+from clusteragent.lib.words import listed, load_change, plain_count
 from operators import bounds
 from operators.admin import planpage, sameness
 from operators.admin.base import (
@@ -138,7 +138,7 @@ class PlanAdmin(ReadOnlyAdmin):
     @display(description="highest load", ordering=F("spread__peak__1").asc(nulls_first=True))
     def peak(self, plan: Plan) -> str:
         """The highest load before and after."""
-        return planpage.load_change(plan.spread["peak"]) if plan.spread else ""
+        return load_change(plan.spread["peak"]) if plan.spread else ""
 
     @display(description="applied", ordering=F("applied_at").asc(nulls_first=True))
     def state(self, plan: Any) -> SafeString | str:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from html import unescape
 from typing import Any, Self
 
 from cryptography.fernet import Fernet, InvalidToken
@@ -13,9 +14,11 @@ from django.core.signing import BadSignature, Signer
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils.html import strip_tags
+from django.utils.safestring import SafeString
 
 from acts.models import Act
-from acts.recording import record
+from acts.recording import foresee, record
 from checks.dispatcher import REFUSALS
 from checks.dispatcher.acting import record_refusal
 from checks.explain.aftermath import Moving, titled
@@ -157,7 +160,8 @@ class Question:
     what: the act. sentences: what it does and what follows. worse: what is bad about it, in red. seen: stands for what people
     decide on, by `seen_of`; unless who answers agreed to it, nothing is done. word: what must be typed; empty for nothing.
     is_dangerous: whether the button is red, as it is where something must be typed. asks_why: whether there is a field for a
-    note. same: how the same is done elsewhere.
+    note. same: how the same is done elsewhere. concerns, nodes: the ids of the configs that would move or
+    stop, and the names of nodes that it changes, which have the act on their pages.
     """
 
     what: str
@@ -170,6 +174,8 @@ class Question:
     is_dangerous: bool = False
     asks_why: bool = False
     same: Deed = NO_DEED
+    concerns: Sequence[int] = ()
+    nodes: Sequence[str] = ()
 
     @classmethod
     def of(
@@ -189,7 +195,8 @@ class Question:
         word = word_of_configs([(title, one.check) for one, title in titled(left)])
         stops = [one.config for one in left]
         seen = seen_of(about, lost, len(forecast.moves), int(forecast.is_balanced), stops=stops)
-        return cls(scrub(forecast.what), sentences, worse, tables, seen, word, button, same=same)
+        concerns = [one.config for one in (*left, *forecast.moves)]
+        return cls(scrub(forecast.what), sentences, worse, tables, seen, word, button, same=same, concerns=concerns)
 
     def agreed(self, seen: str) -> str | None:
         """Return the word that must be typed by somebody who has seen this; None if something else is asked now, or worse."""
@@ -202,7 +209,8 @@ class Question:
     def unanswered(
         self, request: HttpRequest, back: str, row: Model | type[Model] | None = None, *, reopens: bool = False
     ) -> HttpResponse | None:
-        """Return the page that asks; None if the user has answered it. Answers that come too late are on record.
+        """Return the page that asks; None if the user has answered it: what it said is on record with the act that follows.
+        Answers that come too late are, too.
 
         back: where *Cancel* leads, unless the form names its page. row: the one row that it is about, which the heading
         names if it is stored; of several rows their model. reopens: *Cancel* leads to the form that was sent, with all that was
@@ -210,6 +218,7 @@ class Question:
         """
         problem = self._problem(request) if request.method == "POST" and request.POST.get("seen") else ""
         if problem is None:
+            self.note()
             return None
         context = admin.site.each_context(request) | self._context(request)
         context["elsewhere"] = numbered(self.same.told(request))
@@ -220,6 +229,11 @@ class Question:
             # A phone has room for no more of the heading than the row's name.
             context["original"] = row
         return TemplateResponse(request, "admin/question.html", context)
+
+    def note(self) -> None:
+        """Let the act that follows say what the user was shown here."""
+        tables = {table.title: [[_plain(cell) for cell in row] for row in table.rows] for table in self.tables}
+        foresee(self.sentences, worse=self.worse, tables=tables, configs=self.concerns, nodes=self.nodes)
 
     def _problem(self, request: HttpRequest) -> str | None:
         """Why what the user answered does not count, on record; None if it does."""
@@ -288,6 +302,11 @@ class ShownDeletions(_DjangoModelAdmin):
         self.delete_queryset(request, queryset)
         messages.success(request, f"{plain_count(len(chosen), str(self.opts.verbose_name))} deleted.")
         return None
+
+
+def _plain(cell: object) -> str:
+    """A cell of a table as people read it."""
+    return unescape(strip_tags(cell)) if isinstance(cell, SafeString) else str(cell)
 
 
 def moving_table(title: str, rows: Sequence[Moving]) -> Table:

@@ -10,17 +10,13 @@ from django.http import HttpRequest, HttpResponse
 from unfold.decorators import display
 
 from checks.explain import ruling
-from checks.models import Config
 from checks.models.orders import Rule
-from checks.wire.scrub import scrub
 from clusteragent.lib.database.natural import Natural
-from clusteragent.lib.patterns import fits
-from clusteragent.lib.words import grouped_count, listed
+from clusteragent.lib.words import listed
 from nodes.models import NodeRule
 from operators import rules
 from operators.admin.base import NotedAdmin, WithoutTransaction, list_url, row_url, time_column
 from operators.admin.greying import Greyed
-from operators.admin.planpage import load_change, worse
 from operators.admin.questions import Question, ShownDeletions, moving_table, said, seen_of, word_of
 from operators.admin.sameness import Call, Deed
 
@@ -114,12 +110,11 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
         deleted: Collection[int] = (),
     ) -> Question:
         effect = ruling.effect_of(self.model, saved=saved, deleted=deleted)
-        after = effect.after
-        bad = [*worse(after.peak, len(after.lost)), *([ruling.FILLS] if effect.fills else [])]
+        after, bad = effect.after, effect.worse
         tables = (("Would run nowhere", after.lost), ("Moves", after.moves))
         return Question(
             f"{verb} {listed([f'{rule}' for rule in chosen])}",
-            [_sentence(effect), *_notes(effect), *_of_none(saved)],
+            effect.sentences,
             bad,
             [moving_table(title, rows) for title, rows in tables if rows],
             seen_of(
@@ -130,6 +125,8 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
                 stops=[one.config for one in after.lost],
             ),
             _word(chosen) if effect.objections else "",
+            concerns=[one.config for one in (*after.lost, *after.moves)],
+            nodes=effect.nodes,
         )
 
 
@@ -152,50 +149,6 @@ class NodeRuleAdmin(RuleAdmin):
         return str(rule)
 
 
-def _of_none(rule: Any) -> list[str]:
-    """A sentence about a rule that no config is of now: its pattern may be misspelt."""
-    if not isinstance(rule, Rule):
-        return []
-    names = Config.objects.order_by().values_list("name", flat=True).distinct()
-    if any(fits(name, rule.check_pattern) for name in names):
-        return []
-    return [f"No config is of the checks {rule.check_pattern} now."]
-
-
 def _word(chosen: Sequence[Any]) -> str:
     """What must be typed where configs would run nowhere, or no node would have room: the name of one rule, else how many."""
     return word_of([rule.name if isinstance(rule, Rule) else str(rule) for rule in chosen], "rule")
-
-
-def _sentence(effect: ruling.Effect) -> str:
-    """How much moves, and how the highest load changes."""
-    after = effect.after
-    nodes = f"{grouped_count(effect.nodes, 'node')} changed. " if effect.nodes else ""
-    if not (after.moves or after.lost or after.found):
-        moving = "Nothing moves"
-    else:
-        moving = f"{grouped_count(len(after.moves), 'config')} would move"
-    return f"{nodes}{moving}. Highest load {load_change(after.peak)}."
-
-
-def _notes(effect: ruling.Effect) -> list[str]:
-    """What an operator should know before applying the change, one sentence each."""
-    after = effect.after
-    found = [f"Why they would run nowhere: {scrub(why)}." for why in after.why]
-    if effect.above:
-        found.append(
-            f"{grouped_count(effect.above, 'node')} above the most that it allows: what is there stays, and no more is added."
-        )
-    if after.found:
-        found.append(f"{grouped_count(len(after.found), 'config')} without a node would get one.")
-    if after.waiting:
-        found.append(f"{grouped_count(after.waiting, 'config')} would run nowhere, as now.")
-    if after.staying:
-        found.append(f"{grouped_count(after.staying, 'config')} about to move away would stay.")
-    if after.anyway:
-        found.append(f"About to move anyway: {grouped_count(after.anyway, 'config')}.")
-    if after.moves or after.lost:
-        found.append(
-            "These moves follow within about a minute: the leader makes them. What only should move, moves within its budget."
-        )
-    return found

@@ -253,6 +253,8 @@ class NodeViewSet(DetailViewSet):
 
     def _cordon(self, name: str) -> None:
         may_close = objections.NO_NODE in Acceptance.given(self.request.query_params)
+        if may_close:
+            self.require_accepted(objections.of_closing([name]), Asked("cordon", nodes=[name]))
         try:
             dispatcher.cordon([name], actor=self.request.user.get_username(), may_close=may_close)
         except dispatcher.StalePlan as closed:

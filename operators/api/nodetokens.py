@@ -47,8 +47,14 @@ class NewNodeTokenSerializer(NodeTokenSerializer):
 
     token = serializers.CharField(read_only=True, help_text="What node agents send. It is never answered again.")
 
+    without_stats = serializers.ListField(
+        child=serializers.CharField(),
+        read_only=True,
+        help_text="The runners that tell stats by the shared token, and are not asked by it any more.",
+    )
+
     class Meta(NodeTokenSerializer.Meta):
-        fields = (*NodeTokenSerializer.Meta.fields, "token")
+        fields = (*NodeTokenSerializer.Meta.fields, "token", "without_stats")
 
 
 class SharedTokenUseSerializer(serializers.ModelSerializer[SharedTokenUse]):
@@ -122,6 +128,7 @@ class NodeTokenViewSet(DetailViewSet):
 
 
 def _make(row: Any) -> None:
+    row.without_stats = tokens.cut_off(row.pattern)
     row.token = tokens.make(row)
     row.refresh_from_db()
 

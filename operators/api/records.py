@@ -34,7 +34,7 @@ class MoveSerializer(serializers.ModelSerializer[Move]):
 
 
 class ActSerializer(serializers.ModelSerializer[Act]):
-    """An act: what a person did. Alone it also has what was before and after, and to what it was done, which may be long."""
+    """An act: what a person did. Alone it also has what was before, after and foreseen, and on what it was done."""
 
     how = serializers.ChoiceField(choices=Act.How.choices, read_only=True)
     verb = serializers.ChoiceField(choices=Act.Verb.choices, read_only=True)
@@ -54,7 +54,7 @@ class ActPageSerializer(ActSerializer):
     nodes = serializers.SerializerMethodField()
 
     class Meta(ActSerializer.Meta):
-        fields = (*ActSerializer.Meta.fields, "before", "after", "configs", "nodes")
+        fields = (*ActSerializer.Meta.fields, "before", "after", "foreseen", "configs", "nodes")
         read_only_fields = fields
 
     def get_configs(self, act: Act) -> list[int]:
@@ -88,7 +88,7 @@ class MoveViewSet(ListViewSet):
 
 
 class ActViewSet(DetailViewSet):
-    """Acts: what people did, by whichever entrance, the last one first. Each alone has what was before and after."""
+    """Acts: what people did, by whichever entrance, the last one first. Each alone has what was before, after and foreseen."""
 
     queryset = Act.objects.all()
     serializer_class = ActSerializer
@@ -98,7 +98,7 @@ class ActViewSet(DetailViewSet):
 
     def get_queryset(self) -> QuerySet[Act]:
         acts = super().get_queryset()
-        return acts if self.detail else acts.defer("before", "after", "about")
+        return acts if self.detail else acts.defer("before", "after", "foreseen", "about")
 
 
 class EventViewSet(ListViewSet):

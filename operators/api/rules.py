@@ -11,8 +11,8 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from checks.explain import ruling
-from checks.explain.objections import DANGLING, NO_NODE, NotAccepted, require_accepted
+from checks.explain import foreseen, ruling
+from checks.explain.objections import NotAccepted, require_accepted
 from checks.explain.ruling import Effect
 from checks.models.orders import Rule
 from nodes.models import NodeRule
@@ -77,7 +77,7 @@ class EffectSerializer(serializers.Serializer[Any]):
     found = serializers.SerializerMethodField(help_text="How many that dangle now would get a node.")
     staying = serializers.IntegerField(source="after.staying", help_text="How many that are about to move would stay.")
     anyway = serializers.IntegerField(source="after.anyway", help_text="How many more are about to move anyway.")
-    nodes = serializers.IntegerField(help_text="How many nodes would get other labels or limits.")
+    nodes = serializers.SerializerMethodField(help_text="How many nodes would get other labels or limits.")
     fills = serializers.BooleanField(help_text="Whether no node would have room for one more config.")
     above = serializers.IntegerField(
         help_text="How many nodes have more configs than the rule allows each: they keep them."
@@ -89,11 +89,18 @@ class EffectSerializer(serializers.Serializer[Any]):
         source="after.why", child=Scrubbed(), help_text="Why no node could have what would dangle."
     )
     needs = Needs(source="objections")
+    sentences = serializers.SerializerMethodField(help_text="The same in words; what is worse first.")
     moves = serializers.SerializerMethodField()
     dangling = serializers.SerializerMethodField()
 
     def get_moved(self, effect: Effect) -> int:
         return len(effect.after.moves)
+
+    def get_sentences(self, effect: Effect) -> list[str]:
+        return [*effect.worse, *effect.sentences]
+
+    def get_nodes(self, effect: Effect) -> int:
+        return len(effect.nodes)
 
     def get_lost(self, effect: Effect) -> int:
         return len(effect.after.lost)
@@ -161,8 +168,6 @@ class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.Destr
         """
         is_dry = AcceptingOptions.of(self.request.query_params)["dry_run"]
         accepted = Acceptance.given(self.request.query_params)
-        if not is_dry and DANGLING in accepted and (NO_NODE in accepted or self.queryset.model is Rule):
-            return None
         effect = ruling.effect_of(self.queryset.model, **change)
         told = EffectSerializer(effect).data
         if is_dry:
@@ -172,6 +177,8 @@ class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.Destr
         except NotAccepted as refusal:
             detail = self.unaccepted(refusal, f"{rule._meta.verbose_name} {rule}").detail
             return Response({"detail": detail, **told}, status=status.HTTP_409_CONFLICT)
+        moves = {"Would run nowhere": effect.after.lost, "Moves": effect.after.moves}
+        foreseen.note(effect.sentences, effect.worse, moves, effect.nodes)
         return None
 
 

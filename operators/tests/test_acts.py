@@ -38,6 +38,7 @@ from nodes.authentication import LOCAL_TOKEN
 from nodes.models import Node, NodeRule, NodeToken, Runner
 from nodes.statsclient import Round
 from operators import lockout, middleware
+from operators.admin.questions import Question
 from operators.api.urls import router
 from operators.models import SavedView
 from operators.pages import remedies
@@ -560,10 +561,28 @@ def passing(table: dict[str, Any]) -> list[str]:
     return [name for name, passes in table.items() if callable(passes)]
 
 
+@pytest.fixture
+def agreed(monkeypatch: pytest.MonkeyPatch) -> list[Question]:
+    """What somebody was asked and has agreed to."""
+    found, asks = [], Question.unanswered
+
+    def unanswered(question: Question, *args: Any, **how: Any) -> Any:
+        page = asks(question, *args, **how)
+        found.extend([] if page else [question])
+        return page
+
+    monkeypatch.setattr(Question, "unanswered", unanswered)
+    return found
+
+
 @pytest.mark.parametrize("entrance", ADMIN)
-def test_what_is_done_in_the_admin_is_on_record(world: World, entrance: str) -> None:
+def test_what_is_done_in_the_admin_is_on_record(world: World, agreed: list[Question], entrance: str) -> None:
     found = acted(world, ADMIN[entrance])
     assert (found.person, found.how, found.address) == ("olga", "admin", "127.0.0.1")
+    # With what was shown before.
+    for question in agreed[-1:]:
+        told = recording.hidden({"sentences": question.sentences, "worse": question.worse})
+        assert {name: (found.foreseen or {}).get(name, []) for name in told} == told
 
 
 @pytest.mark.parametrize("page", passing(PAGES))

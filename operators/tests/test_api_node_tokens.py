@@ -79,7 +79,8 @@ def test_a_dry_run_names_the_runners_whose_stats_end(admin: Caller) -> None:
     told = admin.call("POST", "node-tokens?dry_run=1", POOL).json()
     lost = tokens.stats_lost(["runner-1"])
     assert told["sentences"][1:] == [lost]
-    assert admin.call("POST", "node-tokens", POOL).status_code == 201
+    made = admin.call("POST", "node-tokens", POOL)
+    assert (made.status_code, made.json()["without_stats"]) == (201, ["runner-1"])
     assert Act.objects.latest("pk").after["without_stats"] == {"runners": 1, "names": ["runner-1"]}
 
 

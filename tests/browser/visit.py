@@ -71,14 +71,19 @@ class Visit:
 
     @contextmanager
     def page(self) -> Iterator[Page]:
-        """Open a page during the block. Raises AssertionError at its end if a page did something wrong."""
+        """Open a page during the block. Raises AssertionError at its end if a page did something wrong.
+
+        Tabs that it opened are closed, too: they would go on asking the server, and complain in other tests.
+        """
+        others = set(self.context.pages)
         page = self.context.new_page()
         try:
             yield page
             wrong, self.wrong = self.wrong, []
             assert not wrong, wrong
         finally:
-            page.close()
+            for opened in set(self.context.pages) - others:
+                opened.close()
 
     def __enter__(self) -> Self:
         return self

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from acts.recording import foresee
 from checks.adoption import adopting, states
 from checks.adoption.adopting import Forecast, NotReady
 from checks.adoption.matching import Ours, Pair
@@ -51,6 +52,7 @@ class Command(ActingCommand):
             forecast = adopting.forecast(state)
             if options["apply"]:
                 require_accepted(forecast.objections, commandline.accepted(options))
+                foresee(list(sentences(forecast)), worse=[one.reason for one in forecast.objections])
             outcome = self.apply(state, options["note"]) if options["apply"] else ""
         except (UnreadableState, NotReady) as error:
             raise CommandError(escape_controls(str(error)), returncode=UNREADABLE) from error

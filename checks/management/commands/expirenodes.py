@@ -9,7 +9,7 @@ from checks.management import commandline
 from checks.management.commandline import ActingCommand
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf
-from clusteragent.lib.words import agreeing, duration, escape_controls, listed, natural, plain_count
+from clusteragent.lib.words import agreeing, duration, listed, natural, plain_count
 from nodes.models import Node
 
 
@@ -25,6 +25,7 @@ class Command(ActingCommand):
         commandline.add(
             parser, "--dry-run", help="only show which nodes would be lost, with what, and who would get that"
         )
+        commandline.add(parser, "--json")
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -34,17 +35,24 @@ class Command(ActingCommand):
             moves = dispatcher.expire_nodes(force=options["force"], actor=commandline.actor())
             expired = set(lost.values_list("name", flat=True)) - before
             afterwards = _afterwards() if options["dry_run"] and (moves or expired) else []
-        if not (moves or expired):
-            self.stdout.write(f"No node {'would expire' if options['dry_run'] else 'expired'}: {_why_none()}")
-            return
         would_expire, would_be = ("would expire", "would be ") if options["dry_run"] else ("expired", "")
-        for move in moves:
-            self.stdout.write(escape_controls(f"{move.shown}: {move.source_node} {would_expire}"))
-        for name in sorted(expired - {move.source_node for move in moves}, key=natural):
-            self.stdout.write(escape_controls(f"no config: {name} {would_expire}"))
-        self.stdout.write(f"{plain_count(len(moves), 'config')} {would_be}taken away")
-        for line in afterwards:
-            self.stdout.write(escape_controls(line))
+        if moves or expired:
+            idle = sorted(expired - {move.source_node for move in moves}, key=natural)
+            lines = [
+                *(f"{move.shown}: {move.source_node} {would_expire}" for move in moves),
+                *(f"no config: {name} {would_expire}" for name in idle),
+                f"{plain_count(len(moves), 'config')} {would_be}taken away",
+                *afterwards,
+            ]
+        else:
+            afterwards = [f"No node {would_expire}: {_why_none()}"]
+            lines = afterwards
+        document = {
+            "nodes": sorted(expired, key=natural),
+            "moves": [commandline.of_ledger(move) for move in moves],
+            "sentences": afterwards,
+        }
+        commandline.answer(self, options, document | commandline.as_told(options), lines)
 
 
 def _why_none() -> str:

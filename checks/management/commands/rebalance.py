@@ -37,7 +37,7 @@ class Command(ActingCommand):
         if is_dry and not moves:
             lines.append(_why_none(options))
         commandline.answer(self, options, document(plan, is_dry=is_dry), lines)
-        if plan.outcome and not options["json"]:
+        if plan.outcome:
             raise CommandError(plan.outcome)
 
     def rebalance(self, how: dict[str, Any]) -> Plan:

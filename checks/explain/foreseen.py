@@ -1,0 +1,27 @@
+"""Puts on record, with the act that follows, what was foreseen of it."""
+
+from collections.abc import Mapping, Sequence
+
+from acts import recording
+from checks.explain.aftermath import Moving, titled
+
+# So many moves of each kind are named.
+MOST_NAMED = 100
+
+
+def note(
+    sentences: Sequence[str], worse: Sequence[str], moves: Mapping[str, Sequence[Moving]], nodes: Sequence[str] = ()
+) -> None:
+    """Let the act that follows say what somebody was told of it, and be shown on the pages of what moves or stops.
+
+    moves: {what they are: moves}. nodes: names of those that it changes. Without an act it does nothing.
+    """
+    if not recording.someone_acts():
+        return
+    tables = {
+        title: [(name, row.source or "nobody", row.to or "nobody") for row, name in titled(rows[:MOST_NAMED])]
+        for title, rows in moves.items()
+        if rows
+    }
+    configs = [row.config for rows in moves.values() for row in rows]
+    recording.foresee(sentences, worse=worse, tables=tables, configs=configs, nodes=nodes)
