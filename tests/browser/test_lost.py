@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.cluster import Cluster
-from tests.browser.visit import Visit, fill_in_login, log_in
+from tests.browser.visit import Visit, close, fill_in_login, log_in
 
 pytestmark = pytest.mark.processes
 
@@ -28,7 +28,7 @@ def visit(browser: Browser, cluster: Cluster) -> Iterator[Visit]:
 def _log_in(visit: Visit, cluster: Cluster) -> None:
     page = visit.context.new_page()
     log_in(page, cluster)
-    page.close()
+    close(page)
 
 
 def log_out(visit: Visit) -> None:
@@ -37,7 +37,7 @@ def log_out(visit: Visit) -> None:
     page.goto("/admin/password_change/")
     page.locator("#logout-form").evaluate("form => form.requestSubmit()")
     expect(page.get_by_role("heading", name="Logged out")).to_be_visible()
-    page.close()
+    close(page)
 
 
 def opened(visit: Visit, path: str) -> Page:

@@ -83,13 +83,21 @@ class Visit:
             assert not wrong, wrong
         finally:
             for opened in set(self.context.pages) - others:
-                opened.close()
+                close(opened)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.context.close()
+
+
+def close(page: Page) -> None:
+    """Close a page that may be on its way to another one: chromium may forget to, and Playwright would wait for ever
+    (crbug.com/536385539). So it goes to an empty one first, which ends after SLOWEST_PAGE.
+    """
+    page.goto("about:blank")
+    page.close()
 
 
 @contextmanager
