@@ -32,7 +32,13 @@ from checks.wire.scrub import scrub
 from clusteragent.lib import certificates, conf
 from clusteragent.lib.words import duration, moment, relative
 from operators import returning
-from operators.admin.changelists import DeclaredChangeList, UncountedChangeList, UncountedPaginator
+from operators.admin.changelists import (
+    DeclaredChangeList,
+    UncountedChangeList,
+    UncountedPaginator,
+    page_of,
+    page_of_row,
+)
 from operators.admin.editing import WatchedForms, reopen
 from operators.admin.greying import DELETE, Greyed, GreyingAdmin, words_of
 from operators.errors import NoSuchRow
@@ -47,7 +53,7 @@ MOST_ERROR_WORDS = 12
 
 def row_url(row: Model) -> str:
     """The URL of a row's page."""
-    return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
+    return page_of_row(type(row), row.pk)
 
 
 def anchor(url: str, text: Any) -> SafeString:
@@ -134,7 +140,7 @@ def first_of(what: str, shown: int, of: int) -> str:
 
 def list_url(model: type[Model], **query: Any) -> str:
     """The URL of a model's list, filtered by the query."""
-    url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+    url = page_of(model, "changelist")
     return f"{url}?{urlencode(query)}" if query else url
 
 

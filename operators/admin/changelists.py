@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -16,6 +16,7 @@ from django.core.paginator import Paginator
 from django.db import DataError
 from django.db.models import CharField, Model, QuerySet, TextField
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
@@ -31,7 +32,7 @@ LAST_PAGE = 1_000_000
 # looked at, so that few need no count: counting what a filter finds may take as long as finding it.
 MOST_COUNTING, MOST_AHEAD = 50, 300
 # Of a list that grows without a bound, so many of the newest rows are sorted by a column that has no index.
-MOST_SORTED = 5_000
+MOST_SORTED = 2_000
 # Where a long name goes on in another line: after a slash, and before a part of some length, which no port or ending is. At an
 # underscore it does so within long words alone: the names of checks stay whole.
 _BREAKS = re.compile(r"(?<=/)(?=[^/])|(?:(?<=[.:,@=])|(?<=[\w-]{11}_))(?=[\w-]{5})")
@@ -64,6 +65,9 @@ class DeclaredChangeList(ChangeList):
         super().__init__(*args, **kwargs)
         # Django's asks to select one to change, which nobody can.
         self.title = capfirst(self.opts.verbose_name_plural)
+
+    def url_for_result(self, result: Model) -> str:
+        return page_of_row(self.model, result.pk)
 
     @property
     def chips(self) -> list[Chip]:
@@ -222,6 +226,19 @@ class UncountedChangeList(DeclaredChangeList):
         told = f"more than {grouped(self._seen - 1)}" if fitting is None else grouped(fitting)
         whole = counted(self.root_queryset) if self.chips else None
         return told if whole is None else f"{told}, {grouped(whole)} in all"
+
+
+@cache
+def page_of(model: type[Model], page: str, *arguments: int) -> str:
+    """The URL of an admin's page. A list has hundreds of links, and working out each takes a tenth of its time."""
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=arguments)
+
+
+def page_of_row(model: type[Model], key: Any) -> str:
+    """The URL of a row's page."""
+    if isinstance(key, int):
+        return page_of(model, "change", 0).replace("/0/", f"/{key}/")
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_change", args=[key])
 
 
 def breakable(name: str) -> SafeString:

@@ -39,7 +39,7 @@ MOST_POOLS = 40
 MOST_STORIES = 8
 # The stories cover this time, and at most this many lines of the ledger.
 SPAN = timedelta(hours=1)
-MOST_MOVES = 5_000
+MOST_MOVES = 2_000
 
 
 class Mark(NamedTuple):

@@ -7,7 +7,6 @@ from typing import Any
 
 from django import template
 from django.contrib.admin import helpers
-from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.contrib.admin.utils import lookup_field
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import ObjectDoesNotExist
@@ -53,7 +52,8 @@ def _rows(cl: ChangeList, labels: Sequence[str]) -> Iterator[SafeString]:
     """The cells of each row."""
     box = checkbox.render(helpers.ACTION_CHECKBOX_NAME, _KEY)
     tick = f'<td class="{_TICK}" data-label="Select record">{box}</td>'
-    filters: Any = {"preserved_filters": cl.preserved_filters, "opts": cl.opts}
+    # What Django's add_preserved_filters says, which works it out anew for each row.
+    kept = f"?{cl.preserved_filters}" if cl.preserved_filters else ""
     names = [str(name) for name in cl.list_display]
     empty = conditional_escape(cl.model_admin.get_empty_value_display())
     linked = [name for name in names if name in (cl.list_display_links or ())]
@@ -63,19 +63,18 @@ def _rows(cl: ChangeList, labels: Sequence[str]) -> Iterator[SafeString]:
             if name == "action_checkbox":
                 cells.append(tick.replace(_KEY, escape(row.pk)))
                 continue
-            text, nowrap = _shown(cl, name, row)
+            text, nowrap = _shown(cl, name, row, empty)
             kind = "th" if name in linked[:1] else "td"
             known = " is-empty" if text.strip() in ("", "0", "{}", empty) else ""
             if name in linked:
-                url = conditional_escape(add_preserved_filters(filters, cl.url_for_result(row)))
+                url = conditional_escape(f"{cl.url_for_result(row)}{kept}")
                 text = f'<a href="{url}" class="{_LINK}" >{text}</a>'
             cells.append(f'<{kind} class="field-{name} {_CELL}{nowrap}{known}" data-label="{label}">{text}</{kind}>')
         yield SafeString("".join(cells))
 
 
-def _shown(cl: ChangeList, name: str, row: Model) -> tuple[str, str]:
-    """What stands in a cell, as HTML, and the class of times."""
-    empty = cl.model_admin.get_empty_value_display()
+def _shown(cl: ChangeList, name: str, row: Model, empty: str) -> tuple[str, str]:
+    """What stands in a cell, as HTML, and the class of times. empty: what stands for nothing."""
     try:
         field, attribute, value = lookup_field(name, row, cl.model_admin)
     except ObjectDoesNotExist:
