@@ -77,6 +77,9 @@ def test_a_caller_is_told_by_token_or_session_whatever_stands_around_them() -> N
     session = settings.SESSION_COOKIE_NAME
     assert of(cookie=f"a=1; {session}=x") == of(cookie=f"{session}=x; b=2") != of(cookie=f"{session}=y")
     assert of(cookie="a=1") == of() == "192.0.2.1"
+    # What is no token makes no other caller of a session.
+    assert of(cookie=f"{session}=x", authorization="Foo 1") == of(cookie=f"{session}=x")
+    assert of(authorization="Foo 1") == of(authorization="Bearer") == of()
 
 
 # Bodies.

@@ -24,8 +24,9 @@ from operators.api.parsers import TooLarge
 MOST_CONFIGS = 20_000
 MOST_PROBLEMS = 100
 # The most bytes that node agents would get of one set. Aliases and deep nesting can make them many times what was sent, and
-# a set is held in memory until it is dispatched.
-MOST_EXPANDED = 64 * 1024 * 1024
+# a set is held in memory until it is dispatched. Of a set that takes the place of a small one so many: reading takes a second for
+# each, and others wait for the place.
+MOST_EXPANDED, MOST_OF_SMALL = 64 * 1024 * 1024, 16 * 1024 * 1024
 # The overhead of a shard, in bytes.
 _SHARD = 1024
 PARTS = ("init_config", "instances", "logs")
@@ -43,7 +44,7 @@ class WrittenConfigs(serializers.ListSerializer[Any]):
             raise ValidationError([f"{len(data)} configs; a source has {MOST_CONFIGS} at most."])
         configs: dict[str, Sent] = {}
         problems: dict[str, Any] = {}
-        expanded = 0
+        expanded, most = 0, MOST_EXPANDED if self.context.get("is_large") else min(MOST_OF_SMALL, MOST_EXPANDED)
         for index, item in enumerate(data):
             try:
                 sent = self._read(item, configs)
@@ -53,8 +54,8 @@ class WrittenConfigs(serializers.ListSerializer[Any]):
                 expanded += len(sent.patched.wire) + shards
             except ValidationError as error:
                 problems[str(index)] = _naming(item, error.detail)
-            if expanded > MOST_EXPANDED:
-                raise TooLarge(f"The configs up to number {index} are more than {MOST_EXPANDED} bytes for node agents.")
+            if expanded > most:
+                raise TooLarge(f"The configs up to number {index} are more than {most} bytes for node agents.")
             if len(problems) == MOST_PROBLEMS:
                 break
         if problems:

@@ -1,6 +1,7 @@
 """Sources that pipelines own, in the operators' API."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from threading import Condition
@@ -34,26 +35,37 @@ from operators.api.permissions import requires
 LARGE_SETS, MANY = 2, 2_000
 # And of the others, which wait their turn for so many seconds: aliases let a small body say a lot, too.
 SMALL_SETS, WAIT = 4, 10
+# A call that waits holds a thread: of one user so many may, by however many tokens.
+MOST_WAITING = 2
 # So many configs are named in the answer of a dry run, each with its nodes.
 MOST_FATES = 1000
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 
 
 class Places:
-    """Places for so many sets that are read at a time. Nobody has two."""
+    """Places for so many sets that are read at a time. Nobody has two, or waits with more than MOST_WAITING calls."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         self._taken: set[int] = set()
+        self._waiting: Counter[int] = Counter()
         self._changed = Condition()
 
     def take(self, user: int, wait: float) -> bool:
         """Take a place for a user; wait for it for so many seconds. Return whether there was one."""
+
+        def is_free() -> bool:
+            return len(self._taken) < self.most and user not in self._taken
+
         with self._changed:
-            is_free = self._changed.wait_for(lambda: len(self._taken) < self.most and user not in self._taken, wait)
-            if is_free:
-                self._taken.add(user)
-            return is_free
+            if not is_free() and self._waiting[user] < MOST_WAITING:
+                self._waiting[user] += 1
+                self._changed.wait_for(is_free, wait)
+                self._waiting[user] -= 1
+            if not is_free():
+                return False
+            self._taken.add(user)
+            return True
 
     def leave(self, user: int) -> None:
         """Give the user's place to others."""
@@ -221,8 +233,8 @@ class SourceViewSet(DetailViewSet):
         options = desired.PutOptions.of(request.query_params)
         source, accept = sets.PREFIX + name, options["accept_removals"]
         sets.require(source)
-        with _turn(request):
-            body = desired.DesiredSet(data=request.data, context={"source": source})
+        with _turn(request) as is_large:
+            body = desired.DesiredSet(data=request.data, context={"source": source, "is_large": is_large})
             body.is_valid(raise_exception=True)
             configs = body.validated_data["configs"]
             context: dict[str, Any] = {}
@@ -259,14 +271,14 @@ def _is_large(request: Request) -> bool:
 
 
 @contextmanager
-def _turn(request: Request) -> Iterator[None]:
-    """Hold one of the places of large sets, or of the others. Raises Busy if none is free."""
+def _turn(request: Request) -> Iterator[bool]:
+    """Hold one of the places of large sets, or of the others, and yield which. Raises Busy if none is free."""
     is_large, user = _is_large(request), request.user.pk or 0
     places, wait = (_large_sets, 0) if is_large else (_small_sets, WAIT)
     if not places.take(user, wait):
         large = "large " if is_large else ""
         raise Busy(f"{places.most} other {large}sets are being read, or one of the same user. Try again.")
     try:
-        yield
+        yield is_large
     finally:
         places.leave(user)

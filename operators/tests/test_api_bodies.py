@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from operators.api.sources import SourceViewSet
 from operators.errors import FAILED
 from operators.roles import Role
 from operators.tests.cast import API, Caller, having, user
+from tests.replicas import wait_for
 from tests.table import table
 
 pytestmark = pytest.mark.django_db
@@ -274,6 +276,24 @@ def test_nobody_has_two_places(author: Caller, monkeypatch: pytest.MonkeyPatch) 
         with taken(sources._large_sets, -1):
             large = json.dumps({"configs": [config(f"a{n}", "x") for n in range(sources.MANY + 1)]})
             assert author.call("PUT", "sources/shop?dry_run=1", large).status_code == 200
+
+
+def test_few_calls_of_a_user_wait_by_however_many_tokens() -> None:
+    places = sources.Places(2)
+    found: list[bool] = []
+    with taken(places, 1):
+        waiting = [Thread(target=lambda: found.append(places.take(1, 60))) for _ in range(sources.MOST_WAITING)]
+        for one in waiting:
+            one.start()
+        wait_for("they wait", lambda: places._waiting[1] == sources.MOST_WAITING)
+        assert not places.take(1, 60), "at once"
+        assert places.take(2, 0), "others don't wait for that"
+        places.leave(2)
+    wait_for("the first has it", lambda: found == [True])
+    places.leave(1)
+    for one in waiting:
+        one.join()
+    assert found == [True, True]
 
 
 @contextmanager
