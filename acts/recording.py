@@ -23,7 +23,7 @@ log = structlog.get_logger()
 # The longest text of an act: a reason or an object.
 MOST = 10_000
 # So many characters of what was foreseen are kept, and so many of its configs have the act on their pages.
-MOST_FORESEEN, MOST_ABOUT = 20_000, 1000
+MOST_FORESEEN, MOST_ABOUT = 20_000, 100
 # So many refusals of a person each process puts on record in an hour: who goes on asking must not fill the table.
 MOST_REFUSED = 300
 _refused: defaultdict[str, RateLimit] = defaultdict(lambda: RateLimit(MOST_REFUSED, seconds=3600))
@@ -104,19 +104,27 @@ def foresee(
     configs: Sequence[int] = (),
     nodes: Sequence[str] = (),
 ) -> None:
-    """Let all that is recorded through this entrance from now on say that this was foreseen: what somebody was shown before.
+    """Let all that is recorded through this entrance from now on say that this was foreseen when it was done.
 
     worse: what is bad about it. tables: {title: rows of words}; of long ones the first rows. configs, nodes: the ids and names of
     those that it changes. On their pages, of many on the first ones', the acts are shown.
     """
     if entrance := _entrance.get():
-        told = {"worse": list(worse), "sentences": list(sentences), "tables": dict(tables)}
+        # A title is no key: it may name a user or a config, `api-key`, and what stands below it is no secret for that.
+        rows = {hidden(title): hidden(cells) for title, cells in tables.items()}
+        told = {"worse": hidden(list(worse)), "sentences": hidden(list(sentences)), "tables": rows}
         entrance.foreseen.told = _bounded({name: said for name, said in told.items() if said}) or None
+        concern(configs, nodes)
+
+
+def concern(configs: Sequence[int], nodes: Sequence[str]) -> None:
+    """Let all that is recorded through this entrance from now on be shown on the pages of these, too: of the first of many."""
+    if entrance := _entrance.get():
         entrance.foreseen.configs, entrance.foreseen.nodes = configs[:MOST_ABOUT], nodes[:MOST_ABOUT]
 
 
 def _bounded(told: Any) -> Any:
-    """What was foreseen, without secrets, as far as MOST_FORESEEN characters reach."""
+    """What was foreseen, as far as MOST_FORESEEN characters reach."""
     left = MOST_FORESEEN
 
     def kept(value: Any) -> Any:
@@ -128,7 +136,7 @@ def _bounded(told: Any) -> Any:
         left -= len(value)
         return escape_controls(value)
 
-    return kept(hidden(told))
+    return kept(told)
 
 
 def someone_acts() -> bool:

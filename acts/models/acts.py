@@ -132,7 +132,8 @@ class Act(models.Model):
     object = models.TextField()
     before = models.JSONField(null=True)
     after = models.JSONField(null=True)
-    # What who did it was shown before, or what was worked out then: {"sentences": […], "worse": […], "tables": {title: rows}}.
+    # What was foreseen when it was done; who did it by a page had seen that, or more: {"sentences": […], "worse": […],
+    # "tables": {title: rows}}.
     foreseen = models.JSONField(null=True)
     # The plan that it applied, if any.
     plan = models.BigIntegerField(null=True)

@@ -148,9 +148,16 @@ def record_refusal(what: str, why: Exception, *, plan: int | None = None) -> Non
     why.__dict__["is_on_record"] = True
     asked: Asked | None = None if plan else why.__dict__.get("asked")
     if asked is None:
-        record_act(Act.Verb.REFUSE, what, plan=plan, reason=str(why))
+        record_act(Act.Verb.REFUSE, what, plan=plan, reason=str(why), **of_plan(plan))
     elif someone_acts():
         record_act(Act.Verb.REFUSE, str(asked), reason=str(why), configs=asked.configs, nodes=asked.nodes)
+
+
+def of_plan(number: int | None) -> dict[str, Any]:
+    """On whose pages an act about the plan of this number is shown, as `record` takes it."""
+    plan = Plan.objects.filter(pk=number).first() if number and someone_acts() else None
+    configs, nodes = plan.concerned(MOST_BEFORE) if plan else ([], [])
+    return {"configs": configs, "nodes": nodes}
 
 
 def is_on_record(why: object) -> bool:

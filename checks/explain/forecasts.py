@@ -36,7 +36,8 @@ class Forecast(NamedTuple):
     """What an act does at once, and what the leader does in the passes after it.
 
     what: the act. moves: the configs that would move or get a node then; at most what was worked out. objections: what must be
-    accepted. is_balanced: whether it says that balancing may move more then.
+    accepted. is_balanced: whether it says that balancing may move more then. configs, nodes: the ids of the configs and the names
+    of the nodes that it is done to.
     """
 
     what: str
@@ -44,6 +45,8 @@ class Forecast(NamedTuple):
     moves: Sequence[Moving] = ()
     objections: Sequence[Objection] = ()
     is_balanced: bool = False
+    configs: Collection[int] = ()
+    nodes: Collection[str] = ()
 
     @property
     def told(self) -> Sequence[str]:
@@ -57,7 +60,8 @@ def uncordon(names: Collection[str]) -> Forecast:
     lost = set(Node.objects.lost().filter(name__in=names).values_list("name", flat=True))
     chosen = {name if name in lost else now.named(name).name for name in names}
     if (left := open_of(names)) == chosen:
-        return Forecast(f"Uncordon {listed(sorted(chosen))}", [f"Nothing would change: {not_closed(left)}."])
+        nothing = f"Nothing would change: {not_closed(left)}."
+        return Forecast(f"Uncordon {listed(sorted(chosen))}", [nothing], nodes=sorted(chosen))
     unchanged = [f"Of these {not_closed(left)}: nothing would change there."] if left else []
     chosen -= left
     opened = [
@@ -76,7 +80,8 @@ def uncordon(names: Collection[str]) -> Forecast:
         *([f"{grouped_count(after.staying, 'config')} about to move away would stay."] if after.staying else []),
     ]
     more = "more to it" if len(chosen) == 1 else "more to them"
-    return _followed(f"Uncordon {listed(sorted(chosen))}", sentences, after, more)
+    named = sorted(chosen)
+    return _followed(f"Uncordon {listed(named)}", sentences, after, more)._replace(nodes=named)
 
 
 def open_of(names: Collection[str]) -> set[str]:
@@ -101,7 +106,8 @@ def cordon(names: Collection[str]) -> Forecast:
     sentences = [f"{keeps}: {grouped_count(held, 'config')}. Nothing moves, and uncordoning takes it back."]
     if draining:
         sentences.append(f"The drain of {listed(draining)} ends: what is left there stays.")
-    return Forecast(f"Cordon {listed(sorted(names))}", sentences, objections=of_closing(names))
+    named = sorted(names)
+    return Forecast(f"Cordon {listed(named)}", sentences, objections=of_closing(names), nodes=named)
 
 
 def accept_certificates(offers: Sequence[Offer]) -> Forecast:
@@ -115,7 +121,7 @@ def accept_certificates(offers: Sequence[Offer]) -> Forecast:
         "Who shows that certificate is sent the node's token from the next round of stats on. Compare it with the node agent's"
         " own first."
     )
-    return Forecast(f"Accept the certificate of {listed(names)}", sentences)
+    return Forecast(f"Accept the certificate of {listed(names)}", sentences, nodes=names)
 
 
 def freeze(until: datetime | None = None) -> Forecast:
@@ -145,7 +151,8 @@ def unpin(config_ids: Collection[int]) -> Forecast:
     now = read_snapshot()
     after = follow(now, replace(now), unpinned=pinned)
     stay = agreeing(len(pinned), "It stays where it is for now.", "They stay where they are for now.")
-    return _followed(f"Unpin {shown(pinned)}", [stay], after, "it" if len(pinned) == 1 else "them")
+    told = _followed(f"Unpin {shown(pinned)}", [stay], after, "it" if len(pinned) == 1 else "them")
+    return told._replace(configs=pinned)
 
 
 def release(config_ids: Collection[int]) -> Forecast:
@@ -157,7 +164,7 @@ def release(config_ids: Collection[int]) -> Forecast:
     now = read_snapshot()
     after = follow(now, replace(now, reserved=read_reserved(without=alone)))
     may = agreeing(len(alone), "Others may be placed on its node again.", "Others may be placed on their nodes again.")
-    return _followed(f"Release {shown(alone)}", [may], after, "others there")
+    return _followed(f"Release {shown(alone)}", [may], after, "others there")._replace(configs=alone)
 
 
 def _followed(what: str, sentences: Sequence[str], after: Aftermath, others: str) -> Forecast:
@@ -268,7 +275,7 @@ def forget(names: Collection[str]) -> Forecast:
     ]
     if waiting:
         sentences.append(f"{grouped_count(waiting, 'config')} would not go back there any more.")
-    return Forecast(f"Forget {listed(chosen)}", sentences)
+    return Forecast(f"Forget {listed(chosen)}", sentences, nodes=chosen)
 
 
 def _passes(after: Aftermath) -> list[str]:

@@ -1,9 +1,10 @@
 """Puts on record, with the act that follows, what was foreseen of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from acts import recording
 from checks.explain.aftermath import Moving, titled
+from checks.explain.rehearsed import GONE, NEW, NOBODY
 
 # So many moves of each kind are named.
 MOST_NAMED = 100
@@ -23,5 +24,16 @@ def note(
         for title, rows in moves.items()
         if rows
     }
-    configs = [row.config for rows in moves.values() for row in rows]
-    recording.foresee(sentences, worse=worse, tables=tables, configs=configs, nodes=nodes)
+    configs, concerned = moved([row for rows in moves.values() for row in rows], nodes=nodes)
+    recording.foresee(sentences, worse=worse, tables=tables, configs=configs, nodes=concerned)
+
+
+def moved(
+    moves: Sequence[Moving], configs: Collection[int] = (), nodes: Collection[str] = ()
+) -> tuple[list[int], list[str]]:
+    """Return on whose pages acts after which this moves are shown: the ids of configs, and the names of nodes.
+
+    configs, nodes: those that it is done to, which come first.
+    """
+    ends = [name for one in moves for name in (one.source, one.to) if name not in ("", NOBODY, NEW, GONE)]
+    return list(dict.fromkeys([*configs, *(one.config for one in moves)])), list(dict.fromkeys([*nodes, *ends]))

@@ -159,6 +159,12 @@ class Plan(models.Model):
             for config, digest, _, *names in self.order.get("also", ())
         ]
 
+    def concerned(self, most: int) -> tuple[list[int], list[str]]:
+        """The ids of the first configs that it moves, and the names of the first nodes that it is about."""
+        ends = [name for move in self.moves for name in (move["from_node"], move["to_node"]) if name]
+        nodes = list(dict.fromkeys([*self.order.get("nodes", ()), *ends]))
+        return [move["config"] for move in self.moves[:most]], nodes[:most]
+
     def _moving(self) -> int:
         number = getattr(self, "number", None)
         return len(self.moves) if number is None else int(number)

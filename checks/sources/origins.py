@@ -6,12 +6,14 @@ from contextlib import nullcontext
 from dataclasses import replace as replaced
 from typing import NamedTuple
 
+from django.db.models import Exists, OuterRef, QuerySet
+
 from acts.models import Act
 from acts.recording import record
 from checks import dispatcher
 from checks.dispatcher import Refused
 from checks.dispatcher.changes import Sent
-from checks.models import ClusterStore, Config, Move, Origin, bounds
+from checks.models import Assignment, ClusterStore, Config, Move, Origin, Source, bounds
 from checks.sources.source import Judgement
 from checks.wire import patching, sharding
 from checks.wire.patching import IntegrationConfig, PatchedConfig, UnpatchableConfig
@@ -220,17 +222,24 @@ def put(
         # Before the first of its transactions. What is new has no id yet.
         was = _texts(before)
         texts = [one.patched.text[:MOST_OF_TEXT] for one in admitted.sent[:MOST_TEXTS]]
-        record(verb, what, before=list(was.values()) or None, after=texts, configs=was)
+        record(verb, what, before=list(was.values()) or None, after=texts, configs=was, nodes=_nodes_of(was))
         replace(source, admitted, actor=actor)
         return admitted
     with dispatcher.single_transaction():
         ClusterStore.objects.lock()
         verify()
         was = _texts(before)
+        nodes = _nodes_of(was)
         replace(source, admitted, actor=actor)
         now = _texts(after)
-        record(verb, what, before=list(was.values()) or None, after=list(now.values()), configs={*was, *now})
+        configs, nodes = {*was, *now}, {*nodes, *_nodes_of(now)}
+        record(verb, what, before=list(was.values()) or None, after=list(now.values()), configs=configs, nodes=nodes)
     return admitted
+
+
+def _nodes_of(configs: Collection[int]) -> set[str]:
+    """The names of the nodes that run these."""
+    return set(Assignment.objects.filter(config__in=list(configs)).values_list("node__name", flat=True))
 
 
 def replace(source: str, admitted: Admitted, *, term: int | None = None, actor: str = "") -> list[Move]:
@@ -251,7 +260,8 @@ def take_back(keys: Collection[tuple[str, str]], *, actor: str) -> None:
     with dispatcher.single_transaction() if len(keys) <= dispatcher.CHUNK else nullcontext():
         texts = _texts(keys)
         names = listed([f"{source}:{key}" for source, key in sorted(keys)])
-        record(Act.Verb.DELETE, f"config {names}", before=list(texts.values()), configs=texts)
+        nodes = _nodes_of(texts)
+        record(Act.Verb.DELETE, f"config {names}", before=list(texts.values()), configs=texts, nodes=nodes)
         dispatcher.unschedule(keys, actor=actor)
 
 
@@ -311,6 +321,24 @@ def known(source: str, beginnings: Collection[str] | None = None) -> dict[str, K
         together = fingerprint(parent, (shard[:2] for shard in shards))
         found[parent] = Known(together, frozenset(scanned_by), keys, "".join(written_hashes))
     return found
+
+
+def held(source: Source) -> QuerySet[Origin]:
+    """Return the origins that a source does not send any more, and whose removal it holds back."""
+    sent = known(source.name)
+    keys = [origin for key in source.held_removals if key in sent for origin in sent[key].origins]
+    return Origin.objects.filter(source=source.name, key__in=keys)
+
+
+def stopped_by_removals(source: Source) -> list[tuple[int, str, str]]:
+    """Return what would stop if a source's held removals were carried out: (config's id, check, node's name), by id.
+
+    What others send as well goes on running.
+    """
+    gone = held(source)
+    others = Origin.objects.filter(config=OuterRef("pk")).exclude(pk__in=gone.values("pk"))
+    found = Config.objects.filter(pk__in=gone.values("config")).exclude(Exists(others)).order_by("pk")
+    return list(found.filter(assignment__isnull=False).values_list("pk", "name", "assignment__node__name"))
 
 
 def origins(source: str, key: str) -> list[Origin]:

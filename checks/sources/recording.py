@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from acts.models import Act
-from acts.recording import Outcome, deed, record, someone_acts
+from acts.recording import MOST_ABOUT, Outcome, deed, record, someone_acts
 from checks.models import Source
+from checks.sources import origins
 from checks.sources.source import ConfigSource
 from clusteragent.lib.words import listed
 
@@ -28,4 +29,14 @@ def recorded(sources: Sequence[ConfigSource], *, accept_removals: bool, is_begun
 def record_accepted(what: str, rows: Sequence[Source]) -> None:
     """Record that a person accepts what these sources hold: the first MOST_HELD keys of each, and how many there are."""
     held = {row.name: row.held_removals[:MOST_HELD] for row in rows}
-    record(Act.Verb.ACCEPT, what, before=held, after={row.name: len(row.held_removals) for row in rows})
+    after = {row.name: len(row.held_removals) for row in rows}
+    stops = [one for row in rows for one in origins.stopped_by_removals(row)] if someone_acts() else []
+    first = stops[:MOST_ABOUT]
+    record(
+        Act.Verb.ACCEPT,
+        what,
+        before=held,
+        after=after,
+        configs={pk for pk, *_ in first},
+        nodes={node for *_, node in first},
+    )

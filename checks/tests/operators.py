@@ -104,7 +104,7 @@ def saved(client: Client, url: str, **fields: Any) -> Any:
     fields = opened(client, url) | fields
     response: Any = client.post(url, fields)
     if "question" in (response.context or {}):
-        response = client.post(url, fields | {"seen": response.context["seen"], "typed": response.context["word"]})
+        response = client.post(url, _answer(response))
     return response
 
 
@@ -123,5 +123,12 @@ def answered(client: Client, url: str, **fields: Any) -> Any:
     fields = opened(client, url) | fields
     shown = client.post(url, fields)
     assert shown.status_code == 200, shown
-    given = {"seen": shown.context["seen"], "typed": shown.context["word"]}
-    return client.post(url, fields | given, follow=True)
+    return client.post(url, _answer(shown), follow=True)
+
+
+def _answer(shown: Any) -> dict[str, Any]:
+    """What a browser sends from the page that asks."""
+    sent: dict[str, Any] = {}
+    for name, value in shown.context["hidden"]:
+        sent.setdefault(name, []).append(value)
+    return sent | {"seen": shown.context["seen"], "typed": shown.context["word"]}

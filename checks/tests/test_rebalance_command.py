@@ -62,6 +62,7 @@ class TestCommand:
     def test_as_json(self, capsys: pytest.CaptureFixture[str]):
         dry = json.loads("".join(self.shown(capsys, "--dry-run", "--json")))
         done = json.loads("".join(self.shown(capsys, "--json")))
+        assert dry.pop("dry_run") is True
         assert dry == done
         assert [(move["from_node"], move["to_node"], move["cost"]) for move in done["moves"]] == [("ash", "birch", 0.5)]
         assert done["outcome"] == ""

@@ -27,7 +27,7 @@ from checks.wire.scrub import scrub
 from checks.wire.yamlnodes import InvalidYAML
 from operators.admin.base import Table, first_of
 from operators.admin.editing import REOPEN
-from operators.admin.questions import MOST_LISTED, Question, seen_of
+from operators.admin.questions import MOST_LISTED, Question, goals, seen_of
 
 # By this a form says that the name of a check is meant as it is written.
 AS_WRITTEN = "as_written"
@@ -198,13 +198,14 @@ def foresee(sent: Sent) -> Question:
     linted = sent.linted.besides(admitted.problem, admitted.warning)
     odd = authored.warnings_about([replace(sent, linted=linted)], _others(sent.key))
     rows = [(scrub(one.entry.shown), one.before or "not there", one.after or "gone") for one in effect.fates]
+    going = [(number, one.after) for number, one in enumerate(effect.fates)]
     title = first_of("What would change", min(len(rows), MOST_LISTED), len(rows))
     return Question(
         f"Save {scrub(sent.key)}",
         [scrub(one) for one in effect.sentences if one != effect.nowhere],
         [*([effect.nowhere] if effect.lost else []), *(scrub(str(one)) for one in odd)],
         [Table(title, ("config", "now", "then"), rows[:MOST_LISTED])] if rows else [],
-        seen_of(effect.about, effect.lost, stops=effect.stops),
+        seen_of(effect.about, effect.lost, stops=effect.stops, moves=goals(going)),
         scrub(sent.key) if effect.lost else "",
         "Save",
     )

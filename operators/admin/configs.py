@@ -417,6 +417,7 @@ class ConfigAdmin(SteeringAdmin):
             seen=seen_of((config.pk, config.digest, config.changed) for config in chosen),
             button="Unschedule",
             is_dangerous=True,
+            configs=[config.pk for config in chosen],
         )
 
     def _with_their_shards(self, request: HttpRequest, chosen: list[Config]) -> list[Config]:

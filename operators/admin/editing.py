@@ -17,6 +17,7 @@ from django.utils.safestring import SafeString
 
 from acts.models import Act
 from acts.recording import hidden, record
+from checks.models import Config
 from checks.models.edits import differing
 from clusteragent.lib.words import utc
 
@@ -156,10 +157,12 @@ class WatchedForms(_DjangoModelAdmin):
             form = getattr((getattr(response, "context_data", None) or {}).get("adminform"), "form", None)
             why = "changed since it was opened" if getattr(form, "has_shown", False) else ""
         if why and object_id:
+            obj = self.get_object(request, unquote(object_id))
             record(
                 Act.Verb.REFUSE,
-                f"save {self.opts.verbose_name} {self.get_object(request, unquote(object_id))}",
+                f"save {self.opts.verbose_name} {obj}",
                 reason=why,
+                configs=_configs_of(obj),
             )
         return response
 
@@ -176,6 +179,12 @@ def reopen(request: HttpRequest) -> bool:
         return False
     show_again(request)
     return True
+
+
+def _configs_of(obj: Any) -> list[int]:
+    """The id of the config that a row is, or is about; none of others."""
+    found = obj.pk if isinstance(obj, Config) else getattr(obj, "config_id", None)
+    return [found] if found else []
 
 
 def show_again(request: HttpRequest) -> None:

@@ -18,7 +18,7 @@ from checks.models.freezes import Freeze
 from clusteragent.lib.database.natural import Natural
 from operators.admin import sameness
 from operators.admin.base import NotedAdmin, ReadOnlyAdmin, aged, dated, list_url, time_column
-from operators.admin.orderforms import NoteField, UntilField
+from operators.admin.orderforms import NoteField, UntilField, settle_ends
 from operators.admin.questions import Question, seen_of_form
 
 
@@ -77,6 +77,7 @@ class FreezeAdmin(NotedAdmin, ReadOnlyAdmin):
         """Ask for an end and a note, show what a freeze stops, then freeze."""
         may_add = request.method == "POST" and self.has_add_permission(request)
         if may_add and (form := self.get_form(request)(request.POST)).is_valid():
+            settle_ends(request, form)
             until, note = form.cleaned_data["until"], form.cleaned_data["note"]
             in_force = Freeze.objects.in_force().values_list("pk", flat=True)
             about = [*in_force, seen_of_form(form)]

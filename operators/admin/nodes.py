@@ -285,6 +285,7 @@ class NodeAdmin(ReadOnlyAdmin):
             button="Cordon",
             asks_why=True,
             same=sameness.of_nodes(names, "node-cordon"),
+            nodes=names,
         )
         if page := question.unanswered(request, list_url(Node), only(queryset, Node)):
             return page

@@ -18,7 +18,7 @@ from nodes import tokens
 from nodes.models import Node, NodeToken, SharedTokenUse
 from operators import documentation
 from operators.admin.base import TABLE_ROWS, DeclaredAdmin, Table, link, list_url
-from operators.admin.orderforms import UntilField
+from operators.admin.orderforms import UntilField, settle_ends
 from operators.admin.questions import Question, ShownDeletions, seen_of, seen_of_form
 from operators.admin.sameness import NO_DEED, Call, Deed
 
@@ -72,12 +72,13 @@ class NodeTokenAdmin(ShownDeletions, DeclaredAdmin):
 
     def question(self, rows: Sequence[Any]) -> Question:
         sentences = [scrub(tokens.consequence(row)) for row in rows]
+        opens = sum(len(tokens.opens(row)) for row in rows)
         named = listed([scrub(tokens.named(row)) for row in rows])
         call = Call("nodetoken-detail", [rows[0].key], method="DELETE")
         same = Deed(["nodetoken", "revoke", rows[0].key], call) if len(rows) == 1 else NO_DEED
         tables = [self._nodes(rows[0])] if len(rows) == 1 else []
         return Question(
-            f"Delete {named}", sentences, tables=tables, seen=seen_of(sentences), button="Delete", same=same
+            f"Delete {named}", sentences, tables=tables, seen=seen_of(sentences, opens), button="Delete", same=same
         )
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -122,6 +123,7 @@ class NodeTokenAdmin(ShownDeletions, DeclaredAdmin):
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         """Show what a token would open until that is confirmed, then make it."""
         if form := self.sent_form(request, None):
+            settle_ends(request, form)
             token = form.instance
             sentences, worse = tokens.opened(token)
             cut = tokens.cut_off(token.pattern)
@@ -130,7 +132,8 @@ class NodeTokenAdmin(ShownDeletions, DeclaredAdmin):
                 sentences,
                 [*worse, *filter(None, [tokens.stats_lost(cut)])],
                 [self._nodes(token)],
-                seen=seen_of_form(form, len(cut)),
+                # Who loads the answer anew makes no second one unasked.
+                seen=seen_of_form(form, len(cut), len(tokens.opens(token)), NodeToken.objects.count()),
                 button="Make the token",
             )
             if page := question.unanswered(request, list_url(NodeToken), token):

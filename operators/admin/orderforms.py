@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.http import HttpRequest
 from unfold.widgets import (
     UnfoldAdminRadioSelectWidget,
     UnfoldAdminSelectWidget,
@@ -54,6 +55,15 @@ class UntilField(forms.CharField):
             return deadlines.parse(text) if text else None
         except (ValueError, OverflowError) as error:
             raise ValidationError(str(error)) from None
+
+
+def settle_ends(request: HttpRequest, form: forms.BaseForm) -> None:
+    """Let the ends of a valid form be times, as the page that asks shows them: `2h` counts from when it was sent first."""
+    sent = request.POST.copy()
+    for name, field in form.fields.items():
+        if isinstance(field, UntilField) and (end := form.cleaned_data.get(name)):
+            sent[name] = end.isoformat()
+    form.data = request.POST = sent  # type: ignore[assignment]
 
 
 class NoteField(forms.CharField):

@@ -23,7 +23,7 @@ from acts.models import Act
 from acts.recording import record
 from checks import dispatcher, plans
 from checks.dispatcher import REFUSALS, Decision, described
-from checks.dispatcher.acting import record_refusal
+from checks.dispatcher.acting import of_plan, record_refusal
 from checks.explain import forecasts
 from checks.models import Config, Plan, freezes
 from checks.models.bounds import NEEDED, why_not_configs
@@ -192,7 +192,7 @@ class PlanAdmin(ReadOnlyAdmin):
         word = planpage.typed_word(plan)
         if plan.applied_at is None and word and not is_typed(request, word):
             problem = f"Nothing was done: type {word} to confirm it"
-            record(Act.Verb.REFUSE, f"plan {plan.pk}: {plan}", reason=problem, plan=plan.pk)
+            record(Act.Verb.REFUSE, f"plan {plan.pk}: {plan}", reason=problem, plan=plan.pk, **of_plan(plan.pk))
             messages.error(request, f"{problem}.")
             return redirect(row_url(plan))
         if plan.order.get("verb") == "drain":

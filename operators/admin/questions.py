@@ -1,7 +1,8 @@
 """What somebody is asked before an act that has no plan: what it does, and what follows. One page for all."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from html import unescape
 from typing import Any, Self
@@ -21,8 +22,10 @@ from acts.models import Act
 from acts.recording import foresee, record
 from checks.dispatcher import REFUSALS
 from checks.dispatcher.acting import record_refusal
+from checks.explain import objections
 from checks.explain.aftermath import Moving, titled
 from checks.explain.forecasts import Forecast
+from checks.explain.foreseen import moved
 from checks.explain.objections import nowhere
 from checks.models import Config
 from checks.wire.scrub import scrub
@@ -36,8 +39,11 @@ from operators.admin.sameness import NO_DEED, Deed
 from operators.ciphers import cipher
 
 MOST_LISTED = 100
-# Of so many configs that would stop, a page says which it has shown.
+# Of so many configs that would stop or move, a page says which it has shown.
 MOST_NAMED = 1000
+_MANY = "many"
+# Of more moves than these another goal is no reason to ask again: loads change all the time, and nobody could ever answer.
+MOST_GOALS = 20
 # What the page adds to what was sent.
 _OWN_FIELDS = {"csrfmiddlewaretoken", "seen", "typed", "post"}
 # What is typed here is on the page sealed alone, for so many seconds and this session.
@@ -45,15 +51,39 @@ _SECRET = ("password1", "password2")
 _SEALED, SEALED_FOR = "sealed_", 900
 
 
-def seen_of(about: Iterable[object], *numbers: int, stops: Iterable[int] = ()) -> str:
+def seen_of(about: Iterable[object], *numbers: int, stops: Iterable[int] = (), moves: Iterable[object] = ()) -> str:
     """What stands for the rows that an act is done to, and for numbers that are the worse the larger they are: see `Question`.
 
-    stops: the ids of configs that would run nowhere. Of more than MOST_NAMED their number alone counts.
+    stops, moves: the ids of configs that would run nowhere, and what stands for those that would move: see `goals`. Of more than
+    MOST_NAMED their number alone counts.
     """
     rows = hashlib.sha256(repr(sorted(map(str, about))).encode()).hexdigest()
-    ids = sorted(stops)
-    named = f"+{'.'.join(map(str, ids))}" if 0 < len(ids) <= MOST_NAMED else ""
-    return "-".join([rows, *map(str, numbers)]) + named
+    return "+".join(["-".join([rows, *map(str, numbers)]), _named(stops), _named(moves)])
+
+
+def _named(ids: Iterable[object]) -> str:
+    found = sorted(map(str, ids))
+    return ".".join(found) if len(found) <= MOST_NAMED else _MANY
+
+
+def seen_of_moves(about: Iterable[object], *numbers: int, lost: Sequence[Moving], moves: Sequence[Moving]) -> str:
+    """The same of an act after which configs stop and move. Where each of many would go is decided by then: it does not count."""
+    ids = [one.config for one in lost]
+    return seen_of(
+        about, len(lost), len(moves), *numbers, stops=ids, moves=goals([(one.config, one.to) for one in moves])
+    )
+
+
+def goals(moves: Sequence[tuple[int, str]]) -> list[str]:
+    """What stands for these moves, (config's id, node's name), for `seen_of`: of a few also where each would go."""
+    if len(moves) > MOST_GOALS:
+        return [str(config) for config, _ in moves]
+    return [f"{config}_{hashlib.sha256(to.encode()).hexdigest()[:12]}" for config, to in moves]
+
+
+def tens(peak: Sequence[float]) -> int:
+    """The highest load that something leads to, in steps of ten percent, for `seen_of`; 0 if it raises none."""
+    return math.ceil(peak[1] * 10) if objections.worse(peak, 0) else 0
 
 
 def said(rows: Iterable[Model]) -> list[tuple[Any, ...]]:
@@ -62,17 +92,23 @@ def said(rows: Iterable[Model]) -> list[tuple[Any, ...]]:
 
 
 def is_agreed(seen: str, now: str) -> bool:
-    """Whether who saw the one agreed to the other: it is about the same, no number is larger, and no other config stops.
+    """Whether who saw the one agreed to the other: it is about the same, no number is larger, and no other config stops or moves.
 
     Smaller ones are no reason to ask again: nodes and configs come and go while people read.
     """
-    (shown, _, known), (foreseen, _, stopping) = seen.partition("+"), now.partition("+")
-    if known and set(filter(None, stopping.split("."))) - set(known.split(".")):
-        return False
+    (shown, *known), (foreseen, *named) = seen.split("+"), now.split("+")
+    for before, then in zip(known, named, strict=False):
+        if before != _MANY and set(filter(None, then.split("."))) - set(before.split(".")):
+            return False
     (about, *numbers), (same, *later) = shown.split("-"), foreseen.split("-")
     return (about, len(numbers)) == (same, len(later)) and all(
         then.isdecimal() and int(then) >= int(number) for then, number in zip(numbers, later, strict=True)
     )
+
+
+def is_about(seen: str, about: Iterable[object]) -> bool:
+    """Whether what was seen was about these rows, whatever followed."""
+    return seen.partition("-")[0] == seen_of(about).partition("+")[0]
 
 
 def seen_of_form(form: Any, *numbers: int) -> str:
@@ -160,8 +196,8 @@ class Question:
     what: the act. sentences: what it does and what follows. worse: what is bad about it, in red. seen: stands for what people
     decide on, by `seen_of`; unless who answers agreed to it, nothing is done. word: what must be typed; empty for nothing.
     is_dangerous: whether the button is red, as it is where something must be typed. asks_why: whether there is a field for a
-    note. same: how the same is done elsewhere. concerns, nodes: the ids of the configs that would move or
-    stop, and the names of nodes that it changes, which have the act on their pages.
+    note. same: how the same is done elsewhere. moves: what would move or stop. configs, nodes:
+    the ids and names of those that it is done to. All of them have the act on their pages.
     """
 
     what: str
@@ -174,8 +210,9 @@ class Question:
     is_dangerous: bool = False
     asks_why: bool = False
     same: Deed = NO_DEED
-    concerns: Sequence[int] = ()
-    nodes: Sequence[str] = ()
+    moves: Sequence[Moving] = ()
+    configs: Collection[int] = ()
+    nodes: Collection[str] = ()
 
     @classmethod
     def of(
@@ -193,10 +230,20 @@ class Question:
         sentences = [scrub(one) for one in forecast.sentences if one != red]
         worse = [red] if lost else []
         word = word_of_configs([(title, one.check) for one, title in titled(left)])
-        stops = [one.config for one in left]
-        seen = seen_of(about, lost, len(forecast.moves), int(forecast.is_balanced), stops=stops)
-        concerns = [one.config for one in (*left, *forecast.moves)]
-        return cls(scrub(forecast.what), sentences, worse, tables, seen, word, button, same=same, concerns=concerns)
+        seen = seen_of_moves(about, int(forecast.is_balanced), lost=left, moves=forecast.moves)
+        return cls(
+            scrub(forecast.what),
+            sentences,
+            worse,
+            tables,
+            seen,
+            word,
+            button,
+            same=same,
+            moves=forecast.moves,
+            configs=forecast.configs,
+            nodes=forecast.nodes,
+        )
 
     def agreed(self, seen: str) -> str | None:
         """Return the word that must be typed by somebody who has seen this; None if something else is asked now, or worse."""
@@ -233,7 +280,8 @@ class Question:
     def note(self) -> None:
         """Let the act that follows say what the user was shown here."""
         tables = {table.title: [[_plain(cell) for cell in row] for row in table.rows] for table in self.tables}
-        foresee(self.sentences, worse=self.worse, tables=tables, configs=self.concerns, nodes=self.nodes)
+        configs, nodes = moved(self.moves, self.configs, self.nodes)
+        foresee(self.sentences, worse=self.worse, tables=tables, configs=configs, nodes=nodes)
 
     def _problem(self, request: HttpRequest) -> str | None:
         """Why what the user answered does not count, on record; None if it does."""
@@ -244,7 +292,9 @@ class Question:
             problem = f"Nothing was done: type {self.word} to confirm it."
         else:
             return None
-        record(Act.Verb.REFUSE, self.what, reason=problem.split(". ")[0].rstrip("."))
+        configs, nodes = moved(self.moves, self.configs, self.nodes)
+        why = problem.split(". ")[0].rstrip(".")
+        record(Act.Verb.REFUSE, self.what, reason=why, configs=configs[:MOST_LISTED], nodes=nodes[:MOST_LISTED])
         return problem
 
     def _context(self, request: HttpRequest) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from clusteragent.lib.words import listed
 from nodes.models import NodeRule
 from operators import rules
 from operators.admin.base import NotedAdmin, WithoutTransaction, list_url, row_url, time_column
+from operators.admin.editing import Changed
 from operators.admin.greying import Greyed
-from operators.admin.questions import Question, ShownDeletions, moving_table, said, seen_of, word_of
+from operators.admin.questions import Question, ShownDeletions, moving_table, said, seen_of_moves, tens, word_of
 from operators.admin.sameness import Call, Deed
 
 
@@ -87,7 +88,10 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
             form.require_unchanged()
             obj.save()
 
-        messages.info(request, rules.save(obj, store))
+        try:
+            messages.info(request, rules.save(obj, store))
+        except rules.Taken as taken:
+            raise Changed(str(taken)) from None
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         messages.info(request, rules.delete([obj]))
@@ -110,22 +114,22 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
         deleted: Collection[int] = (),
     ) -> Question:
         effect = ruling.effect_of(self.model, saved=saved, deleted=deleted)
-        after, bad = effect.after, effect.worse
-        tables = (("Would run nowhere", after.lost), ("Moves", after.moves))
+        after = effect.after
+        tables = (("Would run nowhere", after.lost), ("Moves", after.moves), ("Would get a node", after.found))
         return Question(
             f"{verb} {listed([f'{rule}' for rule in chosen])}",
             effect.sentences,
-            bad,
+            effect.worse,
             [moving_table(title, rows) for title, rows in tables if rows],
-            seen_of(
+            seen_of_moves(
                 [effect.rules, *about],
-                len(after.lost),
-                len(after.moves),
-                len(bad),
-                stops=[one.config for one in after.lost],
+                int(effect.fills),
+                tens(after.peak),
+                lost=after.lost,
+                moves=[*after.moves, *after.found],
             ),
             _word(chosen) if effect.objections else "",
-            concerns=[one.config for one in (*after.lost, *after.moves)],
+            moves=[*after.lost, *after.moves, *after.found],
             nodes=effect.nodes,
         )
 

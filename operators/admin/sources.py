@@ -16,13 +16,14 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from checks import sources
-from checks.models import Config, Origin, Source
+from checks.explain.aftermath import Moving
+from checks.models import Config, Source
 from checks.models.bounds import require_source, why_not_source
 from checks.sources import files, origins
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import listed, moment, natural, plain_count
 from operators.admin.base import ReadOnlyAdmin, Table, aged, list_url
-from operators.admin.questions import Question
+from operators.admin.questions import Question, moving_table
 
 MOST_PROBLEMS = 200
 # So many of them are looked up in their files.
@@ -210,25 +211,25 @@ class SourceAdmin(ReadOnlyAdmin):
 class _Removal(NamedTuple):
     """What accepting a source's removals would remove. of: the number of all configs. checks: how many configs of each check.
 
-    word: what must be typed to confirm it, if it is much; else empty. seen: a hash of the keys.
+    stops: the configs that run and that nobody else sends, each with its node. word: what must be typed to confirm it, if it
+    is much; else empty. seen: a hash of the keys.
     """
 
     number: int
     of: int
     checks: Sequence[tuple[str, int]]
+    stops: Sequence[Moving]
     word: str
     seen: str
 
     @classmethod
     def of_source(cls, source: Source) -> "_Removal":
-        known = origins.known(source.name)
-        keys = [origin for key in source.held_removals if key in known for origin in known[key].origins]
-        sent = Origin.objects.filter(source=source.name, key__in=keys)
-        checks = Counter(sent.values_list("config__name", flat=True))
+        checks = Counter(origins.held(source).values_list("config__name", flat=True))
+        stops = [Moving(*one, "") for one in origins.stopped_by_removals(source)]
         number, everything = checks.total(), Config.objects.count()
         seen = hashlib.sha256("\n".join(sorted(source.held_removals)).encode()).hexdigest()
         word = source.name if number * MUCH > everything else ""
-        return cls(number, everything, checks.most_common(), word, seen)
+        return cls(number, everything, checks.most_common(), stops, word, seen)
 
     def question(self, source: Source) -> Question:
         """What somebody is asked before the removals are accepted."""
@@ -240,8 +241,9 @@ class _Removal(NamedTuple):
             f"Remove what {source} does not send any more",
             ["So many at once look like an accident. If the source sends them again, they stay."],
             [f"{self.number} of {self.of} configs would be removed."],
-            [checks, keys],
+            [checks, *([moving_table("Would stop", self.stops)] if self.stops else []), keys],
             self.seen,
             self.word,
             "Remove them",
+            moves=self.stops,
         )

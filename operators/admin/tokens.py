@@ -137,7 +137,9 @@ class TokenAdmin(RecordedAdmin):
             if role
             else rights.of_stored(user)
         )
-        seen = seen_of([*sentences, *worse, seen_of_form(form), *rights.facts(may)])
+        # Who loads the answer anew makes no second one unasked.
+        about = [*sentences, *worse, seen_of_form(form), *rights.facts(may)]
+        seen = seen_of(about, AuthToken.objects.count())
         expiry = given["expiry"]
         ends = f"It ends {utc(expiry)}." if expiry else "It never ends."
         what_for = f", for {purpose}" if purpose else ""

@@ -18,7 +18,7 @@ from checks.models.orders import Rule
 from nodes.models import NodeRule
 from operators import rules
 from operators.api import filters
-from operators.api.base import DetailViewSet
+from operators.api.base import Conflict, DetailViewSet
 from operators.api.fields import Labels, NodeTypeField, Note, Scrubbed, Strict
 from operators.api.previews import Acceptance, AcceptingOptions, MovingSerializer, Needs, listed
 
@@ -155,7 +155,10 @@ class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.Destr
     def perform_create(self, serializer: Any) -> None:
         author = self.request.user.get_username()
         rule = serializer.instance or self.queryset.model(**serializer.validated_data)
-        rules.save(rule, lambda: serializer.save(author=author))
+        try:
+            rules.save(rule, lambda: serializer.save(author=author))
+        except rules.Taken as taken:
+            raise Conflict(str(taken)) from None
 
     perform_update = perform_create
 
@@ -177,7 +180,11 @@ class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.Destr
         except NotAccepted as refusal:
             detail = self.unaccepted(refusal, f"{rule._meta.verbose_name} {rule}").detail
             return Response({"detail": detail, **told}, status=status.HTTP_409_CONFLICT)
-        moves = {"Would run nowhere": effect.after.lost, "Moves": effect.after.moves}
+        moves = {
+            "Would run nowhere": effect.after.lost,
+            "Moves": effect.after.moves,
+            "Would get a node": effect.after.found,
+        }
         foreseen.note(effect.sentences, effect.worse, moves, effect.nodes)
         return None
 

@@ -24,7 +24,7 @@ from clusteragent.lib.words import duration, grouped_count, listed
 from nodes.models import Node
 from operators import bounds, documentation, roles
 from operators.admin.base import address, row_url
-from operators.admin.questions import Question, said, seen_by, seen_of
+from operators.admin.questions import Question, is_about, said, seen_by
 from operators.admin.sameness import NO_DEED, Deed, of_orders, of_thaw
 from operators.admin.sources import UNDER_WAY, scan, scanned_names
 from operators.errors import Lacks
@@ -40,8 +40,8 @@ class Remedy:
 
     forecast(): what that does, to be shown first. Without one it changes nothing that people must see before, or makes a plan.
     about(): the rows that it is about, if others of them are another question; ends: the kind of orders of these configs that it
-    ends, where it ends some. takes_nothing: no config can lose its node by it, so an answer needs no second forecast.
-    same(about): how the same is done elsewhere.
+    ends, where it ends some. takes_nothing: no config can lose its node by it, so an answer is not asked about again. tells:
+    what came of it is on record, so it needs no second forecast. same(about): how the same is done elsewhere.
     """
 
     label: str
@@ -51,6 +51,7 @@ class Remedy:
     about: Callable[[], list[int]] = list
     ends: type[Order] | None = None
     takes_nothing: bool = False
+    tells: bool = False
     same: Callable[[list[int]], Deed] = lambda about: NO_DEED
 
     @property
@@ -145,11 +146,13 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
         raise Lacks(chosen.permission)
     about, button = chosen.about(), chosen.done_by
     # Where it takes nothing, what moves besides is no matter of asking again.
-    is_seen = chosen.takes_nothing and seen_by(request, button).startswith(seen_of(about))
-    if chosen.forecast and not is_seen:
+    is_seen = chosen.takes_nothing and is_about(seen_by(request, button), about)
+    if chosen.forecast and not (is_seen and chosen.tells):
         orders = said(chosen.ends.objects.of(about)) if chosen.ends else ()
         question = Question.of(chosen.forecast, button, [*about, *orders], chosen.same(about))
-        if page := question.unanswered(
+        if is_seen:
+            question.note()
+        elif page := question.unanswered(
             request, reverse("admin:index"), freezes.Freeze if kind == Kind.FROZEN else Config
         ):
             return page
@@ -234,6 +237,7 @@ _DISPATCH_NOW = Remedy(
     _dispatch,
     forecasts.redispatch,
     takes_nothing=True,
+    tells=True,
     same=lambda _: Deed(["redispatch"]),
 )
 REMEDIES: Mapping[str, Remedy] = {

@@ -343,6 +343,7 @@ def test_another_form_than_was_shown_makes_nothing(
     if "user" in shown:
         shown = shown | {"user": str(ada.pk)}
     page = client.post(f"{url}add/", shown)
+    shown = dict(page.context["hidden"])
     for seen in (page.context["seen"], "yes"):
         again = client.post(f"{url}add/", shown | sent | {"seen": seen})
         assert "Nothing was done, since something changed" in again.content.decode()

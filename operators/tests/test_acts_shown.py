@@ -122,13 +122,13 @@ def test_the_api_has_all_of_an_act() -> None:
     pk = config("shop").pk
     caller = having(Role.ADMIN)
     [told] = caller.rows(f"acts?config={pk}")
-    assert not told.keys() & {"before", "after", "configs", "nodes"}
+    assert not told.keys() & {"before", "after", "foreseen", "configs", "nodes"}
     row = caller.call("GET", f"acts/{told['id']}").json()
     assert row.keys() >= {"id", "time", "before", "after"}
     assert row | {"id": 0, "time": "", "before": None, "after": None} == {
         "id": 0, "time": "", "person": "olga", "how": "admin", "address": "192.0.2.1", "credential": "", "verb": "pin",
         "object": "http_check shop",
-        "before": None, "after": None, "plan": 7, "reason": "near <it>", "configs": [pk], "nodes": [],
+        "before": None, "after": None, "foreseen": None, "plan": 7, "reason": "near <it>", "configs": [pk], "nodes": [],
     }  # fmt: skip
 
 

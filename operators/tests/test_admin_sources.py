@@ -103,7 +103,12 @@ def test_accepting_removals_shows_them_first_and_asks_for_the_name_of_the_source
 
 def test_accepted_removals_are_on_record_as_done_by_who_accepted_them(folder: Path) -> None:
     form = held_in(folder)
-    confirmed(superuser(), SOURCES, **form)
+    stopped = set(Origin.objects.exclude(key="check11.yaml").values_list("config_id", flat=True))
+    client = superuser()
+    assert "Would stop" in client.post(SOURCES, form).content.decode()
+    confirmed(client, SOURCES, **form)
+    about = Act.objects.get(verb=Act.Verb.ACCEPT).about
+    assert about == {"configs": sorted(stopped), "nodes": ["ash"]}
     assert Config.objects.count() == 1
     removed = Move.objects.filter(reason=Move.Reason.UNSCHEDULED)
     assert set(removed.values_list("actor", flat=True)) == {"olga"}

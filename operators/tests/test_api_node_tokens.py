@@ -39,6 +39,7 @@ def test_a_new_token_is_answered_once_and_opens_its_pool(admin: Caller) -> None:
     assert "no-store" in answer["Cache-Control"]
     told = answer.json()
     token = told.pop("token")
+    assert told.pop("without_stats") == []
     row = NodeToken.objects.get()
     assert (bytes(row.digest), row.author, told["key"]) == (digest(token), "admin", token[:11])
     assert row.expires_at is not None

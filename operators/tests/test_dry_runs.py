@@ -173,7 +173,10 @@ def test_an_import_says_what_would_be_new_and_where(world: World) -> None:
 
 def test_no_token_is_shown_that_would_not_be_there() -> None:
     assert told("nodetoken", "add", "--note", "runners", "--nodes", "run-*") == [
-        "A node token would be made for runners: nodes run-*"
+        "A node token would be made for runners: nodes run-*",
+        "Whoever has it gets the configs, with their secrets, of the nodes whose names fit run-*.",
+        "It opens from every address.",
+        "It never ends.",
     ]
     assert not re.search("nt-[0-9a-f]", str(told("nodetoken", "add", "--note", "x", "--nodes", "*", "--json")))
     assert re.fullmatch(

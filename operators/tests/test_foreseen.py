@@ -1,5 +1,6 @@
 """What somebody was shown before an act is on record with it, and the act on the pages of what it moves, stops or opens."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -8,14 +9,19 @@ from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 from knox.models import AuthToken
+from rest_framework.validators import UniqueValidator
 
 from acts import recording
 from acts.models import Act
 from acts.recording import entered, foresee, record
 from checks import dispatcher
+from checks.models import freezes
+from checks.models.freezes import Freeze
 from checks.models.orders import Rule
-from checks.tests.cast import report, sent
-from checks.tests.operators import config, confirmed, page_of, superuser
+from checks.tests.balance import furnish
+from checks.tests.cast import owners, report, sent
+from checks.tests.operators import config, confirmed, page_of, saved, superuser
+from clusteragent.lib import clock
 from nodes import tokens
 from nodes.models import Node, NodeRule, NodeToken
 from operators.tests.cast import bearer
@@ -64,7 +70,7 @@ def test_a_rule_says_what_stops_as_its_page_did(client: Client) -> None:
     [(title, rows)] = act.foreseen["tables"].items()
     assert title == "Would run nowhere"
     assert {tuple(row) for row in rows} == {(str(config(key)), "ash", "nobody") for key in ("mail", "shop")}
-    assert act.about == {"configs": sorted(config(key).pk for key in ("mail", "shop"))}
+    assert act.about == {"configs": sorted(config(key).pk for key in ("mail", "shop")), "nodes": ["ash"]}
 
 
 def test_who_reads_the_act_sees_it_in_red_and_on_the_configs_page(client: Client) -> None:
@@ -158,3 +164,145 @@ def test_what_one_entrance_foresaw_is_not_told_of_the_next() -> None:
     with entered("command", "here", lambda: "olga"):
         record("make", "rule x")
     assert last().foreseen is None
+
+
+def test_a_title_is_no_key_that_hides_what_stands_below_it() -> None:
+    with entered("command", "here", lambda: "olga"):
+        foresee([], tables={"What user pat may do": [("pins", "checks")], "Token of api-key": [("password=hunter2",)]})
+        record("change", "user pat")
+    assert last().foreseen["tables"]["What user pat may do"] == [["pins", "checks"]]
+    assert "hunter2" not in str(last().foreseen)
+
+
+def test_a_rule_is_on_the_pages_of_the_nodes_between_which_it_moves(client: Client) -> None:
+    Node.objects.filter(name="ash").update(labels={"zone": "a"})
+    away = NOWHERE | {"required": "{}", "forbidden": '{"zone": "a"}'}
+    confirmed(client, f"{RULES}add/", **away)
+    assert last().foreseen["tables"]["Moves"]
+    assert last().about["nodes"] == ["ash", "birch"]
+
+
+def test_a_higher_load_than_was_shown_is_shown_first() -> None:
+    """The colleague who cordoned a node since does not change which configs move, but what they do to the others."""
+    furnish(ash=[0.8, 0.8], birch=[1.6], cedar=[1.6])
+    Node.objects.filter(name="ash").update(labels={"zone": "a"})
+    client, away = superuser(), NOWHERE | {"required": "{}", "forbidden": '{"zone": "a"}'}
+    asked = client.post(f"{RULES}add/", away)
+    assert "It raises the highest load from 40" in asked.content.decode()
+    Node.objects.filter(name="cedar").cordon()
+    later = client.post(f"{RULES}add/", away | {"seen": asked.context["seen"]})
+    assert "Nothing was done, since something changed" in later.content.decode()
+    assert "It raises the highest load" in later.content.decode()
+    assert not Rule.objects.exists()
+    refusal = last()
+    assert (refusal.verb, len(refusal.about["configs"]), refusal.about["nodes"]) == ("refuse", 2, ["ash", "birch"])
+
+
+def test_another_config_that_would_move_is_shown_first(client: Client) -> None:
+    Node.objects.filter(name="ash").update(labels={"zone": "a"})
+    away = NOWHERE | {"required": "{}", "forbidden": '{"zone": "a"}'}
+    dispatcher.reassign([config("shop").pk], "birch", actor="eve")
+    asked = client.post(f"{RULES}add/", away)
+    dispatcher.reassign([config("shop").pk], "ash", actor="eve")
+    dispatcher.reassign([config("mail").pk], "birch", actor="eve")
+    later = client.post(f"{RULES}add/", away | {"seen": asked.context["seen"]})
+    assert "Nothing was done, since something changed" in later.content.decode()
+    assert not Rule.objects.exists()
+
+
+def test_who_answers_too_late_is_on_record_on_the_nodes_page(client: Client) -> None:
+    Node.objects.filter(name="birch").cordon()
+    chosen = {"action": "uncordon", "_selected_action": [Node.objects.get(name="birch").pk]}
+    asked = client.post("/admin/nodes/node/", chosen)
+    Node.objects.filter(name="birch").cordon(schedulable=True, actor="eve")
+    client.post("/admin/nodes/node/", chosen | {"seen": asked.context["seen"]})
+    assert (last().verb, last().about["nodes"]) == ("refuse", ["birch"])
+
+
+@pytest.mark.parametrize(
+    ("url", "fields", "ends"),
+    [
+        ("/admin/checks/freeze/add/", {"until": "1h", "note": ""}, lambda: Freeze.objects.get().until),
+        (
+            f"{TOKENS}add/",
+            {"expires_at": "1h", "note": "a", "pattern": "a*"},
+            lambda: NodeToken.objects.get().expires_at,
+        ),
+    ],
+)
+def test_a_span_ends_when_the_page_said(client: Client, url: str, fields: dict[str, str], ends: Any) -> None:
+    before = clock.now()
+    shown = client.post(url, fields).context
+    hidden = dict(shown["hidden"])
+    time = next(value for name, value in hidden.items() if name in ("until", "expires_at"))
+    assert before + timedelta(hours=1) <= datetime.fromisoformat(time) <= clock.now() + timedelta(hours=1)
+    client.post(url, hidden | {"seen": shown["seen"]})
+    assert ends() == datetime.fromisoformat(time)
+
+
+def test_another_goal_of_a_few_is_shown_first(client: Client) -> None:
+    Node.objects.filter(name="ash").update(labels={"zone": "a"})
+    away = NOWHERE | {"required": "{}", "forbidden": '{"zone": "a"}'}
+    asked = client.post(f"{RULES}add/", away)
+    report("cedar")
+    Node.objects.filter(name="birch").cordon()
+    later = client.post(f"{RULES}add/", away | {"seen": asked.context["seen"]})
+    assert "Nothing was done, since something changed" in later.content.decode()
+
+
+def test_what_dangles_and_would_get_a_node_is_shown_first(client: Client) -> None:
+    """A page that said that nothing moves is no consent to that either."""
+    rule = Rule.objects.create(name="gpu", check_pattern="*", required={"gpu": "yes"})
+    url = f"{RULES}{rule.pk}/delete/"
+    asked = client.get(url)
+    dispatcher.move_misplaced()
+    later = client.post(url, {"post": "yes", "seen": asked.context["seen"]})
+    assert "3 configs without a node would get one." in later.content.decode()
+    assert Rule.objects.exists()
+
+
+def test_a_page_with_a_new_token_that_is_loaded_anew_makes_no_second_one(client: Client) -> None:
+    asked = client.post(f"{TOKENS}add/", {"note": "a", "pattern": "a*"}).context
+    sent = dict(asked["hidden"]) | {"seen": asked["seen"]}
+    for _ in range(2):
+        client.post(f"{TOKENS}add/", sent)
+    assert NodeToken.objects.count() == 1
+
+
+def test_a_node_token_that_opens_more_by_then_is_shown_first(client: Client) -> None:
+    sent = {"note": "a", "pattern": "c*"}
+    asked = client.post(f"{TOKENS}add/", sent).context
+    report("cedar")
+    client.post(f"{TOKENS}add/", dict(asked["hidden"]) | {"seen": asked["seen"]})
+    assert not NodeToken.objects.exists()
+
+
+def test_the_end_of_a_freeze_by_the_first_page_says_what_was_shown(client: Client) -> None:
+    freezes.freeze(actor="eve")
+    confirmed(client, "/admin/now/remedy/frozen/")
+    assert (last().verb, last().foreseen["sentences"][0][:18]) == ("thaw", "Balancing goes on:")
+
+
+def test_what_is_written_by_hand_is_on_the_page_of_its_node(client: Client) -> None:
+    add = {"key": "door", "check": "http_check", "yaml": "instances:\n  - name: door\n    url: http://door\n"}
+    saved(client, "/admin/checks/config/add/", **add)
+    node = owners()["door"]
+    assert last().about["nodes"] == [node]
+    chosen = {"action": "unschedule", "_selected_action": [config("door").pk]}
+    confirmed(client, "/admin/checks/config/", **chosen)
+    assert (last().verb, last().about["nodes"]) == ("delete", [node])
+
+
+def test_a_drain_is_on_the_pages_of_the_nodes_that_get_what_it_has(client: Client) -> None:
+    call_command("drain", "ash", "--as", "olga")
+    assert last().about["nodes"] == ["ash", "birch"]
+
+
+def test_a_rule_of_a_name_that_was_taken_meanwhile_is_a_conflict(caller: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by two calls at once: neither sees the other's."""
+    body = NOWHERE | {"required": {}, "forbidden": {}}
+    assert caller.call("POST", "rules", body).status_code == 201
+    assert last().after["id"] == Rule.objects.get().pk
+    monkeypatch.setattr(UniqueValidator, "__call__", lambda *_: None)
+    answer = caller.call("POST", "rules", body)
+    assert (answer.status_code, answer.json()) == (409, {"detail": "Somebody else has just stored rule gpu."})

@@ -119,8 +119,12 @@ LOST = (
 def test_runners_that_a_new_token_cuts_off_are_named_before_and_then() -> None:
     telling("runner-1", "runner-2", "other")
     assert run("add", *POOL, "--dry-run")[0].splitlines() == [
-        "A node token would be made for runners: nodes runner-*", LOST
-    ]  # fmt: skip
+        "A node token would be made for runners: nodes runner-*",
+        LOST,
+        "Whoever has it gets the configs, with their secrets, of the nodes whose names fit runner-*.",
+        "It opens from every address.",
+        "It never ends.",
+    ]
     assert json.loads(run("add", *POOL, "--dry-run", "--json")[0])["without_stats"] == ["runner-1", "runner-2"]
     _, said = run("add", *POOL)
     assert said == f"It opens nodes runner-* until it is revoked. It is not shown again. {LOST}"

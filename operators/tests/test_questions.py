@@ -548,10 +548,11 @@ def test_an_answer_about_one_row_counts_for_none_of_another_kind(client: Client)
 
 def test_another_end_of_a_freeze_than_was_shown_is_shown_first(client: Client) -> None:
     add = "/admin/checks/freeze/add/"
-    seen = client.post(add, {"until": "1h", "note": ""}).context["seen"]
-    assert "something changed" in client.post(add, {"until": "", "note": "", "seen": seen}).content.decode()
+    shown = client.post(add, {"until": "1h", "note": ""}).context
+    sent = dict(shown["hidden"]) | {"seen": shown["seen"]}
+    assert "something changed" in client.post(add, sent | {"until": ""}).content.decode()
     assert not Freeze.objects.exists()
-    client.post(add, {"until": "1h", "note": "", "seen": seen})
+    client.post(add, sent)
     assert Freeze.objects.exists()
 
 

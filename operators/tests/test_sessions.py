@@ -262,6 +262,15 @@ def test_weak_passwords_are_refused_by_commands(client: Client, password: str, m
     assert User.objects.get().check_password(GOOD)
 
 
+def test_without_a_terminal_the_command_says_what_it_needs(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ends(prompt: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("getpass.getpass", ends)
+    with pytest.raises(CommandError, match="run it in a terminal"):
+        call_command("changepassword", "olga", stdout=io.StringIO())
+
+
 def test_a_password_by_the_command_is_on_record(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("getpass.getpass", lambda prompt: "another long password")
     call_command("changepassword", "olga", "--as", "otto", stdout=io.StringIO())

@@ -36,7 +36,7 @@ class Command(ActingCommand):
         lines = [done, *map(line, moves), spread(plan)]
         if is_dry and not moves:
             lines.append(_why_none(options))
-        commandline.answer(self, options, document(plan, is_dry=is_dry), lines)
+        commandline.answer(self, options, document(plan, is_dry=is_dry) | commandline.as_told(options), lines)
         if plan.outcome:
             raise CommandError(plan.outcome)
 

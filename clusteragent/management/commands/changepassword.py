@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.contrib.auth.management.commands import changepassword
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from acts.models import Act
 from acts.recording import record
@@ -20,6 +20,9 @@ class Command(ActingCommand, changepassword.Command):
         changepassword.Command.add_arguments(self, parser)
 
     def handle(self, *args: Any, **options: Any) -> Any:
-        said = super().handle(*args, **options)
+        try:
+            said = super().handle(*args, **options)
+        except EOFError as error:
+            raise CommandError("the new password is asked for: run it in a terminal") from error
         record(Act.Verb.CHANGE, f"login of user {options['username']}", after="by password, a new one")
         return said

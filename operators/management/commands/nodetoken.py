@@ -85,7 +85,9 @@ class Command(ActingCommand):
         if options["dry_run"]:
             # Neither the token nor how it begins: the real run makes another one.
             document = {name: value for name, value in row.told().items() if name != "key"} | {"dry_run": True}
-            lines = [f"A node token would be made for {row.described()}", *lost]
+            sentences, worse = tokens.opened(row)
+            document["sentences"] = [*worse, *lost, *sentences]
+            lines = [f"A node token would be made for {row.described()}", *document["sentences"]]
             commandline.answer(self, options, document | {"without_stats": cut}, lines)
             return
         if options["json"]:
