@@ -18,9 +18,13 @@ from xdist.scheduler import LoadScopeScheduling
 PATIENCE = 60
 # Folders of which one worker runs all tests: they share a cluster of ours, an API server, an image, or an installation.
 FOLDERS = [Path(__file__).parent / name for name in ("browser", "faults", "image", "installed", "kubernetes")]
+# Folders that are long enough for two workers, each with a cluster of its own: on one they would go on when all else is over.
+HALVED = {"browser"}
 # Files that take longer than others of their length: this one runs the commands of all pages.
 LONGEST = {"test_running.py"}
 _workers: list[Any] = []
+# Stands between a folder and the number of its half.
+_HALF = "::half"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -64,11 +68,11 @@ class _ByFiles(LoadScopeScheduling):  # type: ignore[misc]
     """Gives each worker a file when it has nothing to do: the first worker one that starts processes, the others another."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return str(_scope_of(self.config.rootpath / _file_of(nodeid)))
+        return _scope_of(self.config.rootpath / _file_of(nodeid))
 
     def _assign_work_unit(self, node: Any) -> None:
         takes_processes = node is self.nodes[0]
-        wanted = [scope for scope in self.workqueue if _starts_processes(Path(scope)) == takes_processes]
+        wanted = [scope for scope in self.workqueue if _starts_processes(scope) == takes_processes]
         if wanted:
             self.workqueue.move_to_end(wanted[0], last=False)
         super()._assign_work_unit(node)
@@ -78,23 +82,30 @@ def _file_of(nodeid: str) -> Path:
     return Path(nodeid.partition("::")[0])
 
 
-def _scope_of(file: Path) -> Path:
-    """The file or folder of which one worker runs all tests."""
-    return next((folder for folder in FOLDERS if file.is_relative_to(folder)), file)
+@functools.cache
+def _scope_of(file: Path) -> str:
+    """The file, folder or half of a folder of which one worker runs all tests."""
+    folder = next((folder for folder in FOLDERS if file.is_relative_to(folder)), file)
+    if folder.name not in HALVED:
+        return str(folder)
+    # The longest and the shortest go together.
+    sizes = sorted(folder.glob("test_*.py"), key=lambda one: one.stat().st_size)
+    return f"{folder}{_HALF}{sizes.index(file) // 2 % 2}"
 
 
 @functools.cache
-def _texts(scope: Path) -> list[str]:
-    return [file.read_text() for file in (scope.glob("test_*.py") if scope.is_dir() else [scope])]
+def _texts(scope: str) -> list[str]:
+    path = Path(scope.partition(_HALF)[0])
+    return [one.read_text() for one in (path.glob("test_*.py") if path.is_dir() else [path]) if _scope_of(one) == scope]
 
 
-def _order(scope: Path) -> tuple[bool, int, str]:
+def _order(scope: str) -> tuple[bool, int, str]:
     """The other files stay in their order, which is random."""
     if not _starts_processes(scope):
         return True, 0, ""
-    return False, -sum(map(len, _texts(scope))) * (1000 if scope.name in LONGEST else 1), str(scope)
+    return False, -sum(map(len, _texts(scope))) * (1000 if Path(scope).name in LONGEST else 1), scope
 
 
-def _starts_processes(scope: Path) -> bool:
+def _starts_processes(scope: str) -> bool:
     # The process that distributes the tests does not import them, so it can't use marks.
     return any(f"pytest.mark.{mark}" in text for text in _texts(scope) for mark in ("processes", "kubernetes"))

@@ -12,10 +12,10 @@ from tests import parallel
 
 HERE = Path(__file__).parent
 FILES = [
-    "browser/test_login.py",
+    "kubernetes/test_client.py",
     "test_goodbye.py",
     "faults/test_nodes.py",
-    "browser/test_orders.py",
+    "kubernetes/test_watching.py",
     "faults/test_clocks.py",
 ]
 OTHERS = ["test_rooms.py", "test_table.py"]
@@ -31,7 +31,7 @@ def collected(*names: str) -> list[str]:
 def test_files_that_start_processes_come_first_and_those_that_share_a_cluster_together() -> None:
     for order in itertools.permutations([*FILES, OTHERS[0]]):
         folders = [name.partition("/")[0] for name in collected(*order)]
-        longest = sorted(("faults", "browser"), key=_length, reverse=True)
+        longest = sorted(("faults", "kubernetes"), key=_length, reverse=True)
         assert folders == [folder for folder in longest for _ in range(2)] + ["test_goodbye.py", "test_rooms.py"]
 
 
@@ -43,6 +43,17 @@ def test_all_of_kubernetes_runs_in_one_worker_and_has_one_api_server() -> None:
     order = collected("test_rooms.py", "kubernetes/test_client.py", "test_failover.py", "kubernetes/test_watching.py")
     assert [order.index(name) for name in order if "kubernetes" in name] in ([0, 1], [1, 2])
     assert order[-1] == "test_rooms.py"
+
+
+def test_two_workers_share_the_browser_with_a_cluster_for_each() -> None:
+    """On one it would go on for minutes when all else is over."""
+    names = sorted(file.name for file in (HERE / "browser").glob("test_*.py"))
+    halves = [parallel._scope_of(HERE / "browser" / name) for name in names]
+    first, second = (sum(map(len, parallel._texts(half))) for half in sorted(set(halves)))
+    assert 0.6 < first / second < 1.7
+    order = collected(*(f"browser/{name}" for name in names), "test_rooms.py")
+    begun = [parallel._scope_of(HERE / name) for name in order]
+    assert len(list(itertools.groupby(begun))) == 3
 
 
 def test_the_order_of_other_files_stays_random() -> None:
@@ -86,7 +97,7 @@ def test_one_worker_begins_with_what_starts_processes_and_helps_the_others_then(
     assert {other.run() for _ in range(6)} == {*OTHERS}
     # The longer of the two folders, as a whole.
     begun = {ours.run() for _ in range(6)}
-    assert begun in ({name for name in FILES if name.startswith(folder)} for folder in ("faults/", "browser/"))
+    assert begun in ({name for name in FILES if name.startswith(folder)} for folder in ("faults/", "kubernetes/"))
     helped = [worker.run() for worker in (ours, other) for _ in list(worker.told)]
     assert sorted(helped) == sorted(3 * [name for name in FILES if name not in begun])
     assert ours.shutting_down
