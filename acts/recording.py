@@ -133,8 +133,9 @@ def _bounded(told: Any) -> Any:
             return {name: kept(inner) for name, inner in value.items() if left > 0}
         if isinstance(value, list | tuple):
             return [kept(inner) for inner in value if left > 0]
-        left -= len(value)
-        return escape_controls(value)
+        text = escape_controls(value)[: max(left, 0)]
+        left -= len(text)
+        return text
 
     return kept(told)
 

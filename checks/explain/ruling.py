@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from checks.dispatcher.eligibility import Snapshot, read_snapshot
 from checks.dispatcher.inventory import Candidate
-from checks.explain.aftermath import Aftermath, follow
+from checks.explain.aftermath import Aftermath, Moving, follow
 from checks.explain.objections import NO_NODE, Objection, of_dangling, worse
 from checks.models import Config
 from checks.models.orders import Rule
@@ -40,6 +40,13 @@ class Effect(NamedTuple):
     fills: bool
     above: int
     unmatched: str = ""
+
+    @property
+    def moves(self) -> dict[str, Sequence[Moving]]:
+        """What stops, moves or gets a node, under the titles of its tables."""
+        after = self.after
+        found = {"Would run nowhere": after.lost, "Moves": after.moves, "Would get a node": after.found}
+        return {title: rows for title, rows in found.items() if rows}
 
     @property
     def worse(self) -> list[str]:

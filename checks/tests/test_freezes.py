@@ -160,7 +160,7 @@ class TestAdmin:
         asked = self.add(until="2h", note="release password=hunter22")
         assert "No config moves any more to even out loads." in asked.content.decode()
         assert not Freeze.objects.exists()
-        self.add(until="2h", note="release password=hunter22", seen=asked.context["seen"])
+        self.add(**dict(asked.context["hidden"]), seen=asked.context["seen"])
         row = Freeze.objects.get()
         assert row.author == "olga"
         for page in (self.LIST, f"{self.LIST}{row.pk}/change/", "/admin/checks/plan/", "/admin/checks/clusterstore/"):

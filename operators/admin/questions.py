@@ -97,12 +97,19 @@ def is_agreed(seen: str, now: str) -> bool:
     Smaller ones are no reason to ask again: nodes and configs come and go while people read.
     """
     (shown, *known), (foreseen, *named) = seen.split("+"), now.split("+")
-    for before, then in zip(known, named, strict=False):
-        if before != _MANY and set(filter(None, then.split("."))) - set(before.split(".")):
-            return False
+    if any(_has_others(before, then) for before, then in zip(known, named, strict=False)):
+        return False
     (about, *numbers), (same, *later) = shown.split("-"), foreseen.split("-")
     return (about, len(numbers)) == (same, len(later)) and all(
         then.isdecimal() and int(then) >= int(number) for then, number in zip(numbers, later, strict=True)
+    )
+
+
+def _has_others(before: str, then: str) -> bool:
+    """Whether configs are named that were not before, or lead elsewhere. Of many it was not said where they go."""
+    known = set(before.split("."))
+    return before != _MANY and any(
+        {one, one.partition("_")[0]}.isdisjoint(known) for one in filter(None, then.split("."))
     )
 
 
@@ -213,6 +220,11 @@ class Question:
     moves: Sequence[Moving] = ()
     configs: Collection[int] = ()
     nodes: Collection[str] = ()
+
+    @property
+    def has_open_goals(self) -> bool:
+        """Whether some other node than it shows may get a config: see `goals`."""
+        return len(self.moves) > MOST_GOALS
 
     @classmethod
     def of(

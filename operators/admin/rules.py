@@ -115,12 +115,11 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
     ) -> Question:
         effect = ruling.effect_of(self.model, saved=saved, deleted=deleted)
         after = effect.after
-        tables = (("Would run nowhere", after.lost), ("Moves", after.moves), ("Would get a node", after.found))
         return Question(
             f"{verb} {listed([f'{rule}' for rule in chosen])}",
             effect.sentences,
             effect.worse,
-            [moving_table(title, rows) for title, rows in tables if rows],
+            [moving_table(title, rows) for title, rows in effect.moves.items()],
             seen_of_moves(
                 [effect.rules, *about],
                 int(effect.fills),
@@ -129,7 +128,7 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
                 moves=[*after.moves, *after.found],
             ),
             _word(chosen) if effect.objections else "",
-            moves=[*after.lost, *after.moves, *after.found],
+            moves=[row for rows in effect.moves.values() for row in rows],
             nodes=effect.nodes,
         )
 

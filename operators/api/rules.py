@@ -180,12 +180,7 @@ class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.Destr
         except NotAccepted as refusal:
             detail = self.unaccepted(refusal, f"{rule._meta.verbose_name} {rule}").detail
             return Response({"detail": detail, **told}, status=status.HTTP_409_CONFLICT)
-        moves = {
-            "Would run nowhere": effect.after.lost,
-            "Moves": effect.after.moves,
-            "Would get a node": effect.after.found,
-        }
-        foreseen.note(effect.sentences, effect.worse, moves, effect.nodes)
+        foreseen.note(effect.sentences, effect.worse, effect.moves, effect.nodes)
         return None
 
 

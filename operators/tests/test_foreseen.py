@@ -15,6 +15,7 @@ from acts import recording
 from acts.models import Act
 from acts.recording import entered, foresee, record
 from checks import dispatcher
+from checks.explain.aftermath import Moving
 from checks.models import freezes
 from checks.models.freezes import Freeze
 from checks.models.orders import Rule
@@ -24,6 +25,7 @@ from checks.tests.operators import config, confirmed, page_of, saved, superuser
 from clusteragent.lib import clock
 from nodes import tokens
 from nodes.models import Node, NodeRule, NodeToken
+from operators.admin.questions import MOST_GOALS, is_agreed, seen_of_moves
 from operators.tests.cast import bearer
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -156,6 +158,10 @@ def test_secrets_are_hidden_and_long_ones_are_cut(monkeypatch: pytest.MonkeyPatc
     assert "hunter2" not in str(told)
     assert 1 <= len(told["tables"]["Moves"]) < 10
     assert len(last().about["configs"]) == recording.MOST_ABOUT
+    with entered("command", "here", lambda: "olga"):
+        foresee(["x" * 1000])
+        record("make", "rule x")
+    assert last().foreseen["sentences"] == ["x" * 60]
 
 
 def test_what_one_entrance_foresaw_is_not_told_of_the_next() -> None:
@@ -248,6 +254,19 @@ def test_another_goal_of_a_few_is_shown_first(client: Client) -> None:
     Node.objects.filter(name="birch").cordon()
     later = client.post(f"{RULES}add/", away | {"seen": asked.context["seen"]})
     assert "Nothing was done, since something changed" in later.content.decode()
+
+
+def test_fewer_moves_than_were_shown_are_no_reason_to_ask_again() -> None:
+    """Of many it is not said where each goes."""
+
+    def seen(number: int, to: str = "ash") -> str:
+        moves = [Moving(one, "http_check", "", to) for one in range(number)]
+        return seen_of_moves(["rule"], lost=[], moves=moves)
+
+    assert is_agreed(seen(MOST_GOALS + 5), seen(MOST_GOALS - 5, "birch"))
+    assert is_agreed(seen(MOST_GOALS + 5), seen(MOST_GOALS + 5, "birch"))
+    assert not is_agreed(seen(2), seen(2, "birch"))
+    assert not is_agreed(seen(2), seen(3))
 
 
 def test_what_dangles_and_would_get_a_node_is_shown_first(client: Client) -> None:
