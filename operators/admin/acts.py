@@ -210,7 +210,9 @@ def _as_page(told: dict[str, Any]) -> SafeString:
 
 
 def _lines(rows: Sequence[Sequence[str]]) -> SafeString:
-    return format_html_join("", "<li>{}</li>", ((" → ".join(row) if len(row) > 1 else row[0],) for row in rows if row))
+    """Rows as `shop: ash → birch`."""
+    told = ((": ".join(filter(None, [row[0], " → ".join(row[1:])])),) for row in rows if row)
+    return format_html_join("", "<li>{}</li>", told)
 
 
 def _as_json(value: Any) -> SafeString | str:

@@ -79,7 +79,7 @@ def test_who_reads_the_act_sees_it_in_red_and_on_the_configs_page(client: Client
     confirmed(client, f"{RULES}add/", **NOWHERE)
     page = client.get(page_of_act()).content.decode()
     assert f'text-red-400">{STOPS}</p>' in page
-    assert f"{config('shop')} → ash → nobody" in page
+    assert f"{config('shop')}: ash → nobody" in page
     link = page_of_act()
     assert link in client.get(page_of("shop")).content.decode()
     assert link not in client.get(page_of("db")).content.decode()
