@@ -56,6 +56,11 @@ def test_two_workers_share_the_browser_with_a_cluster_for_each() -> None:
     assert len(list(itertools.groupby(begun))) == 3
 
 
+def test_what_is_no_test_of_the_browser_can_be_run_too() -> None:
+    """`make screenshots` does."""
+    assert collected("browser/screenshots.py") == ["browser/screenshots.py"]
+
+
 def test_the_order_of_other_files_stays_random() -> None:
     assert collected(*OTHERS) == OTHERS
     assert collected(*reversed(OTHERS)) == [*reversed(OTHERS)]
