@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import NamedTuple
 
 from django.core.exceptions import ValidationError
@@ -47,7 +46,7 @@ def _store(row: NodeToken, cut: Sequence[str]) -> None:
     check(row)
     row.save()
     lost = {"without_stats": {"runners": len(cut), "names": cut[:MOST_NAMED]}} if cut else {}
-    record(Act.Verb.MAKE, named(row), after=row.told() | lost, nodes={*cut, *opens(row)})
+    record(Act.Verb.MAKE, named(row), after=row.told() | lost, nodes={*cut, *_first_opened(row)})
 
 
 @transaction.atomic
@@ -93,7 +92,7 @@ def revoke(rows: Iterable[NodeToken]) -> str:
     """Delete these tokens and say so. They open nothing from two seconds later on."""
     chosen = list(rows)
     for row in chosen:
-        record(Act.Verb.DELETE, named(row), before=row.told(), nodes=opens(row))
+        record(Act.Verb.DELETE, named(row), before=row.told(), nodes=_first_opened(row))
         row.delete()
     return f"{plain_count(len(chosen), 'node token')} revoked."
 
@@ -109,10 +108,13 @@ def beginning_with(words: Iterable[str]) -> list[NodeToken]:
     return list(rows.values())
 
 
-def opens(row: NodeToken) -> list[str]:
-    """The names of the nodes that report and that this token opens: the first MOST_NAMED."""
-    known = Node.objects.known().order_by("name").values_list("name", flat=True)
-    return list(islice((name for name in known.iterator() if fits(name, row.pattern)), MOST_NAMED))
+def opens(row: NodeToken) -> list[Node]:
+    """The nodes that report and that this token opens, by their names, of which alone is read."""
+    return [node for node in Node.objects.known().only("name").order_by("name") if fits(node.name, row.pattern)]
+
+
+def _first_opened(row: NodeToken) -> list[str]:
+    return [node.name for node in opens(row)[:MOST_NAMED]]
 
 
 def opened(row: NodeToken) -> tuple[list[str], list[str]]:

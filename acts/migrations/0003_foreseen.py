@@ -1,4 +1,4 @@
-"""What who acted was shown before."""
+"""What was foreseen of an act."""
 
 from django.db import migrations, models
 

@@ -138,7 +138,7 @@ def replaced(decision: Decision) -> QuerySet[Any] | None:
     return found
 
 
-def record_refusal(what: str, why: Exception, *, plan: int | None = None) -> None:
+def record_refusal(what: str, why: Exception, *, plan: Plan | None = None) -> None:
     """Record that something was refused to a person, and nothing was done. Call it after the transaction that was rolled back.
 
     what: what it was, where the refusal does not know what was asked for. A refusal is recorded once.
@@ -148,16 +148,11 @@ def record_refusal(what: str, why: Exception, *, plan: int | None = None) -> Non
     why.__dict__["is_on_record"] = True
     asked: Asked | None = None if plan else why.__dict__.get("asked")
     if asked is None:
-        record_act(Act.Verb.REFUSE, what, plan=plan, reason=str(why), **of_plan(plan))
+        configs, nodes = plan.concerned(MOST_BEFORE) if plan and someone_acts() else ([], [])
+        number = plan.pk if plan else None
+        record_act(Act.Verb.REFUSE, what, plan=number, reason=str(why), configs=configs, nodes=nodes)
     elif someone_acts():
         record_act(Act.Verb.REFUSE, str(asked), reason=str(why), configs=asked.configs, nodes=asked.nodes)
-
-
-def of_plan(number: int | None) -> dict[str, Any]:
-    """On whose pages an act about the plan of this number is shown, as `record` takes it."""
-    plan = Plan.objects.filter(pk=number).first() if number and someone_acts() else None
-    configs, nodes = plan.concerned(MOST_BEFORE) if plan else ([], [])
-    return {"configs": configs, "nodes": nodes}
 
 
 def is_on_record(why: object) -> bool:

@@ -20,7 +20,7 @@ def note(
     if not recording.someone_acts():
         return
     tables = {
-        title: [(name, row.source or "nobody", row.to or "nobody") for row, name in titled(rows[:MOST_NAMED])]
+        title: [(name, row.source or NOBODY, row.to or NOBODY) for row, name in titled(rows[:MOST_NAMED])]
         for title, rows in moves.items()
         if rows
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import Q
 
-from acts.recording import concern
+from acts.recording import concern, someone_acts
 from checks import dispatcher
 from checks.dispatcher import Decision, Placement, StalePlan, acting, deciding
 from checks.models import Config, Move, Plan
@@ -62,7 +62,7 @@ def apply(plan: Plan, *, actor: str, term: int | None = None, may_close: bool = 
     try:
         return _apply(replace(_decision(plan), may_close=may_close), plan, actor, term)
     except (StalePlan, Outside) as stale:
-        acting.record_refusal(f"plan {plan.pk}: {plan}", stale, plan=plan.pk)
+        acting.record_refusal(f"plan {plan.pk}: {plan}", stale, plan=plan)
         raise
 
 
@@ -125,8 +125,9 @@ _ANEW: dict[str, Callable[[list[int], Mapping[str, Any]], Decision]] = {
 
 
 def _apply(decision: Decision, plan: Plan, actor: str, term: int | None = None) -> list[Move]:
-    # A drain closes nodes, and passes move what they have: its act is on the pages of those that get it, too.
-    concern(*plan.concerned(acting.MOST_BEFORE))
+    if someone_acts():
+        # A drain closes nodes, and passes move what they have: its act is on the pages of those that get it, too.
+        concern(*plan.concerned(acting.MOST_BEFORE))
     made = dispatcher.commit(decision, actor=actor, term=term, plan=plan)
     if plan.pk:
         plan.refresh_from_db(fields=["applied_at", "moved", "outcome"])

@@ -330,12 +330,8 @@ def held(source: Source) -> QuerySet[Origin]:
     return Origin.objects.filter(source=source.name, key__in=keys)
 
 
-def stopped_by_removals(source: Source) -> list[tuple[int, str, str]]:
-    """Return what would stop if a source's held removals were carried out: (config's id, check, node's name), by id.
-
-    What others send as well goes on running.
-    """
-    gone = held(source)
+def stopped_without(gone: QuerySet[Origin]) -> list[tuple[int, str, str]]:
+    """Return what would stop if these were removed: (config's id, check, node's name), by id. What others send stays."""
     others = Origin.objects.filter(config=OuterRef("pk")).exclude(pk__in=gone.values("pk"))
     found = Config.objects.filter(pk__in=gone.values("config")).exclude(Exists(others)).order_by("pk")
     return list(found.filter(assignment__isnull=False).values_list("pk", "name", "assignment__node__name"))

@@ -30,7 +30,7 @@ def record_accepted(what: str, rows: Sequence[Source]) -> None:
     """Record that a person accepts what these sources hold: the first MOST_HELD keys of each, and how many there are."""
     held = {row.name: row.held_removals[:MOST_HELD] for row in rows}
     after = {row.name: len(row.held_removals) for row in rows}
-    stops = [one for row in rows for one in origins.stopped_by_removals(row)] if someone_acts() else []
+    stops = [one for row in rows for one in origins.stopped_without(origins.held(row))] if someone_acts() else []
     first = stops[:MOST_ABOUT]
     record(
         Act.Verb.ACCEPT,

@@ -7,13 +7,23 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
+from checks import dispatcher
 from checks.models import Config, Plan
+from checks.tests.cast import report, sent
 
 CONFIGS = "/admin/checks/config/"
 
 
 def superuser() -> Client:
     return _logged_in(User.objects.create_superuser("olga"))
+
+
+def beside_an_idle_node() -> Client:
+    """shop, mail and db run on ash, birch is idle."""
+    report("ash")
+    dispatcher.schedule([sent("shop"), sent("mail"), sent("db", name="postgres")])
+    report("birch")
+    return superuser()
 
 
 def operator(*permissions: str, name: str = "otto") -> Client:

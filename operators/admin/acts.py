@@ -160,7 +160,7 @@ class ActAdmin(ReadOnlyAdmin):
 
     @display(description="foreseen")
     def shown_foreseen(self, act: Act) -> SafeString | str:
-        """What who did it was shown before."""
+        """What was foreseen of it."""
         return _as_page(act.foreseen) if act.foreseen else "-"
 
     @display(description="before")
@@ -198,7 +198,7 @@ def tables(user: Any, acts: QuerySet[Act], **query: Any) -> list[Table]:
 
 
 def _as_page(told: dict[str, Any]) -> SafeString:
-    """What somebody was shown, as it looked there: first what is worse, in red, then sentences, then tables."""
+    """What was foreseen, as a page that asks shows it: first what is worse, in red, then sentences, then tables."""
     worse = format_html_join(
         "", '<p class="font-semibold text-red-700 dark:text-red-400">{}</p>', ((one,) for one in told.get("worse", ()))
     )

@@ -205,16 +205,13 @@ class ConfigAdmin(SteeringAdmin):
         """Save what the form itself has shown; ask first where it has not, or where something is odd or a name must be typed."""
         if form := self.sent_form(request, object_id):
             question = foresee(form.sent)
+            back = row_url(form.instance) if form.instance.pk else list_url(Config)
             # None: something else was shown, or nothing.
-            if (
-                not question.worse
-                and question.agreed(seen_by(request, question.button, "shown", place="remarks")) == ""
-            ):
+            agreed = question.agreed(seen_by(request, question.button, "shown", place="remarks"))
+            if agreed == "" and not question.worse:
                 question.note()
-            else:
-                back = row_url(form.instance) if form.instance.pk else list_url(Config)
-                if page := question.unanswered(request, back, form.instance, reopens=True):
-                    return page
+            elif page := question.unanswered(request, back, form.instance, reopens=True):
+                return page
         named = {} if object_id else {"title": "Add a config by hand"}
         return super().changeform_view(request, object_id, form_url, named | (extra_context or {}))
 

@@ -12,7 +12,6 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf
-from clusteragent.lib.patterns import fits
 from clusteragent.lib.words import listed, plain_count, utc
 from nodes import tokens
 from nodes.models import Node, NodeToken, SharedTokenUse
@@ -72,14 +71,13 @@ class NodeTokenAdmin(ShownDeletions, DeclaredAdmin):
 
     def question(self, rows: Sequence[Any]) -> Question:
         sentences = [scrub(tokens.consequence(row)) for row in rows]
-        opens = sum(len(tokens.opens(row)) for row in rows)
+        opened = [tokens.opens(row) for row in rows]
         named = listed([scrub(tokens.named(row)) for row in rows])
         call = Call("nodetoken-detail", [rows[0].key], method="DELETE")
         same = Deed(["nodetoken", "revoke", rows[0].key], call) if len(rows) == 1 else NO_DEED
-        tables = [self._nodes(rows[0])] if len(rows) == 1 else []
-        return Question(
-            f"Delete {named}", sentences, tables=tables, seen=seen_of(sentences, opens), button="Delete", same=same
-        )
+        tables = [_table(opened[0])] if len(rows) == 1 else []
+        seen = seen_of(sentences, sum(map(len, opened)))
+        return Question(f"Delete {named}", sentences, tables=tables, seen=seen, button="Delete", same=same)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -111,14 +109,8 @@ class NodeTokenAdmin(ShownDeletions, DeclaredAdmin):
         self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any
     ) -> HttpResponse:
         if obj is not None:
-            context["tables"] = [self._nodes(obj)]
+            context["tables"] = [_table(tokens.opens(obj))]
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)
-
-    def _nodes(self, token: NodeToken) -> Table:
-        """The nodes that report, and that it opens."""
-        found = [node for node in Node.objects.known().only("name").order_by("name") if fits(node.name, token.pattern)]
-        title = f"It opens {plain_count(len(found), 'node')} that {'reports' if len(found) == 1 else 'report'} now"
-        return Table.of(title, ("Node",), ([link(node)] for node in found[:TABLE_ROWS]))
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         """Show what a token would open until that is confirmed, then make it."""
@@ -126,14 +118,14 @@ class NodeTokenAdmin(ShownDeletions, DeclaredAdmin):
             settle_ends(request, form)
             token = form.instance
             sentences, worse = tokens.opened(token)
-            cut = tokens.cut_off(token.pattern)
+            cut, opened = tokens.cut_off(token.pattern), tokens.opens(token)
             question = Question(
                 f"Make a node token of {scrub(token.note)}",
                 sentences,
                 [*worse, *filter(None, [tokens.stats_lost(cut)])],
-                [self._nodes(token)],
+                [_table(opened)],
                 # Who loads the answer anew makes no second one unasked.
-                seen=seen_of_form(form, len(cut), len(tokens.opens(token)), NodeToken.objects.count()),
+                seen=seen_of_form(form, len(cut), len(opened), NodeToken.objects.count()),
                 button="Make the token",
             )
             if page := question.unanswered(request, list_url(NodeToken), token):
@@ -163,3 +155,9 @@ class NodeTokenAdmin(ShownDeletions, DeclaredAdmin):
         return TemplateResponse(
             request, "admin/operators/node_token.html", context, headers={"Cache-Control": "no-store"}
         )
+
+
+def _table(opened: Sequence[Node]) -> Table:
+    """The nodes that a token opens: see `tokens.opens`."""
+    title = f"It opens {plain_count(len(opened), 'node')} that {'reports' if len(opened) == 1 else 'report'} now"
+    return Table.of(title, ("Node",), ([link(node)] for node in opened[:TABLE_ROWS]))

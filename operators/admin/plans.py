@@ -23,7 +23,7 @@ from acts.models import Act
 from acts.recording import record
 from checks import dispatcher, plans
 from checks.dispatcher import REFUSALS, Decision, described
-from checks.dispatcher.acting import of_plan, record_refusal
+from checks.dispatcher.acting import record_refusal
 from checks.explain import forecasts
 from checks.models import Config, Plan, freezes
 from checks.models.bounds import NEEDED, why_not_configs
@@ -46,7 +46,7 @@ from operators.admin.base import (
 )
 from operators.admin.greying import Greyed
 from operators.admin.orderforms import NoteField, UntilField
-from operators.admin.questions import Question, is_typed, said
+from operators.admin.questions import MOST_LISTED, Question, is_typed, said
 from operators.errors import Lacks
 from operators.roles import comes_with, with_permission
 
@@ -192,7 +192,9 @@ class PlanAdmin(ReadOnlyAdmin):
         word = planpage.typed_word(plan)
         if plan.applied_at is None and word and not is_typed(request, word):
             problem = f"Nothing was done: type {word} to confirm it"
-            record(Act.Verb.REFUSE, f"plan {plan.pk}: {plan}", reason=problem, plan=plan.pk, **of_plan(plan.pk))
+            configs, nodes = plan.concerned(MOST_LISTED)
+            what = f"plan {plan.pk}: {plan}"
+            record(Act.Verb.REFUSE, what, reason=problem, plan=plan.pk, configs=configs, nodes=nodes)
             messages.error(request, f"{problem}.")
             return redirect(row_url(plan))
         if plan.order.get("verb") == "drain":

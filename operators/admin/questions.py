@@ -26,7 +26,6 @@ from checks.explain import objections
 from checks.explain.aftermath import Moving, titled
 from checks.explain.forecasts import Forecast
 from checks.explain.foreseen import moved
-from checks.explain.objections import nowhere
 from checks.models import Config
 from checks.wire.scrub import scrub
 from clusteragent.lib import clock
@@ -237,7 +236,7 @@ class Question:
             record_refusal(button.lower(), refusal)
             raise
         left = [one for one in forecast.moves if one.source and not one.to]
-        lost, red = len(left), nowhere(len(left))
+        lost, red = len(left), objections.nowhere(len(left))
         tables = [moving_table("What would move", forecast.moves)] if forecast.moves else []
         sentences = [scrub(one) for one in forecast.sentences if one != red]
         worse = [red] if lost else []

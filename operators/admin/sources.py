@@ -224,8 +224,9 @@ class _Removal(NamedTuple):
 
     @classmethod
     def of_source(cls, source: Source) -> "_Removal":
-        checks = Counter(origins.held(source).values_list("config__name", flat=True))
-        stops = [Moving(*one, "") for one in origins.stopped_by_removals(source)]
+        gone = origins.held(source)
+        checks = Counter(gone.values_list("config__name", flat=True))
+        stops = [Moving(*one, "") for one in origins.stopped_without(gone)]
         number, everything = checks.total(), Config.objects.count()
         seen = hashlib.sha256("\n".join(sorted(source.held_removals)).encode()).hexdigest()
         word = source.name if number * MUCH > everything else ""

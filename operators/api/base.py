@@ -29,6 +29,7 @@ from checks.dispatcher.acting import Asked, asking, record_refusal
 from checks.explain import objections
 from checks.explain.forecasts import Forecast
 from checks.explain.objections import NotAccepted, Objection
+from checks.models import Plan
 from checks.sources import SyncUnderWay
 from checks.wire.scrub import scrub
 from operators import errors
@@ -185,7 +186,7 @@ class OperatorViewSet(GenericViewSet[Any]):
             asking(refusal, asked)
             raise self.unaccepted(refusal) from None
 
-    def unaccepted(self, refusal: NotAccepted, what: str = "", *, plan: int | None = None) -> Conflict:
+    def unaccepted(self, refusal: NotAccepted, what: str = "", *, plan: Plan | None = None) -> Conflict:
         """Put it on record that something must be accepted, and return the error that says how. what: see `record_refusal`."""
         record_refusal(what or self.action, refusal, plan=plan)
         ways = (f"{one.reason} Send it with ?{one.accepted_by}=1 if that is meant." for one in refusal.objections)

@@ -44,7 +44,7 @@ class WrittenConfigs(serializers.ListSerializer[Any]):
             raise ValidationError([f"{len(data)} configs; a source has {MOST_CONFIGS} at most."])
         configs: dict[str, Sent] = {}
         problems: dict[str, Any] = {}
-        expanded, most = 0, MOST_EXPANDED if self.context.get("is_large") else min(MOST_OF_SMALL, MOST_EXPANDED)
+        expanded, most = 0, MOST_EXPANDED if self.context["is_large"] else MOST_OF_SMALL
         for index, item in enumerate(data):
             try:
                 sent = self._read(item, configs)

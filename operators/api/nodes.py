@@ -254,6 +254,7 @@ class NodeViewSet(DetailViewSet):
     def _cordon(self, name: str) -> None:
         may_close = objections.NO_NODE in Acceptance.given(self.request.query_params)
         if may_close:
+            # So that the act says what was accepted.
             self.require_accepted(objections.of_closing([name]), Asked("cordon", nodes=[name]))
         try:
             dispatcher.cordon([name], actor=self.request.user.get_username(), may_close=may_close)

@@ -76,7 +76,7 @@ class PlanViewSet(DetailViewSet):
                 may_close = objections.NO_NODE in accepted
                 plans.apply(plan, actor=request.user.get_username(), may_close=may_close)
         except NotAccepted as refusal:
-            raise self.unaccepted(refusal, f"plan {plan.pk}: {plan}", plan=plan.pk) from None
+            raise self.unaccepted(refusal, f"plan {plan.pk}: {plan}", plan=plan) from None
         except plans.StalePlan as stale:
             raise Conflict({"moves": [str(stale)]}) from None
         return self.retrieve(request)

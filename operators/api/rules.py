@@ -172,14 +172,13 @@ class RuleViewSet(mixins.CreateModelMixin, mixins.UpdateModelMixin, mixins.Destr
         is_dry = AcceptingOptions.of(self.request.query_params)["dry_run"]
         accepted = Acceptance.given(self.request.query_params)
         effect = ruling.effect_of(self.queryset.model, **change)
-        told = EffectSerializer(effect).data
         if is_dry:
-            return Response(told)
+            return Response(EffectSerializer(effect).data)
         try:
             require_accepted(effect.objections, accepted)
         except NotAccepted as refusal:
             detail = self.unaccepted(refusal, f"{rule._meta.verbose_name} {rule}").detail
-            return Response({"detail": detail, **told}, status=status.HTTP_409_CONFLICT)
+            return Response({"detail": detail, **EffectSerializer(effect).data}, status=status.HTTP_409_CONFLICT)
         foreseen.note(effect.sentences, effect.worse, effect.moves, effect.nodes)
         return None
 

@@ -90,7 +90,7 @@ def test_small_values_are_counted_since_each_takes_memory(
 def test_what_grows_on_its_way_to_node_agents_is_bounded(
     author: Caller, monkeypatch: pytest.MonkeyPatch, instance: str
 ) -> None:
-    monkeypatch.setattr(desired, "MOST_EXPANDED", 2 * MIB)
+    monkeypatch.setattr(desired, "MOST_OF_SMALL", 2 * MIB)
     configs = [config(f"c{number}", f"x\n  {instance}") for number in range(20)]
     body = json.dumps({"configs": configs})
     assert len(body) < 300_000
@@ -99,7 +99,7 @@ def test_what_grows_on_its_way_to_node_agents_is_bounded(
 
 
 def test_shards_count_with_what_each_repeats(author: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desired, "MOST_EXPANDED", MIB)
+    monkeypatch.setattr(desired, "MOST_OF_SMALL", MIB)
     shop = {"name": "a", "check": "http_check", "instances": [{}] * 100, "init_config": {"a": "x" * 20_000}}
     assert put(author, json.dumps({"configs": [shop]})).status_code == 200
     monkeypatch.setattr(conf, "INSTANCE_SHARDING_ENABLED", True)

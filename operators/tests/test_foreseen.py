@@ -20,8 +20,8 @@ from checks.models import freezes
 from checks.models.freezes import Freeze
 from checks.models.orders import Rule
 from checks.tests.balance import furnish
-from checks.tests.cast import owners, report, sent
-from checks.tests.operators import config, confirmed, page_of, saved, superuser
+from checks.tests.cast import owners, report
+from checks.tests.operators import beside_an_idle_node, config, confirmed, page_of, saved, superuser
 from clusteragent.lib import clock
 from nodes import tokens
 from nodes.models import Node, NodeRule, NodeToken
@@ -44,10 +44,7 @@ STOPS = "2 configs would run nowhere."
 @pytest.fixture
 def client() -> Client:
     """shop, mail and db run on ash, birch is idle."""
-    report("ash")
-    dispatcher.schedule([sent("shop"), sent("mail"), sent("db", name="postgres")])
-    report("birch")
-    return superuser()
+    return beside_an_idle_node()
 
 
 @pytest.fixture

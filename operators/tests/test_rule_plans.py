@@ -11,8 +11,8 @@ from checks.explain import ruling
 from checks.models import Config
 from checks.models.orders import Rule
 from checks.tests.balance import furnish
-from checks.tests.cast import owners, report, sent
-from checks.tests.operators import config, confirmed, superuser
+from checks.tests.cast import owners, sent
+from checks.tests.operators import beside_an_idle_node, config, confirmed, superuser
 from nodes.models import Node, NodeRule
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
@@ -30,10 +30,7 @@ EVERYWHERE = {
 @pytest.fixture
 def client() -> Client:
     """shop, mail and db run on ash, birch is idle."""
-    report("ash")
-    dispatcher.schedule([sent("shop"), sent("mail"), sent("db", name="postgres")])
-    report("birch")
-    return superuser()
+    return beside_an_idle_node()
 
 
 def shown(client: Client, url: str, **fields: Any) -> str:

@@ -68,7 +68,7 @@ class Command(ActingCommand):
                 commandline.require_accepted(plan, options)
                 plans.apply(plan, actor=commandline.actor(), may_close=options["accept_no_node"])
         except NotAccepted as refusal:
-            record_refusal(f"plan {plan.pk}: {plan}", refusal, plan=plan.pk)
+            record_refusal(f"plan {plan.pk}: {plan}", refusal, plan=plan)
             raise commandline.unaccepted(refusal) from refusal
         except (plans.StalePlan, dispatcher.Outside) as refusal:
             raise CommandError(f"plan {plan.pk} can't be applied: {dispatcher.described(refusal)}") from refusal
