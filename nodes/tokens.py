@@ -34,7 +34,7 @@ class TooMany(ValidationError):
 
 @transaction.atomic
 def make(row: NodeToken) -> str:
-    """Store this new row and return its token, which is not kept. Raises ValidationError."""
+    """Store this new row and return its token, which is not kept. The row has `without_stats` then. Raises ValidationError."""
     token = row.draw()
     _store(row, cut_off(row.pattern))
     return token
@@ -45,6 +45,7 @@ def _store(row: NodeToken, cut: Sequence[str]) -> None:
     row.full_clean()
     check(row)
     row.save()
+    row.without_stats = cut
     lost = {"without_stats": {"runners": len(cut), "names": cut[:MOST_NAMED]}} if cut else {}
     record(Act.Verb.MAKE, named(row), after=row.told() | lost, nodes={*cut, *_first_opened(row)})
 

@@ -13,11 +13,40 @@ from checks.wire.scrub import scrub
 from clusteragent.lib import deadlines
 from clusteragent.lib.patterns import fits
 from clusteragent.lib.spelling import nearest
-from clusteragent.lib.words import agreeing, listed, natural, plain_count
+from clusteragent.lib.words import agreeing, listed, load_change, natural, plain_count
 from nodes.models import Node, Slowness
 
 # Where the part of a pattern that stands for itself ends.
 _WILDCARD = re.compile(r"[*?]")
+
+
+def sentence(plan: Plan) -> str:
+    """Return how many configs a plan moves, and how the highest load changes."""
+    number = len(plan.moves)
+    if not number:
+        return "Nothing moves."
+    one, many = {"pause": ("stops running", "stop running"), "resume": ("comes back", "come back")}.get(
+        plan.order.get("verb", ""), ("moves", "move")
+    )
+    verb = one if number == 1 else many
+    if stopping := len(objections.left(plan)):
+        stops = "stops running" if stopping == 1 else "stop running"
+        verb = stops if stopping == number else f"{verb}, {stopping} of them {stops}"
+    peak = load_change(plan.spread["peak"])
+    return (
+        f"{plain_count(number, 'config')} {verb}. {plain_count(len(plan.nodes), 'node')} touched, highest load {peak}."
+    )
+
+
+def worse(plan: Plan) -> list[str]:
+    """Return in which ways a plan makes things worse, in words that pages show in red."""
+    closing = [one.reason for one in objections.of(plan) if one.accepted_by == objections.NO_NODE]
+    return [*objections.worse(plan.spread.get("peak", ()), len(without_node(plan))), *closing]
+
+
+def without_node(plan: Plan) -> list[dict[str, Any]]:
+    """Return the configs that should run and would have no node by a plan."""
+    return [*objections.left(plan), *(plan.staying() if plan.order.get("verb") == "resume" else ())]
 
 
 def of(plan: Plan) -> list[str]:

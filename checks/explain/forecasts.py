@@ -18,7 +18,7 @@ from checks.dispatcher.returning import going_back
 from checks.dispatcher.transaction import light_entries
 from checks.explain.aftermath import ASKED_WHY, Aftermath, Moving, follow
 from checks.explain.loss import homeless_reasons
-from checks.explain.objections import Objection, nowhere, of_closing
+from checks.explain.objections import Objection, nowhere, of_closing, why_nowhere
 from checks.models import Assignment, Config, bounds, freezes
 from checks.models.orders import Isolation, Pin
 from clusteragent.lib import conf, deadlines
@@ -289,7 +289,7 @@ def _passes(after: Aftermath) -> list[str]:
         )
     if after.lost:
         found.append(nowhere(len(after.lost)))
-        found += [f"Why they would run nowhere: {why}." for why in after.why]
+        found += why_nowhere(after.why)
     if after.waiting:
         found.append(f"{grouped_count(after.waiting, 'config')} would run nowhere, as now.")
     return found or ["Nothing else moves for it."]

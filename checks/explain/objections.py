@@ -1,15 +1,11 @@
 """What must be accepted besides being ordered: configs that run now would run nowhere, or no node would take work. Read-only."""
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from acts.recording import foresee
-from checks import plans
-from checks.dispatcher import Decision
-from checks.dispatcher.acting import asked_by, asking
 from checks.models import Plan
-from clusteragent.lib.words import grouped_count, percent
+from clusteragent.lib.words import agreeing, grouped_count, percent
 from nodes.models import Node
 
 # What accepts it, as the operators' API names it.
@@ -75,6 +71,11 @@ def nowhere(number: int) -> str:
     return f"{grouped_count(number, 'config')} would run nowhere."
 
 
+def why_nowhere(reasons: Iterable[str], number: int = 2) -> list[str]:
+    """Return the sentences that say why so many configs would run nowhere."""
+    return [f"Why {agreeing(number, 'it', 'they')} would run nowhere: {reason}." for reason in reasons]
+
+
 def worse(peak: Sequence[float], nowhere_: int) -> list[str]:
     """Return in which ways something makes things worse, in words that pages show in red.
 
@@ -92,18 +93,3 @@ def require_accepted(objections: Sequence[Objection], accepted: Collection[str])
         raise NotAccepted(rest)
     if objections:
         foresee((), worse=[one.reason for one in objections])
-
-
-def accepting(decide: Callable[[], Decision], accepted: Collection[str]) -> Callable[[], Decision]:
-    """Return a function that decides, and raises NotAccepted for what the decision means and nobody accepts."""
-
-    def decide_accepted() -> Decision:
-        decision = decide()
-        try:
-            require_accepted(of(plans.to_plan(decision, author="")), accepted)
-        except NotAccepted as refusal:
-            asking(refusal, asked_by(decision))
-            raise
-        return replace(decision, may_close=NO_NODE in accepted)
-
-    return decide_accepted

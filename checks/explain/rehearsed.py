@@ -9,7 +9,7 @@ from checks.dispatcher.transaction import entries_of
 from checks.explain.aftermath import ASKED_WHY, Moving, misplaced
 from checks.explain.forecasts import MOST_FORESEEN, Forecast
 from checks.explain.loss import homeless_reasons
-from checks.explain.objections import no_node, of_dangling
+from checks.explain.objections import no_node, of_dangling, why_nowhere
 from checks.models import Config
 from checks.models.orders import Pause
 from checks.models.titles import called
@@ -115,8 +115,7 @@ def _counted(moves: Sequence[Moving]) -> Iterator[str]:
 
 def _why(snapshot: Snapshot, homeless: Sequence[Entry]) -> Iterator[str]:
     snapshot.read_origins(homeless)
-    for why in homeless_reasons(snapshot, homeless[:ASKED_WHY]):
-        yield f"Why they would run nowhere: {why}."
+    yield from why_nowhere(homeless_reasons(snapshot, homeless[:ASKED_WHY]))
 
 
 def _cold() -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 from checks.dispatcher.eligibility import Snapshot, read_snapshot
 from checks.dispatcher.inventory import Candidate
 from checks.explain.aftermath import Aftermath, Moving, follow
-from checks.explain.objections import NO_NODE, Objection, of_dangling, worse
+from checks.explain.objections import NO_NODE, Objection, of_dangling, why_nowhere, worse
 from checks.models import Config
 from checks.models.orders import Rule
 from checks.wire.scrub import scrub
@@ -66,8 +66,7 @@ class Effect(NamedTuple):
 
     def _notes(self) -> Iterator[str]:
         after = self.after
-        for why in after.why:
-            yield f"Why they would run nowhere: {scrub(why)}."
+        yield from why_nowhere(map(scrub, after.why))
         counted = (
             (self.above, "node", "{} above the most that it allows: what is there stays, and no more is added."),
             (len(after.found), "config", "{} without a node would get one."),

@@ -11,7 +11,7 @@ from checks.dispatcher.eligibility import Snapshot, read_snapshot
 from checks.dispatcher.misplaced import Judge
 from checks.explain.aftermath import ASKED_WHY
 from checks.explain.loss import homeless_reasons
-from checks.explain.objections import nowhere
+from checks.explain.objections import nowhere, why_nowhere
 from checks.models import Config, Origin, bounds
 from checks.sources.origins import Admitted, Known
 from checks.wire.sharding import parent_of
@@ -51,7 +51,8 @@ class Effect(NamedTuple):
     """What follows when configs are saved.
 
     lost: how many configs would run nowhere, and do not so now. stops: the ids of those that are stored. about: what stands for
-    all that is sent and changed, and for the configs that a node would lose.
+    all that is sent and changed, and for the configs that a node would lose. peak: the load before and after of the node that
+    gets something, of several nodes the highest of all; zeros for who is not told.
     """
 
     sentences: Sequence[str]
@@ -59,6 +60,7 @@ class Effect(NamedTuple):
     lost: int
     stops: Sequence[int]
     about: Sequence[str]
+    peak: tuple[float, float]
 
     @property
     def nowhere(self) -> str:
@@ -82,7 +84,8 @@ def save(source: str, sends: Sequence[Admitted], known: Mapping[str, Known], gon
     fates = list(_fates(snapshot, todo, removed))
     lost = [fate.entry for fate in fates if fate.is_lost]
     keys = {*(one.key for one in sends), *gone}
-    sentences = [*_sentences(fates), *_loads(snapshot, before, fates), *_twins(todo, source, keys)]
+    peak, of_loads = _loads(snapshot, before, fates)
+    sentences = [*_sentences(fates), *of_loads, *_twins(todo, source, keys)]
     if lost:
         why = homeless_reasons(snapshot, [one for one in lost if not one.endpoint][:ASKED_WHY])
         ends = sorted({one.sent.patched.node_name for one in lost if one.endpoint and one.sent})
@@ -90,8 +93,7 @@ def save(source: str, sends: Sequence[Admitted], known: Mapping[str, Known], gon
             *why,
             *(f"it checks an endpoint of {name}, and no node of this name reports" for name in ends[:ASKED_WHY]),
         ]
-        which = agreeing(len(lost), "it", "they")
-        sentences += [f"Why {which} would run nowhere: {one}." for one in told]
+        sentences += why_nowhere(told, len(lost))
     if sentences and Hearing.objects.filter(warmup=True).exists():
         sentences.append("The warm-up is not over: until then nothing new is placed.")
     sent = (one.patched.fingerprint for each in sends for one in each.sent)
@@ -101,6 +103,7 @@ def save(source: str, sends: Sequence[Admitted], known: Mapping[str, Known], gon
         len(lost),
         [one.id for one in lost if one.id],
         [*sorted(keys), *sent, *(f"{fate.entry.id} stops" if fate.stops else f"{fate.entry.id}" for fate in fates)],
+        peak if is_told else (0.0, 0.0),
     )
 
 
@@ -191,20 +194,21 @@ def _sentences(fates: Sequence[Fate]) -> Iterator[str]:
             yield f"{grouped_count(len(group), 'config')} {told}."
 
 
-def _loads(snapshot: Snapshot, before: Mapping[int, float], fates: Sequence[Fate]) -> Iterator[str]:
-    """A sentence about the load of the node that gets something, or of several nodes about the highest load of all."""
+def _loads(
+    snapshot: Snapshot, before: Mapping[int, float], fates: Sequence[Fate]
+) -> tuple[tuple[float, float], list[str]]:
+    """The load before and after of the node that gets something, or of several nodes the highest of all, also in a sentence."""
     names = sorted({fate.gets for fate in fates if fate.gets})
     if not names:
-        return
+        return (0.0, 0.0), []
     after = dict(snapshot.loads())
     for fate in fates:
         if fate.stops and not fate.entry.endpoint and (id_ := snapshot.by_name[fate.before].id) in after:
             after[id_] -= snapshot.cost(fate.entry) / snapshot.by_id[id_].capacity
     one = snapshot.by_name[names[0]].id
     was, then = (before[one], after[one]) if len(names) == 1 else (max(before.values()), max(after.values()))
-    yield load_goes(was, then, f"The load of {names[0]}") if len(names) == 1 else load_goes(was, then)
-    if told := assumed():
-        yield told
+    told = load_goes(was, then, f"The load of {names[0]}") if len(names) == 1 else load_goes(was, then)
+    return (was, then), [told, *filter(None, [assumed()])]
 
 
 def _twins(todo: Changes, source: str, keys: Collection[str]) -> Iterator[str]:

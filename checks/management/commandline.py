@@ -18,7 +18,7 @@ from acts.recording import dry_run, entered, person
 from checks import plans
 from checks.dispatcher import REFUSALS, Decision, described
 from checks.dispatcher.acting import record_refusal
-from checks.explain import consequences, objections
+from checks.explain import consequences, foreseen, objections
 from checks.explain.aftermath import titled
 from checks.explain.forecasts import Forecast
 from checks.explain.objections import NotAccepted
@@ -144,7 +144,7 @@ def plan_of(options: dict[str, Any], decide: Callable[[], Decision]) -> Plan:
     try:
         if options["dry_run"]:
             return plans.to_plan(decide(), author=actor())
-        return plans.order(objections.accepting(decide, accepted(options)), actor=actor())[0]
+        return plans.order(foreseen.accepting(decide, accepted(options)), actor=actor())[0]
     except NotAccepted as refusal:
         raise unaccepted(refusal) from refusal
     except (*REFUSALS, ValidationError) as error:

@@ -254,7 +254,11 @@ class Rule(models.Model):
         return self.name
 
     def clean(self) -> None:
-        """Raise ValidationError if a rule keeps its configs apart from checks that this or another one places them beside."""
+        """Raise ValidationError for a name that shows a secret, which all would read, and if a rule keeps its configs apart from
+        checks that this or another one places them beside.
+        """
+        if scrub(self.name) != self.name:
+            raise ValidationError({"name": "It shows a secret, and everybody reads it: call it otherwise."})
         for other in (self, *Rule.objects.exclude(pk=self.pk).order_by("name")):
             for one, two in ((self, other), (other, self)):
                 apart = next(filter(one.joins, patterns_of(two.apart_from)), "")

@@ -13,7 +13,10 @@ from checks.dispatcher import Decision, Placement, StalePlan, acting, deciding
 from checks.models import Config, Move, Plan
 from checks.models.bounds import NEEDED, Outside
 from checks.models.orders import CHUNKS, Pause, Pin
+from clusteragent.lib.words import percent
 
+# A node that would be fuller by so much, as a share of its capacity, than a plan says makes it stale.
+FULLER = 0.1
 # The fields of every stored move, and of a move in the operators' API.
 MOVE_FIELDS = ("config", "digest", "name", "title", "source", "to", "from_node", "to_node", "cost", "gain")
 
@@ -59,8 +62,10 @@ def apply(plan: Plan, *, actor: str, term: int | None = None, may_close: bool = 
     Raises StalePlan and Outside, which are on record, and NotLeader when `term` is over; then nothing has changed. What stops it
     after the first chunk is written to the plan's outcome, and not raised.
     """
+    decision = replace(_decision(plan), may_close=may_close)
     try:
-        return _apply(replace(_decision(plan), may_close=may_close), plan, actor, term)
+        _require_no_fuller(plan, decision)
+        return _apply(decision, plan, actor, term)
     except (StalePlan, Outside) as stale:
         acting.record_refusal(f"plan {plan.pk}: {plan}", stale, plan=plan)
         raise
@@ -68,7 +73,23 @@ def apply(plan: Plan, *, actor: str, term: int | None = None, may_close: bool = 
 
 def why_stale(plan: Plan) -> str:
     """Return for what a plan that was not applied can't be applied any more; empty if it can."""
-    return dispatcher.why_stale(_decision(plan))
+    decision = _decision(plan)
+    return dispatcher.why_stale(decision) or _why_fuller(plan, decision)
+
+
+def _require_no_fuller(plan: Plan, decision: Decision) -> None:
+    """Raise StalePlan for what `_why_fuller` says."""
+    if not plan.applied_at and (why := _why_fuller(plan, decision)):
+        raise StalePlan(why)
+
+
+def _why_fuller(plan: Plan, decision: Decision) -> str:
+    """Why a plan does not hold any more: a node that gets something would be fuller by now than it said; empty if none would."""
+    for name in sorted({one.to_node for one in decision.moves} & plan.nodes.keys() & decision.loads.nodes.keys()):
+        said, now = plan.nodes[name]["after"], decision.loads.nodes[name]["after"]
+        if now - said >= FULLER:
+            return f"node {name} would have a load of {percent(now)} by now, not of {percent(said)}"
+    return ""
 
 
 def require_applicable(plan: Plan) -> None:

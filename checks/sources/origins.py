@@ -228,13 +228,20 @@ def put(
     with dispatcher.single_transaction():
         ClusterStore.objects.lock()
         verify()
-        was = _texts(before)
+        was, hashes = _texts(before), _digests(before)
         nodes = _nodes_of(was)
         replace(source, admitted, actor=actor)
         now = _texts(after)
         configs, nodes = {*was, *now}, {*nodes, *_nodes_of(now)}
+        if list(was.values()) == list(now.values()):
+            what += ": only how it is written" if hashes == _digests(after) else ": what changed is hidden"
         record(verb, what, before=list(was.values()) or None, after=list(now.values()), configs=configs, nodes=nodes)
     return admitted
+
+
+def _digests(keys: Collection[tuple[str, str]]) -> list[str]:
+    """The digests of the configs of these (source, key) pairs, which differ where their secrets do."""
+    return sorted(Origin.objects.keyed(keys).values_list("config__digest", flat=True))
 
 
 def _nodes_of(configs: Collection[int]) -> set[str]:

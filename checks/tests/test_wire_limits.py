@@ -6,8 +6,8 @@ import tracemalloc
 
 import pytest
 
-from checks.wire import patching
-from checks.wire.patching import IntegrationConfig, UnpatchableConfig
+from checks.wire import patching, sharding
+from checks.wire.patching import MAX_INSTANCES, IntegrationConfig, UnpatchableConfig
 from tests.table import table
 
 DEEP = {
@@ -79,6 +79,15 @@ def test_what_is_just_small_enough_is_taken() -> None:
     patch("a: " + "[" * 49 + "]" * 49)
     patch("a: [" + "x, " * 99_000 + "]")
     patch("a: " + "x" * (1024 * 1024 - 3))
+
+
+def test_too_many_instances_are_refused_before_they_are_read() -> None:
+    most = ("a: [",) * (MAX_INSTANCES + 1)
+    with pytest.raises(UnpatchableConfig, match="ntp: it has 10001 instances, 10000 are the most"):
+        patching.patch(IntegrationConfig("ntp", instances=most), [])
+    assert not sharding.cut(
+        IntegrationConfig("ntp", instances=most, cluster_check=True), resources=True, instances=True
+    )
 
 
 @pytest.mark.parametrize(

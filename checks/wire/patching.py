@@ -25,6 +25,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_NAME = 253
+# A hundred microseconds each. Files of the field have hundreds.
+MAX_INSTANCES = 10_000
 
 _FLAGS = ("cluster_check", "ignore_autodiscovery_tags", "metrics_excluded", "logs_excluded")
 _LISTS = ("instances", "ad_identifiers", "advanced_ad_identifiers")
@@ -452,9 +454,11 @@ def _is_of_its_type(key: str, value: object) -> bool:
 
 
 def _refuse_odd_fields(config: IntegrationConfig) -> None:
-    """Raise UnpatchableConfig for fields that PostgreSQL or JSON can't hold, and for a check without a name."""
+    """Raise UnpatchableConfig for fields that PostgreSQL or JSON can't hold, for too many instances, and without a name."""
     if not config.name:
         raise UnpatchableConfig("the check has no name")
+    if (number := len(config.instances)) > MAX_INSTANCES:
+        raise UnpatchableConfig(f"{config.name[:MAX_NAME]}: it has {number} instances, {MAX_INSTANCES} are the most")
     for key in ("name", "provider", "node_name"):
         if len(getattr(config, key)) > MAX_NAME:
             raise UnpatchableConfig(f"{config.name[:MAX_NAME]!r}: {key} is longer than {MAX_NAME} characters")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from checks.wire import yamlnodes
-from checks.wire.patching import IntegrationConfig
+from checks.wire.patching import MAX_INSTANCES, IntegrationConfig
 from checks.wire.yamlnodes import InvalidYAML
 
 KSM = "kubernetes_state_core"
@@ -59,7 +59,8 @@ def cut(
     configs by instance, except those of excluded checks. A number always means the same part, so that one part can change
     without the others.
     """
-    if not config.cluster_check or config.is_endpoint:
+    # What has too many instances is refused as a whole.
+    if not config.cluster_check or config.is_endpoint or len(config.instances) > MAX_INSTANCES:
         return {}
     if config.name == KSM:
         return _of_ksm(config) if resources else {}

@@ -61,11 +61,13 @@ def _key(name: bytes) -> str:
 def credential(environ: Mapping[str, Any]) -> str:
     """Return a hash of the caller's token or session, to tell callers apart before authentication; empty without either.
 
-    What is no bearer token names nobody: beside a session it is not looked at, and would make one caller seem many.
+    It is what opens the page: of the admin the session alone, elsewhere a bearer token first. What is not looked at would make
+    one caller seem many.
     """
     scheme, *token = environ.get("HTTP_AUTHORIZATION", "").split()[:2] or [""]
     session = parse_cookie(environ.get("HTTP_COOKIE", "")).get(settings.SESSION_COOKIE_NAME, "")
-    shown = token[0] if token and scheme.lower() == "bearer" else session
+    is_by_token = token and scheme.lower() == "bearer" and not environ["PATH_INFO"].startswith("/admin/")
+    shown = token[0] if is_by_token else session
     return hashlib.blake2b(shown.encode("latin-1", "replace"), digest_size=16).hexdigest() if shown else ""
 
 

@@ -22,6 +22,11 @@ def escape_controls(text: str) -> str:
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def visible(text: str) -> str:
+    """Return a text of several lines for pages, with what is not seen, or turns the direction of writing, as such escapes."""
+    return "\n".join("\t".join(map(escape_controls, line.split("\t"))) for line in text.split("\n"))
+
+
 def duration(value: timedelta | None) -> str:
     """Format a length of time in its largest unit, rounded down: `4 s`, `12 min`, `3 d`; empty for None."""
     if value is None:

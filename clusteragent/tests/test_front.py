@@ -82,6 +82,23 @@ def test_a_caller_is_told_by_token_or_session_whatever_stands_around_them() -> N
     assert of(authorization="Foo 1") == of(authorization="Bearer") == of()
 
 
+def test_a_token_that_the_admin_does_not_look_at_makes_no_other_caller_of_a_session() -> None:
+    def of(path: str, **headers: str) -> str:
+        pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+        return caller(environ_of(SCOPE | {"path": path, "headers": pairs}))
+
+    cookie = f"{settings.SESSION_COOKIE_NAME}=x"
+    page, call = "/admin/checks/config/", "/api/operator/v1/configs"
+    assert of(page, cookie=cookie, authorization="Bearer y") == of(page, cookie=cookie)
+    assert of(page, authorization="Bearer y") == of(page) == "192.0.2.1"
+    # A made-up session beside a token is not looked at, either.
+    assert (
+        of(call, cookie=cookie, authorization="Bearer y")
+        == of(call, authorization="Bearer y")
+        != of(call, cookie=cookie)
+    )
+
+
 # Bodies.
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, NamedTuple
@@ -157,6 +157,9 @@ class NodeToken(models.Model):
     last_used_at = models.DateTimeField("last used", null=True, editable=False)
 
     objects = NodeTokenQuerySet.as_manager()
+
+    # The runners that a token which was just made cuts off: they tell stats by the shared one.
+    without_stats: Sequence[str] = ()
 
     class Meta:
         ordering = ["note", "id"]

@@ -20,14 +20,14 @@ from checks.explain import writing
 from checks.models import Config, Source
 from checks.sources import authored, origins
 from checks.sources.authored import ADMIN, by_hand
-from checks.wire import integrations, sharding
+from checks.wire import integrations, sharding, written
 from checks.wire.lint import Notice
 from checks.wire.patching import UnpatchableConfig
 from checks.wire.scrub import scrub
 from checks.wire.yamlnodes import InvalidYAML
 from operators.admin.base import Table, first_of
 from operators.admin.editing import REOPEN
-from operators.admin.questions import MOST_LISTED, Question, goals, seen_of
+from operators.admin.questions import MOST_LISTED, Question, goals, seen_of, tens
 
 # By this a form says that the name of a check is meant as it is written.
 AS_WRITTEN = "as_written"
@@ -135,8 +135,10 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
         if self.is_bound or self.instance.pk or getattr(self, REOPEN, None):
             # A text that is whole already.
             self.fields["yaml"].widget.attrs["hx-trigger"] = f"load, {CHANGES}"
-        if not self.instance.pk:
+        elif not self.instance.pk:
+            # Another check brings its template, but never in place of what somebody wrote.
             self.fields["yaml"].widget.attrs["data-template"] = reverse("admin:checks_config_template")
+        if not self.instance.pk:
             self.fields["yaml"].help_text += _templates()
         if self.instance.pk and (origin := by_hand(self.instance)):
             self.fields["key"].disabled = True
@@ -205,9 +207,10 @@ def foresee(sent: Sent) -> Question:
         [scrub(one) for one in effect.sentences if one != effect.nowhere],
         [*([effect.nowhere] if effect.lost else []), *(scrub(str(one)) for one in odd)],
         [Table(title, ("config", "now", "then"), rows[:MOST_LISTED])] if rows else [],
-        seen_of(effect.about, effect.lost, stops=effect.stops, moves=goals(going)),
+        seen_of(effect.about, effect.lost, tens(effect.peak), stops=effect.stops, moves=goals(going)),
         scrub(sent.key) if effect.lost else "",
         "Save",
+        text=written.shown(sent.written),
     )
 
 

@@ -15,7 +15,7 @@ from checks.wire.patching import IntegrationConfig
 from checks.wire.sharding import parent_of
 from checks.wire.yamlnodes import InvalidYAML
 from clusteragent.lib import clock
-from clusteragent.lib.words import listed, load_in_words, milliseconds, percent
+from clusteragent.lib.words import listed, load_in_words, milliseconds, percent, visible
 from operators.admin.base import Table, aged, dated, list_url
 
 MOST_LINES = 50
@@ -115,7 +115,7 @@ def _run_time(run: Run | None) -> str:
 
 
 def _instance(run: Run, exact: bool) -> tuple[Any, ...]:
-    check_id, stats = run.instance.shown_id(exact=exact), run.stats
+    check_id, stats = visible(run.instance.shown_id(exact=exact)), run.stats
     if stats is None:
         return (check_id, "", "", "", "", "")
     # Old runners report none.

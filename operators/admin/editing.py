@@ -19,7 +19,7 @@ from acts.models import Act
 from acts.recording import hidden, record
 from checks.models import Config
 from checks.models.edits import differing
-from clusteragent.lib.words import utc
+from clusteragent.lib.words import utc, visible
 
 # The field by which a form says what it was opened with.
 FIELD = "opened"
@@ -197,7 +197,7 @@ def _difference(now: str, sent: str) -> SafeString:
     """What differs between two texts, by lines."""
     tags = {"+": "<ins>{}</ins>", "-": "<del>{}</del>"}
     lines = [f"{line[0]} {line[1:]}" for line in differing(now, sent) if not line.startswith("@@")]
-    shown = [format_html(tags.get(line[0], "{}\n"), line) for line in lines or ["the ends of its lines"]]
+    shown = [format_html(tags.get(line[0], "{}\n"), visible(line)) for line in lines or ["the ends of its lines"]]
     return format_html_join("", "{}", ((line,) for line in shown))
 
 

@@ -11,7 +11,7 @@ from checks.explain import consequences, drains, objections
 from checks.models import Config, Plan, freezes
 from checks.models.titles import called
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import load_change, natural, percent, plain_count
+from clusteragent.lib.words import natural, percent, plain_count
 from nodes.models import Node, UnknownNode
 from operators.admin.base import Table, first_of, link
 from operators.admin.questions import word_of, word_of_configs
@@ -24,24 +24,6 @@ MOST_DRAINED = 5
 UNDOES = dict.fromkeys(("", "reassign", "pin", "isolate", "undo", "adopt"), "Undo…") | {
     "pause": "Resume what it paused…"
 }
-
-
-def sentence(plan: Plan) -> str:
-    """How many configs the plan moves, and how the highest load changes."""
-    number = len(plan.moves)
-    if not number:
-        return "Nothing moves."
-    one, many = {"pause": ("stops running", "stop running"), "resume": ("comes back", "come back")}.get(
-        plan.order.get("verb", ""), ("moves", "move")
-    )
-    verb = one if number == 1 else many
-    if stopping := len(objections.left(plan)):
-        stops = "stops running" if stopping == 1 else "stop running"
-        verb = stops if stopping == number else f"{verb}, {stopping} of them {stops}"
-    peak = load_change(plan.spread["peak"])
-    return (
-        f"{plain_count(number, 'config')} {verb}. {plain_count(len(plan.nodes), 'node')} touched, highest load {peak}."
-    )
 
 
 def done(plan: Plan, moved: int) -> str:
@@ -87,12 +69,6 @@ def progress(plan: Plan) -> Iterator[str]:
         yield f"And {plain_count(len(nodes) - MOST_DRAINED, 'node')} more."
 
 
-def worse_of(plan: Plan) -> list[str]:
-    """In which ways a plan makes things worse, in red."""
-    closing = [one.reason for one in objections.of(plan) if one.accepted_by == objections.NO_NODE]
-    return [*objections.worse(plan.spread.get("peak", ()), nowhere(plan)), *closing]
-
-
 def typed_word(plan: Plan) -> str:
     """What must be typed to apply a plan by which configs that should run would not, or no node would take work; else empty.
 
@@ -101,18 +77,11 @@ def typed_word(plan: Plan) -> str:
     if plan.order.get("verb") == "drain":
         return word_of(plan.order["nodes"], "node") if objections.of(plan) else ""
     return word_of_configs(
-        [(called(move.get("title", ""), move["name"], move["digest"]), move["name"]) for move in _left(plan)]
+        [
+            (called(move.get("title", ""), move["name"], move["digest"]), move["name"])
+            for move in consequences.without_node(plan)
+        ]
     )
-
-
-def nowhere(plan: Plan) -> int:
-    """How many configs should run and would have no node by this plan."""
-    return len(_left(plan))
-
-
-def _left(plan: Plan) -> list[dict[str, Any]]:
-    """The configs that should run and would have no node by this plan."""
-    return [*objections.left(plan), *(plan.staying() if plan.order.get("verb") == "resume" else ())]
 
 
 def tables(plan: Plan) -> list[Table]:

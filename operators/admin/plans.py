@@ -24,7 +24,7 @@ from acts.recording import record
 from checks import dispatcher, plans
 from checks.dispatcher import REFUSALS, Decision, described
 from checks.dispatcher.acting import record_refusal
-from checks.explain import forecasts
+from checks.explain import consequences, forecasts, foreseen
 from checks.models import Config, Plan, freezes
 from checks.models.bounds import NEEDED, why_not_configs
 from checks.models.orders import Pin
@@ -155,8 +155,8 @@ class PlanAdmin(ReadOnlyAdmin):
         return {
             "plan": plan,
             "what": plan,
-            "sentence": planpage.sentence(plan),
-            "worse": [] if plan.applied_at else planpage.worse_of(plan),
+            "sentence": consequences.sentence(plan),
+            "worse": [] if plan.applied_at else consequences.worse(plan),
             "word": planpage.typed_word(plan),
             "notes": planpage.notes(plan),
             "done": planpage.done(plan, plan.moved),
@@ -208,6 +208,7 @@ class PlanAdmin(ReadOnlyAdmin):
         return redirect(row_url(plan))
 
     def _carry_out(self, request: HttpRequest, plan: Plan, *, may_close: bool) -> None:
+        foreseen.note_plan(plan)
         try:
             moves = plans.apply(plan, actor=request.user.get_username(), may_close=may_close)
         except plans.StalePlan as stale:

@@ -203,7 +203,8 @@ class Question:
     decide on, by `seen_of`; unless who answers agreed to it, nothing is done. word: what must be typed; empty for nothing.
     is_dangerous: whether the button is red, as it is where something must be typed. asks_why: whether there is a field for a
     note. same: how the same is done elsewhere. moves: what would move or stop. configs, nodes:
-    the ids and names of those that it is done to. All of them have the act on their pages.
+    the ids and names of those that it is done to. All of them have the act on their pages. text: what would be written, as
+    people see it.
     """
 
     what: str
@@ -219,6 +220,7 @@ class Question:
     moves: Sequence[Moving] = ()
     configs: Collection[int] = ()
     nodes: Collection[str] = ()
+    text: str = ""
 
     @property
     def has_open_goals(self) -> bool:
@@ -353,6 +355,9 @@ class ShownDeletions(_DjangoModelAdmin):
     def delete_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
         """Show what deleting these rows would do until that is confirmed, then delete them."""
         chosen = list(queryset)
+        if not chosen:
+            messages.info(request, "Nothing was deleted: what was selected is gone already.")
+            return None
         # What goes with them may need more permissions.
         _, _, needed, protected = self.get_deleted_objects(chosen, request)
         if needed or protected:

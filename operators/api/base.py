@@ -26,7 +26,7 @@ from acts import recording
 from checks import dispatcher, plans
 from checks.dispatcher import Decision
 from checks.dispatcher.acting import Asked, asking, record_refusal
-from checks.explain import objections
+from checks.explain import foreseen, objections
 from checks.explain.forecasts import Forecast
 from checks.explain.objections import NotAccepted, Objection
 from checks.models import Plan
@@ -140,7 +140,7 @@ class OperatorViewSet(GenericViewSet[Any]):
         """
         options = DryRun.of(self.request.query_params)
         actor = self.request.user.get_username()
-        decide_accepted = objections.accepting(decide, Acceptance.given(self.request.query_params))
+        decide_accepted = foreseen.accepting(decide, Acceptance.given(self.request.query_params))
         try:
             if options["dry_run"]:
                 return Response(self.described(plans.to_plan(decide(), author=actor)))

@@ -128,16 +128,15 @@ class NodeTokenViewSet(DetailViewSet):
 
 
 def _make(row: Any) -> None:
-    row.without_stats = tokens.cut_off(row.pattern)
     row.token = tokens.make(row)
     row.refresh_from_db()
 
 
 def _foreseen(row: NodeToken) -> Forecast:
     """What making this token would do. Raises what making it raises."""
-    lost = tokens.stats_lost(tokens.cut_off(row.pattern))
     with rehearsal():
         tokens.make(row)
+    lost = tokens.stats_lost(row.without_stats)
     return Forecast(f"make a node token of {row.note}", [f"It would open {row.opened()}.", *filter(None, [lost])])
 
 

@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from checks import plans
-from checks.explain import objections
+from checks.explain import foreseen, objections
 from checks.explain.objections import DANGLING, NO_NODE, NotAccepted
 from checks.models import Plan
 from operators.api import filters
@@ -74,6 +74,7 @@ class PlanViewSet(DetailViewSet):
                 accepted = Acceptance.given(query)
                 objections.require_accepted(objections.of(plan), accepted)
                 may_close = objections.NO_NODE in accepted
+                foreseen.note_plan(plan)
                 plans.apply(plan, actor=request.user.get_username(), may_close=may_close)
         except NotAccepted as refusal:
             raise self.unaccepted(refusal, f"plan {plan.pk}: {plan}", plan=plan) from None

@@ -4,7 +4,6 @@ import math
 from copy import copy
 from typing import Any
 
-from django.core.exceptions import ValidationError as Invalid
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import mixins, serializers, status
 from rest_framework.exceptions import ValidationError
@@ -42,10 +41,7 @@ class RuleSerializer(Strict, serializers.ModelSerializer[Rule]):
         rule = copy(self.instance) if self.instance else Rule()
         for name, value in attrs.items():
             setattr(rule, name, value)
-        try:
-            rule.clean()
-        except Invalid as problem:
-            raise ValidationError(problem.messages) from None
+        rule.clean()
         return attrs
 
 

@@ -40,8 +40,8 @@ class Remedy:
 
     forecast(): what that does, to be shown first. Without one it changes nothing that people must see before, or makes a plan.
     about(): the rows that it is about, if others of them are another question; ends: the kind of orders of these configs that it
-    ends, where it ends some. takes_nothing: no config can lose its node by it, so an answer is not asked about again. tells:
-    what came of it is on record, so it needs no second forecast. same(about): how the same is done elsewhere.
+    ends, where it ends some. takes_nothing: no config can lose its node by it, so an answer is not asked about again.
+    same(about): how the same is done elsewhere.
     """
 
     label: str
@@ -51,7 +51,6 @@ class Remedy:
     about: Callable[[], list[int]] = list
     ends: type[Order] | None = None
     takes_nothing: bool = False
-    tells: bool = False
     same: Callable[[list[int]], Deed] = lambda about: NO_DEED
 
     @property
@@ -147,7 +146,7 @@ def remedy(request: HttpRequest, kind: str) -> HttpResponse:
     about, button = chosen.about(), chosen.done_by
     # Where it takes nothing, what moves besides is no matter of asking again.
     is_seen = chosen.takes_nothing and is_about(seen_by(request, button), about)
-    if chosen.forecast and not (is_seen and chosen.tells):
+    if chosen.forecast:
         orders = said(chosen.ends.objects.of(about)) if chosen.ends else ()
         question = Question.of(chosen.forecast, button, [*about, *orders], chosen.same(about))
         if is_seen:
@@ -237,7 +236,6 @@ _DISPATCH_NOW = Remedy(
     _dispatch,
     forecasts.redispatch,
     takes_nothing=True,
-    tells=True,
     same=lambda _: Deed(["redispatch"]),
 )
 REMEDIES: Mapping[str, Remedy] = {

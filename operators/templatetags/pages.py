@@ -16,6 +16,7 @@ register = template.Library()
 register.filter("grouped", words.grouped)
 register.filter("grouped_count", words.grouped_count)
 register.filter("percent", words.percent)
+register.filter("visible", words.visible)
 
 
 @register.filter

@@ -18,7 +18,7 @@ from checks.models import Assignment, Config, Move, Source
 from checks.models.orders import Rule
 from checks.models.troubles import Trouble
 from checks.tests.cast import lead, owners, report, sent, silence
-from checks.tests.operators import apply, config, operator, page_of, planned, superuser
+from checks.tests.operators import apply, config, operator, page_of, planned, saved, superuser
 from clusteragent.lib import clock, conf
 from nodes.goodbyes import note_goodbye
 from nodes.models import Heartbeat, Node, NodeEvent, Runner, RunnerStats
@@ -118,6 +118,16 @@ def test_an_error_is_shown_without_its_secrets_and_escaped() -> None:
     assert "password=********" in response
     assert "hunter22" not in response
     assert "<script>no" not in response
+
+
+def test_what_turns_the_direction_of_writing_is_seen() -> None:
+    client = superuser()
+    yaml = "# \u202eone\ninstances:\n  - url: http://door\n    tags: ['x\u202ey']\n"
+    saved(client, "/admin/checks/config/add/", key="door", check="http_check", yaml=yaml)
+    text = client.get(page_of("door")).content.decode().split("YAML, secrets hidden")[1]
+    assert "# \\u202eone" in text
+    assert text.count("x\\u202ey") >= 2
+    assert "\u202e" not in text
 
 
 def test_what_was_sent_stands_beside_what_node_agents_get_and_neither_shows_a_secret() -> None:

@@ -20,11 +20,12 @@ from checks.models import freezes
 from checks.models.freezes import Freeze
 from checks.models.orders import Rule
 from checks.tests.balance import furnish
-from checks.tests.cast import owners, report
-from checks.tests.operators import beside_an_idle_node, config, confirmed, page_of, saved, superuser
+from checks.tests.cast import owners, report, silence
+from checks.tests.operators import apply, beside_an_idle_node, config, confirmed, page_of, planned, saved, superuser
 from clusteragent.lib import clock
 from nodes import tokens
 from nodes.models import Node, NodeRule, NodeToken
+from operators.admin.base import row_url
 from operators.admin.questions import MOST_GOALS, is_agreed, seen_of_moves
 from operators.tests.cast import bearer
 
@@ -322,3 +323,88 @@ def test_a_rule_of_a_name_that_was_taken_meanwhile_is_a_conflict(caller: Any, mo
     monkeypatch.setattr(UniqueValidator, "__call__", lambda *_: None)
     answer = caller.call("POST", "rules", body)
     assert (answer.status_code, answer.json()) == (409, {"detail": "Somebody else has just stored rule gpu."})
+
+
+def test_dispatching_by_the_first_page_says_what_was_shown(client: Client) -> None:
+    silence("ash", "birch")
+    dispatcher.expire_nodes(force=True)
+    report("cedar")
+    confirmed(client, "/admin/now/remedy/dangling/")
+    begun, done = Act.objects.filter(verb="dispatch").order_by("pk")
+    assert begun.foreseen["sentences"][0].endswith("would get a node.")
+    assert done.foreseen == begun.foreseen
+
+
+@pytest.mark.parametrize(
+    ("more", "changed"),
+    [("# why\n", "only how it is written"), ("    password: other\n", "what changed is hidden")],
+)
+def test_an_edit_that_the_texts_on_record_do_not_show_says_so(client: Client, more: str, changed: str) -> None:
+    yaml = "instances:\n  - url: http://door\n    password: one\n"
+    add = {"key": "door", "check": "http_check"}
+    saved(client, "/admin/checks/config/add/", **add, yaml=yaml)
+    edited = yaml.replace("    password: one\n", more) if "password" in more else yaml + more
+    saved(client, page_of("door"), **add, yaml=edited)
+    assert last().object == f"config admin:door: {changed}"
+    assert last().before == last().after
+
+
+def test_a_rule_whose_name_shows_a_secret_is_refused(client: Client, caller: Any) -> None:
+    named = {"name": "password=hunter2"}
+    form = client.post(f"{RULES}add/", NOWHERE | named).content.decode()
+    assert "It shows a secret" in form
+    answer = caller.call("POST", "rules?accept_dangling=1", NOWHERE | {"required": {}, "forbidden": {}} | named)
+    assert (answer.status_code, [*answer.json()]) == (400, ["name"])
+    assert not Rule.objects.exists()
+
+
+class TestPlans:
+    """What a plan said is on record with its act, which is kept for longer; and it does not lead to more than it said."""
+
+    @pytest.fixture
+    def world(self) -> Client:
+        furnish(ash=[0.8, 0.8], birch=[1.6], cedar=[1.6])
+        return superuser()
+
+    def test_by_its_page(self, world: Client) -> None:
+        plan = planned(world, "pin", ["ash-0"], aim="birch", kind="node")
+        page = world.get(row_url(plan)).content.decode()
+        red = "It raises the highest load from 40\u202f% to 60\u202f%."
+        assert red in page
+        apply(world, plan)
+        told = last().foreseen
+        assert told["worse"] == [red]
+        assert told["sentences"][0] in page
+        assert ["birch", "40\u202f%", "60\u202f%"] in told["tables"]["Nodes, load before and after"]
+
+    def test_so_is_an_order_by_a_call_and_by_a_command(self, world: Client) -> None:
+        caller = bearer(AuthToken.objects.create(User.objects.get(username="olga"))[1])
+        body = {"configs": [config("ash-0").pk], "aim": "birch", "kind": "node"}
+        told = caller.call("POST", "pins?dry_run=1", body).json()
+        assert caller.call("POST", "pins", body).status_code == 201
+        called = last().foreseen
+        assert called["worse"] == ["It raises the highest load from 40\u202f% to 60\u202f%."]
+        assert set(told["sentences"]) <= {*called["sentences"], *called["worse"]}
+        call_command("pin", str(config("ash-1")), "cedar", "--as", "olga")
+        assert last().foreseen["sentences"][0].startswith("1 config moves.")
+
+    def test_a_node_that_is_fuller_by_then_makes_it_stale(self, world: Client) -> None:
+        plan = planned(world, "pin", ["ash-0"], aim="birch", kind="node")
+        dispatcher.reassign([config("ash-1").pk], "birch", actor="eve")
+        why = "node birch would have a load of 80\u202f% by now, not of 60\u202f%"
+        assert why in world.get(row_url(plan)).content.decode()
+        assert why in apply(world, plan)
+        assert owners()["ash-0"] == "ash"
+        assert (last().verb, last().reason) == ("refuse", why)
+
+    def test_a_config_by_hand_is_asked_about_again_for_the_load(self, world: Client) -> None:
+        Rule.objects.create(name="there", check_pattern="http_check", required={"zone": "b"})
+        Node.objects.filter(name="birch").update(labels={"zone": "b"})
+        url = "/admin/checks/config/add/"
+        add = {"key": "door", "check": "http_check", "yaml": "instances:\n  - name: door\n    url: http://door\n"}
+        asked = world.post(url, add)
+        assert "The load of birch would go from 40\u202f%" in asked.content.decode()
+        dispatcher.reassign([config("ash-0").pk, config("ash-1").pk], "birch", actor="eve")
+        later = world.post(url, add | dict(asked.context["hidden"]) | {"seen": asked.context["seen"]})
+        assert "Nothing was done, since something changed" in later.content.decode()
+        assert "The load of birch would go from 80\u202f%" in later.content.decode()

@@ -192,3 +192,11 @@ def test_an_order_that_was_not_shown_stays_also_in_the_last_moment() -> None:
     freezes.freeze(actor="otto")
     assert freezes.thaw(actor="olga", only=[first]) == 0
     assert Freeze.objects.in_force().get().author == "otto"
+
+
+def test_deleting_what_is_gone_already_says_so(client: Client) -> None:
+    gone = pinned()
+    dispatcher.unpin(shop())
+    chosen = {"action": "delete_selected", "_selected_action": gone.pk}
+    page = client.post("/admin/checks/pin/", chosen, follow=True).content.decode()
+    assert "what was selected is gone already" in page

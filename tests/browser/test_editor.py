@@ -42,6 +42,39 @@ def test_a_config_is_written_with_remarks_and_runs(page: Page, cluster: Cluster)
     expect(page.get_by_text("1 config unscheduled.")).to_be_visible()
 
 
+def test_another_check_brings_its_template_but_not_in_place_of_what_was_written(page: Page, cluster: Cluster) -> None:
+    own = "instances:\n  - name: mine\n    url: http://mine.example.com\n"
+    page.goto(ADD)
+    check = page.get_by_role("combobox", name="Check")
+    page.get_by_label("Name").fill("mine")
+    check.fill("htp_check")
+    page.locator(".ace_content").click()
+    page.keyboard.press("ControlOrMeta+A")
+    page.keyboard.insert_text(own)
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("No integration is called htp_check: is http_check meant?")).to_be_visible()
+    check.fill("http_check")
+    check.blur()
+    expect(page.get_by_text("1 config would be added, on ")).to_be_visible()
+    expect(page.locator(".ace_content")).to_contain_text("mine.example.com")
+    # Whoever is asked is shown the text, too.
+    page.route("**/config/remarks/", lambda route: None)
+    page.get_by_label("Name").fill("mine-too")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_role("heading", name="Save mine-too")).to_be_visible()
+    expect(page.get_by_text("url: http://mine.example.com")).to_be_visible()
+    # Nor where the browser puts back what was written.
+    page.unroute_all(behavior="ignoreErrors")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".ace_content")).to_contain_text("mine.example.com")
+    check.fill("tcp_check")
+    check.blur()
+    expect(
+        page.get_by_text("Nothing is wrong with it.").or_(page.locator(".ace_gutter .ace_error")).first
+    ).to_be_visible()
+    expect(page.locator(".ace_content")).to_contain_text("mine.example.com")
+
+
 def test_who_saves_before_the_forecast_came_is_shown_it_first(page: Page, cluster: Cluster) -> None:
     page.goto(ADD)
     page.get_by_label("Name").fill("raced")
@@ -79,7 +112,7 @@ def test_what_a_colleague_saved_meanwhile_is_shown_before_it_is_overwritten(page
     text = "instances:\n  - name: shared\n    {} http://mail:25\n"
     page.goto(ADD)
     page.get_by_label("Name").fill("shared")
-    page.get_by_label("Check").fill("http_check")
+    page.get_by_role("combobox", name="Check").fill("http_check")
     page.locator(".ace_content").click()
     expect(page.locator(".ace_content")).to_contain_text("url")
     written(page, text.format("ulr:"))

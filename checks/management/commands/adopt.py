@@ -13,7 +13,7 @@ from checks.adoption.matching import Ours, Pair
 from checks.adoption.outlook import Outlook, moved_since
 from checks.adoption.states import State, UnreadableState
 from checks.dispatcher import StalePlan, described
-from checks.explain.objections import NotAccepted, require_accepted
+from checks.explain.objections import NotAccepted, require_accepted, why_nowhere
 from checks.management import commandline
 from checks.management.commandline import ActingCommand
 from checks.models import freezes
@@ -52,7 +52,7 @@ class Command(ActingCommand):
             forecast = adopting.forecast(state)
             if options["apply"]:
                 require_accepted(forecast.objections, commandline.accepted(options))
-                foresee(list(sentences(forecast)), worse=[one.reason for one in forecast.objections])
+                foresee(sentences(forecast), worse=[one.reason for one in forecast.objections])
             outcome = self.apply(state, options["note"]) if options["apply"] else ""
         except (UnreadableState, NotReady) as error:
             raise CommandError(escape_controls(str(error)), returncode=UNREADABLE) from error
@@ -63,8 +63,8 @@ class Command(ActingCommand):
         older = list(moved_since(_written(options["file"])))
         document = to_document(forecast) | {"applied": options["apply"] and not outcome}
         document["sentences"] = [*older, *document["sentences"]]
-        told = lines(state, forecast, is_applied=options["apply"])
-        commandline.answer(self, options, document, [*older, *told])
+        report = lines(state, forecast, is_applied=options["apply"])
+        commandline.answer(self, options, document, [*older, *report])
         if outcome:
             raise CommandError(f"{outcome}; adopt again, it does the rest")
         if forecast.matching.restarts or forecast.matching.stops or forecast.outlook.later:
@@ -110,17 +110,20 @@ def lines(state: State, forecast: Forecast, *, is_applied: bool) -> Iterator[str
     moving = [(pair, outlook.later[pair.ours.id]) for pair in found.pairs if pair.ours.id in outlook.later]
     later = [f"{_shown(pair)}: {one.why} → {one.to or 'nobody'}" for pair, one in moving]
     yield from _section("move", later, " by rules here, once the nodes have fetched them")
-    yield from sentences(forecast)
+    yield from told(forecast)
     if not freezes.why_off():
         yield "Balancing begins once nodes have fetched what they run, and may move some then: `freeze` keeps all where it is."
     yield "Adopted." if is_applied else "Nothing was changed: give --apply to adopt it."
 
 
-def sentences(forecast: Forecast) -> Iterator[str]:
-    """Yield what adopting means: what must be accepted, why something finds no node, and the highest load."""
-    yield from (one.reason for one in forecast.objections)
-    yield from (f"Why they would run nowhere: {why}." for why in forecast.outlook.why)
-    yield forecast.outlook.load
+def told(forecast: Forecast) -> list[str]:
+    """Return all that adopting means, what must be accepted first."""
+    return [*(one.reason for one in forecast.objections), *sentences(forecast)]
+
+
+def sentences(forecast: Forecast) -> list[str]:
+    """Return what adopting means besides what must be accepted: why something finds no node, and the highest load."""
+    return [*why_nowhere(forecast.outlook.why), forecast.outlook.load]
 
 
 def _starting(one: Ours, outlook: Outlook) -> str:
@@ -166,7 +169,7 @@ def to_document(forecast: Forecast) -> dict[str, Any]:
             for one, row in described
             if one.ours.id in outlook.later
         ],
-        "sentences": list(sentences(forecast)),
+        "sentences": list(told(forecast)),
         "needs": [one.accepted_by for one in forecast.objections],
     }
 

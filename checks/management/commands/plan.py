@@ -7,7 +7,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from checks import dispatcher, plans
 from checks.dispatcher.acting import record_refusal
-from checks.explain import consequences
+from checks.explain import consequences, foreseen
 from checks.explain.objections import NotAccepted
 from checks.management import commandline
 from checks.management.commandline import ActingCommand
@@ -66,6 +66,7 @@ class Command(ActingCommand):
                 plans.require_applicable(plan)
             else:
                 commandline.require_accepted(plan, options)
+                foreseen.note_plan(plan)
                 plans.apply(plan, actor=commandline.actor(), may_close=options["accept_no_node"])
         except NotAccepted as refusal:
             record_refusal(f"plan {plan.pk}: {plan}", refusal, plan=plan)

@@ -75,23 +75,22 @@ class Command(ActingCommand):
 
     def _add(self, options: dict[str, Any]) -> None:
         row = NodeToken(**_fields(options), expires_at=commandline.parse_until(options), author=person())
-        cut = tokens.cut_off(row.pattern)
-        lost = list(filter(None, [tokens.stats_lost(cut)]))
         try:
             with commandline.trial(options):
                 token = tokens.make(row)
         except ValidationError as error:
             raise CommandError(_described(error)) from error
+        lost = list(filter(None, [tokens.stats_lost(row.without_stats)]))
         if options["dry_run"]:
             # Neither the token nor how it begins: the real run makes another one.
             document = {name: value for name, value in row.told().items() if name != "key"} | {"dry_run": True}
             sentences, worse = tokens.opened(row)
             document["sentences"] = [*worse, *lost, *sentences]
             lines = [f"A node token would be made for {row.described()}", *document["sentences"]]
-            commandline.answer(self, options, document | {"without_stats": cut}, lines)
+            commandline.answer(self, options, document | {"without_stats": row.without_stats}, lines)
             return
         if options["json"]:
-            self.stdout.write(json.dumps(row.told() | {"without_stats": cut, "token": token}))
+            self.stdout.write(json.dumps(row.told() | {"without_stats": row.without_stats, "token": token}))
             return
         self.stdout.write(token)
         ends = utc(row.expires_at) if row.expires_at else "it is revoked"

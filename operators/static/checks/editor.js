@@ -21,8 +21,8 @@ addEventListener("load", () => {
     const { editor } = widget;
     const field = widget.nextElementSibling;
     const check = document.querySelector("input[name=check]");
-    // What stands there without having been written.
-    let untouched = editor.getValue();
+    // What stands there without having been written: not what a browser puts back that leads to the page again.
+    let untouched = field.defaultValue.replace(/^\n/, "");
 
     // Tab indents only after Enter, so that the keyboard leads past it.
     editor.setOptions({ enableKeyboardAccessibility: true, textInputAriaLabel: "YAML" });
