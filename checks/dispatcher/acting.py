@@ -9,11 +9,12 @@ from acts.models import Act
 from acts.recording import Outcome, someone_acts
 from acts.recording import record as record_act
 from checks.dispatcher.decision import Decision, Placement
-from checks.models import Config, Move, Plan, bounds
+from checks.models import Assignment, Config, Move, Plan, bounds
 from checks.models.configs import ConfigQuerySet
 from checks.models.orders import Isolation, Order, Pause, Pin
 from checks.models.titles import called
 from clusteragent.lib.words import grouped_count, listed
+from nodes.models import Node
 
 # The orders that a decision of this verb replaces or ends.
 _REPLACED: dict[str, type[Order]] = {
@@ -113,7 +114,7 @@ def record(decision: Decision, plan: Plan | None) -> None:
         plan=plan.pk if plan else None,
         reason=decision.order.get("note", ""),
         configs=ids,
-        nodes={name for one in decision.moves for name in (one.from_node, one.to_node) if name},
+        nodes={name for one in decision.moves for name in (one.from_node, one.to_node) if name} | _keeping(decision),
     )
 
 
@@ -124,7 +125,8 @@ def record_end(verb: Act.Verb, orders: QuerySet[Any]) -> None:
     # Locked: nobody else ends them meanwhile.
     ids = list(orders.order_by("pk").select_for_update().values_list("config_id", flat=True))
     if ids:
-        record_act(verb, shown(ids), before=_orders(orders.model, ids), configs=ids)
+        nodes = Assignment.objects.filter(config__in=ids).values_list("node__name", flat=True)
+        record_act(verb, shown(ids), before=_orders(orders.model, ids), configs=ids, nodes=set(nodes))
 
 
 def replaced(decision: Decision) -> QuerySet[Any] | None:
@@ -195,7 +197,11 @@ def _named(placements: Collection[Placement]) -> str:
 
 
 def _words(number: int, first: list[str]) -> str:
-    return listed(first, None) if number <= len(first) else f"{grouped_count(number, 'config')}: {', '.join(first)}, …"
+    if number <= len(first):
+        return listed(first, None)
+    # What is gone has no title any more.
+    named = f": {', '.join(first)}, …" if first else ""
+    return f"{grouped_count(number, 'config')}{named}"
 
 
 def _before(decision: Decision, config_ids: Collection[int]) -> list[dict[str, Any]] | None:
@@ -217,6 +223,12 @@ def _after(decision: Decision) -> Any:
     if "alone" in decision.order:
         said["others_moved"] = len({one.config for one in decision.moves} - {*decision.order["alone"]})
     return said or (_nodes(decision, "to_node") if decision.verb in _GIVING else None) or None
+
+
+def _keeping(decision: Decision) -> set[str]:
+    """The names of the nodes that keep a config which the decision is about; a plan does not store them."""
+    ids = {one.source for one in decision.placements if one.source and not one.moves}
+    return set(Node.objects.filter(pk__in=ids).values_list("name", flat=True)) if ids else set()
 
 
 def _nodes(decision: Decision, end: str) -> list[dict[str, Any]]:

@@ -5,15 +5,18 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from checks.dispatcher.changes import Entry
-from checks.dispatcher.eligibility import Snapshot
+from checks.dispatcher.eligibility import Snapshot, read_snapshot
 from checks.dispatcher.misplaced import Judge, relocate_misplaced
 from checks.dispatcher.transaction import light_entries
 from checks.explain.loss import homeless_reasons
 from checks.models import Assignment, Config, Cost
 from checks.wire.scrub import scrub
+from clusteragent.lib.words import grouped, grouped_count, listed
 
 # How many configs that would run nowhere are asked why: each asks all nodes.
 ASKED_WHY = 20
+# Of so many configs that run nowhere now it is worked out whether they get the room that something leaves, and so many are named.
+MOST_WAITING, NAMED = 1000, 3
 
 
 class Moving(NamedTuple):
@@ -130,6 +133,45 @@ def _held(snapshot: Snapshot) -> list[_Row]:
     suspects = Judge(snapshot).suspects(Assignment.objects.all())
     rows = suspects.order_by("config_id").values_list("config_id", "config__name", "node_id")
     return [row for row in rows if row[2] in snapshot.by_id]
+
+
+def refilled(later: Snapshot, but: Collection[int] = ()) -> list[Moving]:
+    """Return the configs that run nowhere now and get a node for the room that `later` has more; of many the first MOST_WAITING.
+
+    The snapshot is used up. but: the ids of those that are looked at elsewhere.
+    """
+    homeless = [(*row, None) for row in _dangling()[:MOST_WAITING] if row[0] not in but]
+    if not homeless:
+        return []
+    costs = Cost.objects.expected({id_ for id_, *_ in homeless})
+    _, homed = _passes(read_snapshot(cold=True), [], homeless, costs)
+    _, homing = _passes(later, [], homeless, costs)
+    return [
+        Moving(id_, entry.name, "", later.by_id[to].name)
+        for id_, (entry, to) in homing.items()
+        if to is not None and homed[id_][1] is None
+    ]
+
+
+def refilled_after(left: Mapping[int, int | None]) -> list[Moving]:
+    """Return the same for the room that configs leave which run: {config's id: the id of the node that it goes to, or None}."""
+    if not left or not Config.objects.dangling().exists():
+        return []
+    later = read_snapshot(cold=True)
+    owned = Assignment.objects.filter(config__in=left.keys(), node__in=later.by_id.keys()).order_by("config_id")
+    for entry in light_entries(owned.values_list("config_id", "config__name", "node_id"), later):
+        later.give_up(entry)
+        if (to := left[entry.id]) in later.by_id:
+            later.take(entry, to)
+    return refilled(later, left.keys())
+
+
+def told_refilled(found: Sequence[Moving]) -> list[str]:
+    """Return a sentence about these, the first of them by name; nothing without any."""
+    first = [f"{title} on {one.to}" for one, title in titled(found[:NAMED])]
+    more = [f"{grouped(len(found) - NAMED)} more"] if len(found) > NAMED else []
+    number = grouped_count(len(found), "config")
+    return [f"{number} without a node would get one: {listed([*first, *more], None)}."] if found else []
 
 
 def _dangling() -> list[tuple[int, str]]:

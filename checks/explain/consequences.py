@@ -7,6 +7,7 @@ from typing import Any
 
 from checks.dispatcher import costs
 from checks.explain import forecasts, objections
+from checks.explain.aftermath import refilled_after, told_refilled
 from checks.models import Plan, freezes
 from checks.models.orders import Pin
 from checks.wire.scrub import scrub
@@ -58,7 +59,7 @@ def of(plan: Plan) -> list[str]:
     if refused := order.get("refused"):
         why = scrub(listed(sorted(set(refused.values()))))
         found.append(f"{plain_count(len(refused), 'move')} can't be undone: {why}.")
-    return [*found, *_consequences(plan), *_pinned_there(plan), *_slow_there(plan)]
+    return [*found, *_consequences(plan), *_refilled(plan), *_pinned_there(plan), *_slow_there(plan)]
 
 
 def told(plan: Plan) -> list[str]:
@@ -99,6 +100,12 @@ def _pinned_there(plan: Plan) -> Iterator[str]:
         pins = Pin.objects.filter(config__in=moved, kind=Pin.Kind.NODE, aim__in=plan.order["nodes"])
         if number := pins.count():
             yield f"{plain_count(number, 'config')} of it pinned there: back as soon as the node takes work again."
+
+
+def _refilled(plan: Plan) -> Iterator[str]:
+    """What runs nowhere now and would get the room that the moves of a plan leave. A drain leaves none."""
+    if not plan.applied_at and plan.order.get("verb") != "drain":
+        yield from told_refilled(refilled_after({move["config"]: move["to"] for move in plan.moves if move["source"]}))
 
 
 def _slow_there(plan: Plan) -> Iterator[str]:

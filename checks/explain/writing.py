@@ -9,7 +9,7 @@ from checks.dispatcher.changes import ChangeBuilder, Changes, Entry
 from checks.dispatcher.costs import assumed
 from checks.dispatcher.eligibility import Snapshot, read_snapshot
 from checks.dispatcher.misplaced import Judge
-from checks.explain.aftermath import ASKED_WHY
+from checks.explain.aftermath import ASKED_WHY, refilled, told_refilled
 from checks.explain.loss import homeless_reasons
 from checks.explain.objections import nowhere, why_nowhere
 from checks.models import Config, Origin, bounds
@@ -85,7 +85,9 @@ def save(source: str, sends: Sequence[Admitted], known: Mapping[str, Known], gon
     lost = [fate.entry for fate in fates if fate.is_lost]
     keys = {*(one.key for one in sends), *gone}
     peak, of_loads = _loads(snapshot, before, fates)
-    sentences = [*_sentences(fates), *of_loads, *_twins(todo, source, keys)]
+    leaves = is_told and any(fate.stops for fate in fates)
+    filled = refilled(snapshot, {fate.entry.id for fate in fates}) if leaves else []
+    sentences = [*_sentences(fates), *told_refilled(filled), *of_loads, *_twins(todo, source, keys)]
     if lost:
         why = homeless_reasons(snapshot, [one for one in lost if not one.endpoint][:ASKED_WHY])
         ends = sorted({one.sent.patched.node_name for one in lost if one.endpoint and one.sent})

@@ -160,10 +160,14 @@ class Plan(models.Model):
         ]
 
     def concerned(self, most: int) -> tuple[list[int], list[str]]:
-        """The ids of the first configs that it moves, and the names of the first nodes that it is about."""
+        """The ids of the first configs that it isolates, moves or leaves where they are, and the names of the first nodes that it
+        is about.
+        """
         ends = [name for move in self.moves for name in (move["from_node"], move["to_node"]) if name]
         nodes = list(dict.fromkeys([*self.order.get("nodes", ()), *ends]))
-        return [move["config"] for move in self.moves[:most]], nodes[:most]
+        staying = (config for config, *_ in self.order.get("also", ()))
+        about = [*self.order.get("alone", ()), *(move["config"] for move in self.moves), *staying]
+        return list(dict.fromkeys(about))[:most], nodes[:most]
 
     def _moving(self) -> int:
         number = getattr(self, "number", None)

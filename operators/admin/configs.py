@@ -21,6 +21,7 @@ from unfold.views import ChangeList
 
 from acts.models import Act
 from acts.recording import record
+from checks.explain.aftermath import refilled_after, told_refilled
 from checks.models import Config, Origin, Source
 from checks.models.bounds import STEERING, require_source, why_not_configs, why_not_source
 from checks.models.tags import tags_in
@@ -407,13 +408,18 @@ class ConfigAdmin(SteeringAdmin):
         """The question whether these configs shall go."""
         first = chosen[:TABLE_ROWS]
         rows = [(link(config), self.owner(config), self.origins(config)) for config in first]
+        filled = refilled_after({config.pk: None for config in chosen})
         return Question(
             f"Unschedule {plain_count(len(chosen), 'config')}",
-            ["Written by hand. Unscheduled, they stop running and their YAML is gone; the ledger keeps their moves."],
+            [
+                "Written by hand. Unscheduled, they stop running and their YAML is gone; the ledger keeps their moves.",
+                *told_refilled(filled),
+            ],
             tables=[Table(first_of("Configs", len(first), len(chosen)), ("config", "owner now", "origins"), rows)],
             seen=seen_of((config.pk, config.digest, config.changed) for config in chosen),
             button="Unschedule",
             is_dangerous=True,
+            moves=filled,
             configs=[config.pk for config in chosen],
         )
 

@@ -38,6 +38,8 @@ from operators.admin.sameness import NO_DEED, Deed
 from operators.ciphers import cipher
 
 MOST_LISTED = 100
+# So many are put in order for that.
+MOST_SORTED = 5000
 # Of so many configs that would stop or move, a page says which it has shown.
 MOST_NAMED = 1000
 _MANY = "many"
@@ -376,9 +378,7 @@ def _plain(cell: object) -> str:
 
 
 def moving_table(title: str, rows: Sequence[Moving]) -> Table:
-    """A table of configs that would move: the first MOST_LISTED."""
-    first = sorted(rows, key=lambda row: natural(row.check))[:MOST_LISTED]
-    shown = [
-        (link(Config(pk=row.config), title), row.source or "nobody", row.to or "nobody") for row, title in titled(first)
-    ]
+    """A table of configs that would move: the first MOST_LISTED by their titles."""
+    named = sorted(titled(rows[:MOST_SORTED]), key=lambda one: natural(one[1]))[:MOST_LISTED]
+    shown = [(link(Config(pk=row.config), name), row.source or "nobody", row.to or "nobody") for row, name in named]
     return Table(first_of(title, len(shown), len(rows)), ("config", "from", "to"), shown)

@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from checks import sources
-from checks.explain.aftermath import Moving
+from checks.explain.aftermath import Moving, refilled_after, told_refilled
 from checks.models import Config, Source
 from checks.models.bounds import require_source, why_not_source
 from checks.sources import files, origins
@@ -211,14 +211,15 @@ class SourceAdmin(ReadOnlyAdmin):
 class _Removal(NamedTuple):
     """What accepting a source's removals would remove. of: the number of all configs. checks: how many configs of each check.
 
-    stops: the configs that run and that nobody else sends, each with its node. word: what must be typed to confirm it, if it
-    is much; else empty. seen: a hash of the keys.
+    stops: the configs that run and that nobody else sends, each with its node. filled: those that run nowhere and get the room.
+    word: what must be typed to confirm it, if it is much; else empty. seen: a hash of the keys.
     """
 
     number: int
     of: int
     checks: Sequence[tuple[str, int]]
     stops: Sequence[Moving]
+    filled: Sequence[Moving]
     word: str
     seen: str
 
@@ -230,7 +231,8 @@ class _Removal(NamedTuple):
         number, everything = checks.total(), Config.objects.count()
         seen = hashlib.sha256("\n".join(sorted(source.held_removals)).encode()).hexdigest()
         word = source.name if number * MUCH > everything else ""
-        return cls(number, everything, checks.most_common(), stops, word, seen)
+        filled = refilled_after({one.config: None for one in stops})
+        return cls(number, everything, checks.most_common(), stops, filled, word, seen)
 
     def question(self, source: Source) -> Question:
         """What somebody is asked before the removals are accepted."""
@@ -240,11 +242,14 @@ class _Removal(NamedTuple):
         checks = Table("By check", ("check", "configs"), [[scrub(name), number] for name, number in self.checks])
         return Question(
             f"Remove what {source} does not send any more",
-            ["So many at once look like an accident. If the source sends them again, they stay."],
+            [
+                "So many at once look like an accident. If the source sends them again, they stay.",
+                *told_refilled(self.filled),
+            ],
             [f"{self.number} of {self.of} configs would be removed."],
             [checks, *([moving_table("Would stop", self.stops)] if self.stops else []), keys],
             self.seen,
             self.word,
             "Remove them",
-            moves=self.stops,
+            moves=[*self.stops, *self.filled],
         )

@@ -1,0 +1,118 @@
+"""What runs nowhere and gets the room that an act leaves is said before it; acts are on the pages of what they leave in place."""
+
+import re
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.test import Client
+from knox.models import AuthToken
+
+from acts.models import Act
+from checks import dispatcher
+from checks.models import Config
+from checks.models.orders import Rule
+from checks.tests.cast import owners, report, sent
+from checks.tests.operators import CONFIGS, apply, confirmed, page_of, planned, saved, superuser
+from operators.admin.base import row_url
+from operators.tests.cast import bearer
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
+
+FILLED = "1 config without a node would get one: http_check late on ash."
+
+
+@pytest.fixture
+def client() -> Client:
+    """Each node may have one config of the check: door and mail have theirs, late has none."""
+    Rule.objects.create(name="one each", check_pattern="http_check", max_per_node=1)
+    client = superuser()
+    report("ash")
+    add = {"key": "door", "check": "http_check", "yaml": "instances:\n  - name: door\n    url: http://door\n"}
+    saved(client, "/admin/checks/config/add/", **add)
+    report("birch")
+    dispatcher.schedule([sent("mail"), sent("late")])
+    assert owners() == {"door": "ash", "mail": "birch"}
+    return client
+
+
+@pytest.fixture
+def caller(client: Client) -> Any:
+    return bearer(AuthToken.objects.create(User.objects.get(username="olga"))[1])
+
+
+def id_of(key: str) -> int:
+    return Config.objects.get(origins__key=key).pk
+
+
+def last() -> Act:
+    return Act.objects.latest("pk")
+
+
+def test_a_pause_says_what_gets_the_room(client: Client) -> None:
+    plan = planned(client, "pause", ["door"])
+    assert FILLED in client.get(row_url(plan)).content.decode()
+    apply(client, plan)
+    assert FILLED in last().foreseen["sentences"]
+    dispatcher.redispatch(force=True)
+    assert owners()["late"] == "ash"
+
+
+def test_so_do_its_call_and_its_command(caller: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    told = caller.call("POST", "pauses?dry_run=1", {"configs": [id_of("door")]}).json()
+    assert FILLED in told["sentences"]
+    call_command("pause", "http_check door", "--dry-run")
+    assert FILLED in capsys.readouterr().out
+
+
+def test_what_moves_within_its_rule_leaves_no_room(client: Client) -> None:
+    report("cedar")
+    dispatcher.redispatch(force=True)
+    dispatcher.schedule([sent("later")])
+    plan = planned(client, "pause", ["late"])
+    assert (
+        "1 config without a node would get one: http_check later on cedar."
+        in client.get(row_url(plan)).content.decode()
+    )
+    plan = planned(client, "isolate", ["mail"])
+    assert "without a node" not in client.get(row_url(plan)).content.decode()
+
+
+def test_a_config_by_hand_that_goes_says_it(client: Client) -> None:
+    chosen = {"action": "unschedule", "_selected_action": [id_of("door")]}
+    page = client.post(CONFIGS, chosen).content.decode()
+    assert FILLED in page
+    late = id_of("late")
+    confirmed(client, CONFIGS, **chosen)
+    assert FILLED in last().foreseen["sentences"]
+    assert late in last().about["configs"]
+
+
+def test_so_does_a_pipelines_set(caller: Any) -> None:
+    one = {"name": "web", "check": "http_check", "instances": [{"url": "http://web", "name": "web"}]}
+    dispatcher.unschedule([("admin", "door")])
+    caller.call("PUT", "sources/shop", {"configs": [one]})
+    holder = owners()["web"]
+    assert holder
+    told = caller.call("PUT", "sources/shop?dry_run=1", {"configs": []}).json()
+    assert "late" not in owners()
+    assert f"1 config without a node would get one: http_check late on {holder}." in told["sentences"]
+
+
+def test_an_order_that_moves_nothing_is_on_the_page_of_its_node(caller: Any) -> None:
+    door = id_of("door")
+    number = caller.call("POST", "pins", {"configs": [door], "aim": "ash"}).json()[0]["id"]
+    assert (last().verb, last().about) == ("pin", {"configs": [door], "nodes": ["ash"]})
+    caller.call("DELETE", f"pins/{number}")
+    assert (last().verb, last().about["nodes"]) == ("unpin", ["ash"])
+
+
+def test_a_stale_plan_is_on_the_page_of_what_it_was_to_isolate(client: Client) -> None:
+    plan = planned(client, "isolate", ["door"])
+    dispatcher.pause([id_of("door")])
+    apply(client, plan)
+    assert last().verb == "refuse"
+    assert id_of("door") in last().about["configs"]
+    assert re.search("Isolate http_check door", last().object)
+    assert last().object in client.get(page_of("door")).content.decode()
