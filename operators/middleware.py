@@ -4,7 +4,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import structlog
-from django.core.exceptions import DisallowedHost, MiddlewareNotUsed
+from django.core.exceptions import BadRequest, DisallowedHost, MiddlewareNotUsed
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from knox.models import AuthToken
@@ -14,6 +14,7 @@ from acts.recording import entered, record
 from checks.dispatcher import Outside
 from checks.dispatcher.acting import is_on_record
 from checks.models.bounds import within
+from clusteragent.front.environ import recognise
 from clusteragent.lib import clients, conf
 from clusteragent.lib.logs import RateLimit
 from operators import bounds, errors, tokens
@@ -98,6 +99,18 @@ class KnownHosts:
         return self._get_response(request)
 
 
+class Readable:
+    """Middleware that refuses an address of the admin whose query holds a NUL: no text of the database has one."""
+
+    def __init__(self, get_response: Answer) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if "%00" in request.META["QUERY_STRING"] and not request.path.startswith(API):
+            raise BadRequest("The query holds a NUL.")
+        return self._get_response(request)
+
+
 class Entrances:
     """Middleware that says who acts, for what is recorded: the user of the session or of the token, and the client's address.
 
@@ -123,6 +136,8 @@ class Entrances:
                     what, configs, nodes = wanted(request)
                     after, why = {"more": more} if more else None, _why(request, refusal)
                     record(Act.Verb.REFUSE, what, after=after, reason=why, configs=configs, nodes=nodes)
+            if name := named(request):
+                recognise(request.META, name)
             return response
 
 

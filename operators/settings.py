@@ -47,6 +47,7 @@ MIDDLEWARE = [
     "operators.middleware.PublicURL",
     "django.middleware.security.SecurityMiddleware",
     "operators.middleware.KnownHosts",
+    "operators.middleware.Readable",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

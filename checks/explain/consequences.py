@@ -5,9 +5,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from checks import plans
 from checks.dispatcher import costs
 from checks.explain import forecasts, objections
 from checks.explain.aftermath import refilled_after, told_refilled
+from checks.explain.why import ended
 from checks.models import Plan, freezes
 from checks.models.orders import Pin
 from checks.wire.scrub import scrub
@@ -59,7 +61,7 @@ def of(plan: Plan) -> list[str]:
     if refused := order.get("refused"):
         why = scrub(listed(sorted(set(refused.values()))))
         found.append(f"{plain_count(len(refused), 'move')} can't be undone: {why}.")
-    return [*found, *_consequences(plan), *_refilled(plan), *_pinned_there(plan), *_slow_there(plan)]
+    return [*found, *_replaced(plan), *_consequences(plan), *_refilled(plan), *_pinned_there(plan), *_slow_there(plan)]
 
 
 def told(plan: Plan) -> list[str]:
@@ -100,6 +102,13 @@ def _pinned_there(plan: Plan) -> Iterator[str]:
         pins = Pin.objects.filter(config__in=moved, kind=Pin.Kind.NODE, aim__in=plan.order["nodes"])
         if number := pins.count():
             yield f"{plain_count(number, 'config')} of it pinned there: back as soon as the node takes work again."
+
+
+def _replaced(plan: Plan) -> list[str]:
+    """What orders the plan takes the place of, or ends, with who gave them and until when they hold."""
+    orders = None if plan.applied_at else plans.replaced_by(plan)
+    words = forecasts.ENDS if plan.order.get("verb") == "resume" else "It takes the place of this"
+    return [] if orders is None else ended(orders, words)
 
 
 def _refilled(plan: Plan) -> Iterator[str]:

@@ -19,8 +19,10 @@ from checks.dispatcher.transaction import light_entries
 from checks.explain.aftermath import ASKED_WHY, Aftermath, Moving, follow
 from checks.explain.loss import homeless_reasons
 from checks.explain.objections import Objection, nowhere, of_closing, why_nowhere
+from checks.explain.why import ended
 from checks.models import Assignment, Config, bounds, freezes
 from checks.models.orders import Isolation, Pin
+from checks.wire.scrub import scrub
 from clusteragent.lib import conf, deadlines
 from clusteragent.lib.words import agreeing, duration, grouped, grouped_count, listed, percent, utc
 from nodes.models import Hearing, Node
@@ -28,6 +30,8 @@ from nodes.runnercertificates import Offer, written
 
 # Of so many dangling configs it is worked out at most where each would go: a person waits for it.
 MOST_FORESEEN = 10_000
+# How it begins to say which order an act ends.
+ENDS = "It ends this"
 # What uncordoning ends.
 _CLOSED = ("cordoned", "draining", "leaving", "restarting")
 
@@ -150,8 +154,10 @@ def unpin(config_ids: Collection[int]) -> Forecast:
         return Forecast("Unpin", [f"Nothing would change: {not_ordered(config_ids, 'pinned')}."])
     now = read_snapshot()
     after = follow(now, replace(now), unpinned=pinned)
-    stay = agreeing(len(pinned), "It stays where it is for now.", "They stay where they are for now.")
-    told = _followed(f"Unpin {shown(pinned)}", [stay], after, "it" if len(pinned) == 1 else "them")
+    said = ended(Pin.objects.of(pinned), ENDS)
+    if Assignment.objects.filter(config__in=pinned).exists():
+        said.append(agreeing(len(pinned), "It stays where it is for now.", "What runs stays where it is for now."))
+    told = _followed(f"Unpin {shown(pinned)}", said, after, "it" if len(pinned) == 1 else "them")
     return told._replace(configs=pinned)
 
 
@@ -164,7 +170,8 @@ def release(config_ids: Collection[int]) -> Forecast:
     now = read_snapshot()
     after = follow(now, replace(now, reserved=read_reserved(without=alone)))
     may = agreeing(len(alone), "Others may be placed on its node again.", "Others may be placed on their nodes again.")
-    return _followed(f"Release {shown(alone)}", [may], after, "others there")._replace(configs=alone)
+    ending = ended(Isolation.objects.of(alone), ENDS)
+    return _followed(f"Release {shown(alone)}", [*ending, may], after, "others there")._replace(configs=alone)
 
 
 def _followed(what: str, sentences: Sequence[str], after: Aftermath, others: str) -> Forecast:
@@ -184,12 +191,14 @@ def not_ordered(config_ids: Collection[int], ordered: str) -> str:
 
 def thaw() -> Forecast:
     """Return what follows when the freeze ends."""
-    if not freezes.Freeze.objects.in_force().exists():
+    frozen = list(freezes.Freeze.objects.in_force())
+    if not frozen:
         return Forecast("End the freeze", ["Balancing is not frozen."])
+    ending = [f"{ENDS}: {one}{f': {scrub(one.note)}' if one.note else '.'}" for one in frozen]
     if still := freezes.switched_off():
-        return Forecast("End the freeze", [f"Nothing would be balanced automatically all the same: {still}."])
+        return Forecast("End the freeze", [*ending, f"Nothing would be balanced automatically all the same: {still}."])
     told, moves = _next_round()
-    return Forecast("End the freeze", [f"Balancing goes on: {rounds()}.", told], moves)
+    return Forecast("End the freeze", [*ending, f"Balancing goes on: {rounds()}.", told], moves)
 
 
 def _next_round() -> tuple[str, list[Moving]]:

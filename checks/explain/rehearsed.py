@@ -10,7 +10,7 @@ from checks.explain.aftermath import ASKED_WHY, Moving, misplaced
 from checks.explain.forecasts import MOST_FORESEEN, Forecast
 from checks.explain.loss import homeless_reasons
 from checks.explain.objections import no_node, of_dangling, why_nowhere
-from checks.models import Config
+from checks.models import Config, freezes
 from checks.models.orders import Pause
 from checks.models.titles import called
 from clusteragent.lib.words import grouped_count, listed, load_goes, natural
@@ -26,7 +26,7 @@ class Map(NamedTuple):
 
     owners: {config's id: its node's name, or NOBODY}. checks, titles: {config's id: its check, and how people call it}. nodes:
     names. is_open: some node takes work. peak: the highest load. due: what passes would move, {config's id: the node that it
-    would get, or NOBODY}.
+    would get, or NOBODY}. unbalanced: why nothing is balanced automatically; empty if it is.
     """
 
     owners: Mapping[int, str]
@@ -36,6 +36,7 @@ class Map(NamedTuple):
     is_open: bool
     peak: float
     due: Mapping[int, str]
+    unbalanced: str
 
 
 def read(*, with_due: bool = False) -> Map:
@@ -54,6 +55,7 @@ def read(*, with_due: bool = False) -> Map:
         Node.objects.accepting().exists(),
         peak,
         {pk: names.get(to or 0, NOBODY) for pk, (_, to) in moving.items()},
+        freezes.why_off(),
     )
 
 
@@ -77,7 +79,11 @@ def since(before: Map, what: str, *, with_due: bool = False) -> Forecast:
     homeless += entries_of([pk for pk, to in leaving.items() if to == NOBODY][:ASKED_WHY])
     # The snapshot counts what passes place.
     load = load_goes(before.peak, snapshot.peak())
-    return Forecast(what, [*_counted(moves), *_why(snapshot, homeless), *_cold(), load], moves, objections)
+    off = (
+        f"Nothing would be balanced automatically: {after.unbalanced}." if after.unbalanced != before.unbalanced else ""
+    )
+    sentences = [*_counted(moves), *_why(snapshot, homeless), *_cold(), load, *filter(None, [off])]
+    return Forecast(what, sentences, moves, objections)
 
 
 def _foreseen(before: Map, after: Map, snapshot: Snapshot) -> tuple[dict[int, str], list[Entry]]:

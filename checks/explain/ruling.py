@@ -58,10 +58,10 @@ class Effect(NamedTuple):
         """What somebody should know before, besides what is worse."""
         after = self.after
         nodes = f"{grouped_count(len(self.nodes), 'node')} changed. " if self.nodes else ""
-        if not (after.moves or after.lost or after.found):
-            moving = "Nothing moves"
-        else:
+        if after.moves:
             moving = f"{grouped_count(len(after.moves), 'config')} would move"
+        else:
+            moving = "Nothing moves to another node" if after.lost or after.found else "Nothing moves"
         return [f"{nodes}{moving}. Highest load {load_change(after.peak)}.", *self._notes()]
 
     def _notes(self) -> Iterator[str]:

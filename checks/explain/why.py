@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from checks.dispatcher import costs
 from checks.dispatcher.changes import Entry
@@ -17,9 +17,12 @@ from checks.models.map import WITHDRAWN_RESTS
 from checks.models.orders import Isolation, Order, Pin
 from checks.wire.scrub import scrub
 from clusteragent.lib import clock
-from clusteragent.lib.words import moment, plain_count, utc
+from clusteragent.lib.words import grouped_count, plain_count, utc
 from nodes.models import Node
 from nodes.models.nodes import named_domain
+
+# So many of the orders that an act ends are told one by one.
+MOST_ENDED = 5
 
 
 @dataclass(frozen=True)
@@ -139,13 +142,25 @@ def why_dangling(refused: Mapping[str, Sequence[str]], known: int) -> str:
 
 
 def _sentence(order: Order) -> str:
-    """An order as a sentence: what, by whom, when, until when, and the note."""
+    """An order as a sentence."""
+    said = given(order)
+    return f"{said[0].upper()}{said[1:]}"
+
+
+def given(order: Order) -> str:
+    """Return an order in words, up to a full stop: what, by whom, when, until when, and the note."""
     until = getattr(order, "until", None)
-    what = ordered(order)
-    parts = [f"{what[0].upper()}{what[1:]}", f"by {order.author}" if order.author else "", f"on {moment(order.time)}"]
-    parts.append(f"until {moment(until)}" if until else "")
+    parts = [ordered(order), f"by {order.author}" if order.author else "", f"on {utc(order.time)}"]
+    parts.append(f"until {utc(until)}" if until else "")
     note = f": {scrub(order.note)}" if order.note else "."
     return " ".join(filter(None, parts)) + note
+
+
+def ended(orders: QuerySet[Any], words: str) -> list[str]:
+    """Return a sentence about each of these orders, of many the first MOST_ENDED. words: what becomes of them."""
+    rows, number = list(orders.select_related("config").order_by("pk")[:MOST_ENDED]), orders.count()
+    left = [f"{words}: {grouped_count(number - MOST_ENDED, 'more order')}."] if number > MOST_ENDED else []
+    return [*(f"{words}: {one.config or one}, {given(one)}" for one in rows), *left]
 
 
 def ordered(order: Order) -> str:

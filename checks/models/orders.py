@@ -21,6 +21,7 @@ from clusteragent.lib import conf
 from clusteragent.lib.patterns import fits, overlap
 from clusteragent.lib.scrub import scrub
 from nodes.models import validate_labels
+from nodes.models.words import validate_words
 
 
 class OrderQuerySet(models.QuerySet[Any]):
@@ -211,10 +212,12 @@ class Rule(models.Model):
     together_with: patterns of checks beside which its configs are placed where the load allows it.
     """
 
-    name = models.CharField(max_length=253, unique=True)
-    check_pattern = models.CharField("checks", max_length=253, default="*", help_text="Names, with * and ?: postgres*")
+    name = models.CharField(max_length=253, unique=True, validators=[validate_words])
+    check_pattern = models.CharField(
+        "checks", max_length=253, default="*", validators=[validate_words], help_text="Names, with * and ?: postgres*"
+    )
     source_pattern = models.CharField(
-        "origins", max_length=253, default="*", help_text="With * and ?: file:postgres.d/*"
+        "origins", max_length=253, default="*", validators=[validate_words], help_text="With * and ?: file:postgres.d/*"
     )
     required = models.JSONField(
         "required labels", default=dict, blank=True, validators=[validate_labels], help_text='{"zone": "a"}'
@@ -227,7 +230,12 @@ class Rule(models.Model):
         "spread over domains", default=False, db_default=False, help_text="As evenly as room allows, by failure domain."
     )
     apart_from = models.CharField(
-        max_length=1000, blank=True, default="", db_default="", help_text="Checks, with * and ?: postgres*, mysql"
+        max_length=1000,
+        blank=True,
+        default="",
+        db_default="",
+        validators=[validate_words],
+        help_text="Checks, with * and ?: postgres*, mysql",
     )
     apart_by_domain = models.BooleanField(
         default=False, db_default=False, help_text="Apart in a whole failure domain, not just on a node."
@@ -237,6 +245,7 @@ class Rule(models.Model):
         blank=True,
         default="",
         db_default="",
+        validators=[validate_words],
         help_text="Checks beside which it prefers to be: redisdb",
     )
     # How its configs are handed over when they move; empty: as CLUSTERAGENT_HANDOVER says.

@@ -13,6 +13,7 @@ from checks.plans.store import (
     needed,
     order,
     pinned_by,
+    replaced_by,
     require_applicable,
     store,
     to_plan,
@@ -24,6 +25,6 @@ from checks.plans.whatif import Outlook, what_if
 
 __all__ = [
     "MOVE_FIELDS", "Outlook", "StalePlan", "apply", "can_be_decided_anew", "complete_drain", "decide_anew", "decide_undo",
-    "draft", "make", "may_apply", "needed", "order", "pinned_by", "rebalance", "require_applicable", "store", "to_plan",
-    "ways_back", "what_if", "why_outside", "why_stale",
+    "draft", "make", "may_apply", "needed", "order", "pinned_by", "rebalance", "replaced_by", "require_applicable", "store",
+    "to_plan", "ways_back", "what_if", "why_outside", "why_stale",
 ]  # fmt: skip

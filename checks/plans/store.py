@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from acts.recording import concern, someone_acts
 from checks import dispatcher
@@ -15,7 +15,7 @@ from checks.models.bounds import NEEDED, Outside
 from checks.models.orders import CHUNKS, Pause, Pin
 from clusteragent.lib.words import percent
 
-# A node that would be fuller by so much, as a share of its capacity, than a plan says makes it stale.
+# A highest load that is higher by so much than a plan says, as a share of a node's capacity, makes it stale.
 FULLER = 0.1
 # The fields of every stored move, and of a move in the operators' API.
 MOVE_FIELDS = ("config", "digest", "name", "title", "source", "to", "from_node", "to_node", "cost", "gain")
@@ -78,18 +78,24 @@ def why_stale(plan: Plan) -> str:
 
 
 def _require_no_fuller(plan: Plan, decision: Decision) -> None:
-    """Raise StalePlan for what `_why_fuller` says."""
-    if not plan.applied_at and (why := _why_fuller(plan, decision)):
+    """Raise StalePlan for what `_why_fuller` says. Other reasons come first: those are the commit's to say."""
+    if not plan.applied_at and not dispatcher.why_stale(decision) and (why := _why_fuller(plan, decision)):
         raise StalePlan(why)
 
 
 def _why_fuller(plan: Plan, decision: Decision) -> str:
-    """Why a plan does not hold any more: a node that gets something would be fuller by now than it said; empty if none would."""
-    for name in sorted({one.to_node for one in decision.moves} & plan.nodes.keys() & decision.loads.nodes.keys()):
-        said, now = plan.nodes[name]["after"], decision.loads.nodes[name]["after"]
-        if now - said >= FULLER:
-            return f"node {name} would have a load of {percent(now)} by now, not of {percent(said)}"
+    """Why a plan does not hold any more: it raises the highest load by FULLER above what it said; empty if it does not."""
+    if not (said := plan.spread.get("peak")):
+        return ""
+    before, after = decision.loads.spread["peak"]
+    if after > before and after - said[1] >= FULLER:
+        return f"it would raise the highest load to {percent(after)} by now, and said {percent(said[1])}"
     return ""
+
+
+def replaced_by(plan: Plan) -> QuerySet[Any] | None:
+    """Return the orders of people that a plan would replace or end; None if its verb is about none."""
+    return acting.replaced(_decision(plan))
 
 
 def require_applicable(plan: Plan) -> None:

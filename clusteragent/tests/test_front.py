@@ -15,7 +15,7 @@ from django.urls import path
 from clusteragent import front
 from clusteragent.front import Front, bodies
 from clusteragent.front.bodies import Bodies, Refused
-from clusteragent.front.environ import caller, environ_of
+from clusteragent.front.environ import caller, environ_of, recognise
 from clusteragent.front.load import ALL, OTHERS, Load, Overloaded
 from clusteragent.front.quota import Slots, TooMany
 from clusteragent.front.spool import ON_DISK, PIECE, Abandoned, Spool
@@ -80,6 +80,26 @@ def test_a_caller_is_told_by_token_or_session_whatever_stands_around_them() -> N
     # What is no token makes no other caller of a session.
     assert of(cookie=f"{session}=x", authorization="Foo 1") == of(cookie=f"{session}=x")
     assert of(authorization="Foo 1") == of(authorization="Bearer") == of()
+
+
+def test_all_sessions_and_tokens_of_a_user_are_one_caller_once_they_are_known() -> None:
+    def of(name: str, path: str = "/admin/", **headers: str) -> dict[str, Any]:
+        return environ_of(
+            SCOPE | {"path": path, "headers": [(name.encode(), f"{value}".encode()) for value in headers.values()]}
+        )
+
+    one, other = (
+        of("cookie", cookie=f"{settings.SESSION_COOKIE_NAME}={key}") for key in ("one-of-eve", "other-of-eve")
+    )
+    token = of("authorization", "/api/operator/v1/status", token="Bearer token-of-eve")
+    assert len({caller(one), caller(other), caller(token)}) == 3
+    for each in (one, other, token):
+        recognise(each, "eve")
+    assert {caller(one), caller(other), caller(token)} == {"user eve"}
+    # A blank of other scripts makes no token: REST framework does not take it for one.
+    call = of("authorization", "/api/operator/v1/status", token="Bearer\xa0made-up")
+    call["HTTP_COOKIE"] = one["HTTP_COOKIE"]
+    assert caller(call) == "user eve"
 
 
 def test_a_token_that_the_admin_does_not_look_at_makes_no_other_caller_of_a_session() -> None:

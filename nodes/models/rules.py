@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 
 from clusteragent.lib.patterns import fits
 from nodes.models.nodes import Node, NodeQuerySet, NodeType
+from nodes.models.words import validate_words
 
 # Nodes that one transaction changes at most.
 RULED_AT_ONCE = 1000
@@ -28,9 +29,11 @@ def validate_network(network: str) -> None:
 
 
 def validate_labels(labels: object) -> None:
-    """A JSON object whose values are texts."""
+    """A JSON object whose values are printable texts."""
     if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
         raise ValidationError('labels are an object with texts: {"zone": "a"}')
+    if not "".join([*labels.keys(), *labels.values()]).isprintable():
+        raise ValidationError("labels have printable characters alone")
 
 
 class Ruled(NamedTuple):
@@ -111,7 +114,12 @@ class NodeRule(models.Model):
     """Labels and limits for the nodes that it covers. Applied when a node registers, since names of pods don't last."""
 
     pattern = models.CharField(
-        "names", max_length=253, default="*", help_text="Of nodes, with * and ?: runner-*", blank=True
+        "names",
+        max_length=253,
+        default="*",
+        validators=[validate_words],
+        help_text="Of nodes, with * and ?: runner-*",
+        blank=True,
     )
     network = models.CharField(
         max_length=64, blank=True, validators=[validate_network], help_text="Of addresses: 10.1.0.0/16. Empty: all."

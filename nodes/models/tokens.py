@@ -22,6 +22,7 @@ from clusteragent.lib.database import bulk
 from clusteragent.lib.database.arrays import array
 from clusteragent.lib.patterns import fits
 from clusteragent.lib.words import listed, plain_count, utc
+from nodes.models.words import validate_words
 
 # How a token looks: its beginning, by which people tell tokens apart, and 224 bits more that only its node agents know.
 SHAPE = re.compile(r"nt-[0-9a-f]{64}")
@@ -42,12 +43,6 @@ MOST_USES, USES_KEPT = 100_000, timedelta(days=1)
 def digest(token: str) -> bytes:
     """The hash by which a token is kept and found. A token can't be guessed, so a fast one does."""
     return hashlib.sha256(token.encode()).digest()
-
-
-def validate_words(text: str) -> None:
-    """Printable characters, without blanks at the ends."""
-    if not text.isprintable() or text != text.strip():
-        raise ValidationError("printable characters, without blanks at the ends")
 
 
 def validate_networks(text: str) -> None:

@@ -13,7 +13,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ORDER_VAR, SEARCH_VAR
-from django.core.exceptions import FieldDoesNotExist
+from django.core.exceptions import BadRequest, FieldDoesNotExist, ValidationError
 from django.db.models import Model, QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
@@ -274,10 +274,29 @@ class DeclaredAdmin(WatchedForms, GreyingAdmin, ModelAdmin):
         return [column for column in (*self.list_display, *self.at_times) if column not in self.unsorted]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        if gone := self._gone(request):
+            return gone
         views = list(SavedView.objects.seen_by(request.user).filter(of=self.opts.label_lower))
         deletable = [view for view in views if view.is_deletable_by(request.user)]
         own = {"views": views, "deletable_views": deletable}
         return super().changelist_view(request, {**own, **(extra_context or {})})
+
+    def _gone(self, request: HttpRequest) -> HttpResponse | None:
+        """The answer to an action of rows none of which is there any more; None to others.
+
+        Raises BadRequest for what can be no row of the list.
+        """
+        keys = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        for key in keys:
+            try:
+                self.opts.pk.to_python(key)
+            except ValidationError:
+                raise BadRequest("What was chosen is no row.") from None
+        is_across = request.POST.get("select_across") == "1"
+        if not keys or is_across or self.get_queryset(request).filter(pk__in=keys).exists():
+            return None
+        messages.info(request, "Nothing was done: what was chosen is gone already.")
+        return redirect(request.get_full_path())
 
     def unknown(self, request: HttpRequest, query: Mapping[str, str]) -> list[str]:
         """What a query of the list names that the list has not, or has no more: a clause for each."""

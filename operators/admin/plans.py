@@ -231,14 +231,22 @@ class PlanAdmin(ReadOnlyAdmin):
         return show_plan(request, lambda: plans.decide_anew(plan), "No new plan") or redirect(row_url(plan))
 
     def undo(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Take an applied plan back: its pins after asking, its pauses and moves by a plan."""
+        """Take an applied plan back: its pins after asking, its pauses and moves by a plan. What was shown and holds no more is
+        refused.
+        """
         plan = get_object_or_404(Plan, pk=pk)
         ways = plans.ways_back(request.user, plan)
         if not ways:
             raise PermissionDenied
-        # Each shows what it does first, so that a button which does not hold any more may lead to the other one.
-        way = request.POST.get("way")
-        if (way if way in ways else ways[0]) == "unpin":
+        way = request.POST.get("way") or ways[0]
+        if way not in ways:
+            problem = "Nothing was done: this plan's pins, or its moves, were taken back or replaced already"
+            configs, nodes = plan.concerned(MOST_LISTED)
+            what = f"{way} plan {plan.pk}: {plan}"
+            record(Act.Verb.REFUSE, what, reason=problem, plan=plan.pk, configs=configs, nodes=nodes)
+            messages.error(request, f"{problem}.")
+            return redirect(row_url(plan))
+        if way == "unpin":
             return unpin(request, plans.pinned_by(plan), row_url(plan)) or redirect(row_url(plan))
         return show_plan(request, lambda: plans.decide_undo(plan), "Nothing to undo") or redirect(row_url(plan))
 

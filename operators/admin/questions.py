@@ -357,9 +357,6 @@ class ShownDeletions(_DjangoModelAdmin):
     def delete_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
         """Show what deleting these rows would do until that is confirmed, then delete them."""
         chosen = list(queryset)
-        if not chosen:
-            messages.info(request, "Nothing was deleted: what was selected is gone already.")
-            return None
         # What goes with them may need more permissions.
         _, _, needed, protected = self.get_deleted_objects(chosen, request)
         if needed or protected:

@@ -144,6 +144,6 @@ class Labels(serializers.DictField):
 
     def to_internal_value(self, data: Any) -> Any:
         labels = super().to_internal_value(data)
-        if not all(name.isprintable() and len(name) <= 253 for name in labels):
-            raise ValidationError("A label's name has at most 253 printable characters.")
+        if not all(name.isprintable() and value.isprintable() and len(name) <= 253 for name, value in labels.items()):
+            raise ValidationError("A label's name and value have at most 253 printable characters.")
         return labels

@@ -283,15 +283,6 @@ def test_dispatching_looks_at_the_first_of_very_many(client: Client, monkeypatch
     )
 
 
-def test_an_answer_to_dispatching_is_not_foreseen_again(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    cordoned("birch")
-    dangle()
-    seen = client.post(DISPATCH).context["seen"]
-    monkeypatch.setattr(Question, "of", lambda *_: pytest.fail("it was foreseen"))
-    assert client.post(DISPATCH, {"seen": seen}).status_code == 302
-    assert Act.objects.filter(verb=Act.Verb.DISPATCH).exists()
-
-
 def test_dispatching_says_what_goes_back_to_a_node_that_reports_again(client: Client) -> None:
     silence("ash")
     dispatcher.expire_nodes(force=True)

@@ -1,6 +1,8 @@
 """What runs nowhere and gets the room that an act leaves is said before it; acts are on the pages of what they leave in place."""
 
 import re
+from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -11,10 +13,12 @@ from knox.models import AuthToken
 
 from acts.models import Act
 from checks import dispatcher
-from checks.models import Config
-from checks.models.orders import Rule
+from checks.models import Config, freezes
+from checks.models.orders import Pin, Rule
 from checks.tests.cast import owners, report, sent
 from checks.tests.operators import CONFIGS, apply, confirmed, page_of, planned, saved, superuser
+from clusteragent.lib import clock
+from clusteragent.lib.words import utc
 from operators.admin.base import row_url
 from operators.tests.cast import bearer
 
@@ -116,3 +120,40 @@ def test_a_stale_plan_is_on_the_page_of_what_it_was_to_isolate(client: Client) -
     assert id_of("door") in last().about["configs"]
     assert re.search("Isolate http_check door", last().object)
     assert last().object in client.get(page_of("door")).content.decode()
+
+
+def given_by_oleg(client: Client) -> str:
+    """Oleg's pin, with its note."""
+    until = clock.now() + timedelta(hours=3)
+    dispatcher.pin([id_of("door")], "ash", actor="oleg", until=until, note="do not touch")
+    since = Pin.objects.get().time
+    return f"this: http_check door, pinned to the node ash by oleg on {utc(since)} until {utc(until)}: do not touch"
+
+
+def test_an_order_that_takes_the_place_of_a_colleagues_says_so(client: Client, caller: Any) -> None:
+    theirs = given_by_oleg(client)
+    plan = planned(client, "pin", ["door"], aim="ash", kind="node")
+    said = f"It takes the place of {theirs}"
+    assert said in unescape(client.get(row_url(plan)).content.decode())
+    assert said in caller.call("POST", "pins?dry_run=1", {"configs": [id_of("door")], "aim": "ash"}).json()["sentences"]
+    apply(client, plan)
+    assert said in last().foreseen["sentences"]
+    assert said not in client.get(row_url(plan)).content.decode()
+
+
+def test_what_ends_an_order_says_whose_it_is(client: Client) -> None:
+    theirs = given_by_oleg(client)
+    number = Pin.objects.get().pk
+    for url, fields in (
+        (CONFIGS, {"action": "unpin", "_selected_action": id_of("door")}),
+        (f"/admin/checks/pin/{number}/delete/", {}),
+    ):
+        assert f"It ends {theirs}" in client.post(url, fields).content.decode()
+    dispatcher.pause([id_of("mail")], actor="oleg", note="broken")
+    plan = planned(client, "resume", ["mail"])
+    assert "It ends this: http_check mail, paused by oleg on" in client.get(row_url(plan)).content.decode()
+
+
+def test_the_end_of_a_freeze_says_whose_it_is(client: Client) -> None:
+    freezes.freeze(actor="oleg", note="release")
+    assert "It ends this: frozen by oleg: release" in client.post("/admin/now/remedy/frozen/").content.decode()

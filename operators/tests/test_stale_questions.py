@@ -8,9 +8,10 @@ from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 from django.urls import reverse
 
+from acts.models import Act
 from checks import dispatcher, plans
 from checks.dispatcher import deciding
-from checks.models import Config, freezes
+from checks.models import Config, Plan, freezes
 from checks.models.freezes import Freeze
 from checks.models.orders import Isolation, Pause, Pin, Rule
 from checks.sources import authored, origins
@@ -199,4 +200,39 @@ def test_deleting_what_is_gone_already_says_so(client: Client) -> None:
     dispatcher.unpin(shop())
     chosen = {"action": "delete_selected", "_selected_action": gone.pk}
     page = client.post("/admin/checks/pin/", chosen, follow=True).content.decode()
-    assert "what was selected is gone already" in page
+    assert "what was chosen is gone already" in page
+
+
+def test_an_action_of_what_is_gone_does_nothing(client: Client) -> None:
+    chosen = {"action": "drain", "_selected_action": 987_654}
+    page = client.post(NODES, chosen, follow=True).content.decode()
+    assert "what was chosen is gone already" in page
+    assert not Plan.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "where", ["nodes/node", "checks/config", "checks/pin", "checks/rule", "nodes/nodetoken", "auth/user"]
+)
+def test_an_action_of_what_is_no_row_is_refused(client: Client, where: str) -> None:
+    answer = client.post(f"/admin/{where}/", {"action": "delete_selected", "_selected_action": "x"})
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "address", ["nodes/node/?domain=%00", "nodes/domain-loss/?name=%00", "checks/config/?q=%00", "map/?group=%00"]
+)
+def test_an_address_with_a_nul_is_refused(client: Client, address: str) -> None:
+    assert client.get(f"/admin/{address}").status_code == 400
+
+
+def test_what_a_plan_pinned_and_a_colleague_pinned_anew_is_not_undone_otherwise(client: Client) -> None:
+    plan = plans.store(deciding.pin(shop(), "birch"), author="olga")
+    apply(client, plan)
+    asked = client.post(url := reverse("admin:checks_plan_undo", args=[plan.pk]), {"way": "unpin"})
+    dispatcher.pin(shop(), "birch", actor="eve")
+    page = client.post(
+        url, dict(asked.context["hidden"]) | {"seen": asked.context["seen"]}, follow=True
+    ).content.decode()
+    assert "Nothing was done: this plan&#x27;s pins, or its moves, were taken back or replaced already." in page
+    assert Pin.objects.get().author == "eve"
+    assert Act.objects.latest("pk").verb == "refuse"
