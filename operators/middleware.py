@@ -4,7 +4,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import structlog
-from django.core.exceptions import BadRequest, DisallowedHost, MiddlewareNotUsed
+from django.core.exceptions import DisallowedHost, MiddlewareNotUsed
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from knox.models import AuthToken
@@ -100,14 +100,15 @@ class KnownHosts:
 
 
 class Readable:
-    """Middleware that refuses an address of the admin whose query holds a NUL: no text of the database has one."""
+    """Middleware that leaves NULs out of queries: no text of the database has one."""
 
     def __init__(self, get_response: Answer) -> None:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if "%00" in request.META["QUERY_STRING"] and not request.path.startswith(API):
-            raise BadRequest("The query holds a NUL.")
+        # The API says what is wrong with it.
+        if not request.path.startswith(API):
+            request.META["QUERY_STRING"] = request.META["QUERY_STRING"].replace("%00", "")
         return self._get_response(request)
 
 

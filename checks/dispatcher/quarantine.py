@@ -16,6 +16,7 @@ from checks.dispatcher.transaction import SnapshotCache, move_in_chunks, relocat
 from checks.models import Assignment, Config, Move
 from checks.models.map import Suspect
 from checks.models.orders import Isolation, Pin
+from checks.models.titles import called
 from checks.models.troubles import Trouble, TroubleQuerySet
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
@@ -69,7 +70,8 @@ def quarantine(*, term: int | None = None) -> list[Move]:
 
 def _note_events(stuck: TroubleQuerySet) -> None:
     """Write an event of its node for each config that does not run, once."""
-    rows = list(stuck.values_list("config__assignment__node__name", "config__name", "config__digest", "since"))
+    columns = ("config__name", "config__title", "config__digest", "config__assignment__node__name", "since")
+    rows = list(stuck.values_list(*columns))
     if not rows:
         return
     # In bulk: when runners report wrong stats, there are very many at once.
@@ -79,8 +81,8 @@ def _note_events(stuck: TroubleQuerySet) -> None:
         (node, cause): time for node, cause, time in noted.order_by("time").values_list("node_name", "cause", "time")
     }
     events = []
-    for node, check, digest, since in rows:
-        cause = f"{check} {digest}"
+    for check, title, digest, node, since in rows:
+        cause = f"{called(title, check, digest)} {digest}"
         if (node, cause) not in last or last[node, cause] < since:
             events.append(NodeEvent(node_name=node, kind=kind, cause=cause, time=Now()))
             log.warning("config_not_running", check=check, config=short_id(digest), node=node)
@@ -100,7 +102,7 @@ def _quarantine(suspect: Suspect, term: int | None) -> list[Move]:
         if not Isolation.objects.filter(config=config.pk).exists():
             log.warning("config_not_quarantined", check=config.name, config=short_id(config.digest), error=str(error))
             return []
-    NodeEvent.objects.note([config.node], NodeEvent.Kind.QUARANTINED, f"{config.name} {config.digest}")
+    NodeEvent.objects.note([config.node], NodeEvent.Kind.QUARANTINED, f"{config} {config.digest}")
     log.warning(
         "config_quarantined", check=config.name, config=short_id(config.digest), node=config.node, died=suspect.nodes
     )

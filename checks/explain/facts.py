@@ -105,6 +105,12 @@ class Facts:
         return f"{name}: {first.error}" if name else first.error
 
     @property
+    def noted_error(self) -> str:
+        """The same, or with what it failed by the last round of stats, which counts as failing until the next one."""
+        before = next((run.before for run in self.runs if run.before), "")
+        return self.error or whole_error(before)
+
+    @property
     def failing(self) -> list[str]:
         """The check IDs of the instances whose last run failed."""
         return [run.instance.check_id for run in self.runs if run.error]

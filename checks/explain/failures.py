@@ -27,9 +27,10 @@ _AROUND = "()[]{}<>,;:.!?="
 class Failure:
     """Configs of one check whose last runs failed with the same words.
 
-    pattern: the error with `*` for what differs. example: the error of the config that has failed longest. nodes: {name: number
-    of configs}. since: since when the first one fails. last_good: when one of them last succeeded; None if none says so. failing:
-    {config's id: its check IDs that fail so}. which: {config's id: these in words}, of the first configs of several instances.
+    pattern: the error with `*` for what differs. example: the error of the config that has failed longest. differs: whether
+    others say something else where the pattern has `*`. nodes: {name: number of configs}. since: since when the first one fails.
+    last_good: when one of them last succeeded; None if none says so. failing: {config's id: its check IDs that fail so}. which:
+    {config's id: these in words}, of the first configs of several instances.
     """
 
     check: str
@@ -42,6 +43,7 @@ class Failure:
     last_good: datetime | None = None
     failing: dict[int, list[str]] = field(default_factory=dict)
     which: dict[int, str] = field(default_factory=dict)
+    differs: bool = False
 
     def named(self, config: Config) -> str:
         """How one of its configs is called: of several instances with those that fail."""
@@ -85,6 +87,7 @@ def read(most: int | None = None, most_told: int = MOST_TOLD) -> Failures:
         key = config.name, pattern_of(error)
         trouble = noted[config.pk]
         failure = found.setdefault(key, Failure(*key, error, trouble.since))
+        failure.differs |= error != failure.example
         configs.add(config.pk)
         # What fails comes config by config.
         if not failure.configs or failure.configs[-1].pk != config.pk:
@@ -110,13 +113,12 @@ def _failing(ids: Sequence[int]) -> Iterable[tuple[Config, str, RunnerStats]]:
     for check_id, config_id in Instance.objects.filter(config__in=ids).values_list("check_id", "config_id"):
         if config_id in configs:
             owned[check_id].append(configs[config_id])
-    told = RunnerStats.objects.filter(check_id__in=list(owned))
-    stats, heard = list(told.filter(failed=True)), set(told.values_list("node_id", "check_id"))
-    # Of what moved since it failed, only that is known: its new node has not told of it yet.
+    stats = list(RunnerStats.objects.filter(check_id__in=list(owned), failed=True))
+    told = {config.pk for one in stats for config in owned[one.check_id] if config.owner == one.node_id}
+    # What moved since it failed, or has just recovered, fails until the next round of stats says otherwise, here as everywhere.
     stats += [
         RunnerStats(node_id=configs[one.config_id].owner, check_id=one.check_id, last_error=one.last_error, failed=True)
-        for one in Trouble.objects.filter(kind=Trouble.Kind.FAILING, config__in=list(configs))
-        if one.check_id and (configs[one.config_id].owner, one.check_id) not in heard
+        for one in Trouble.objects.filter(kind=Trouble.Kind.FAILING, config__in=list(configs.keys() - told))
     ]
     put_handles_back(stats)
     place = {id_: number for number, id_ in enumerate(ids)}

@@ -261,7 +261,7 @@ class MoveQuerySet(models.QuerySet["Move"]):
             JOIN checks_config AS c ON c.id = s.config_id AND c.digest = s.digest
             WHERE NOT EXISTS (SELECT FROM checks_isolation AS i WHERE i.config_id = c.id)
                 AND NOT EXISTS (
-                    SELECT FROM quarantined AS q WHERE q.cause = c.name || ' ' || c.digest AND q.time >= d.time
+                    SELECT FROM quarantined AS q WHERE split_part(q.cause, ' ', -1) = c.digest AND q.time >= d.time
                 )
         )
         SELECT id, array_agg(to_node::text ORDER BY to_node) FROM victim

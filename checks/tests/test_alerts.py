@@ -418,7 +418,7 @@ def test_of_many_that_fail_the_first_are_named_with_their_errors_and_the_others_
     for minutes, (key, error) in enumerate(zip(others, ("timeout", "no route", "reset"), strict=True)):
         troubled("failing", key, minutes=4 - minutes, error=error)
     assert found()["failing"].cause.endswith(
-        "The last run of http_check web-0, http_check web-1, http_check web-2 and 2 more failed: refused by 10.0.0.0; "
+        "The last run of http_check web-0, http_check web-1, http_check web-2 and 2 more failed, such as: refused by 10.0.0.0; "
         "of http_check other-a: timeout; of http_check other-b: no route; of 1 more: 1 other error."
     )
 

@@ -173,7 +173,8 @@ class NodeEvent(models.Model):
 
     @property
     def told(self) -> str:
-        """The cause as people see it: what is about a config names it by its digest, and is told by its short ID."""
-        if self.digest:
-            return f"{scrub(self.cause.removesuffix(self.digest).rstrip())} {short_id(self.digest)}".strip()
-        return scrub(self.cause)
+        """The cause as people see it: what is about a config ends with its digest. Older versions named its check alone."""
+        if not self.digest:
+            return scrub(self.cause)
+        named = scrub(self.cause.removesuffix(self.digest).rstrip())
+        return named if " " in named else f"{named} {short_id(self.digest)}".strip()

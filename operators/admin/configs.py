@@ -320,7 +320,7 @@ class ConfigAdmin(SteeringAdmin):
     @column(description="last error", ordering=configlists.FAILING_SINCE.asc(nulls_last=True))
     def last_error(self, config: Any) -> SafeString | str:
         """The beginning of the last run's error, with all of it on hover; empty if it did not fail."""
-        return shortened(config.known.error) if config.known else ""
+        return shortened(config.known.noted_error) if config.known else ""
 
     @column
     def tags(self, config: Any) -> SafeString:

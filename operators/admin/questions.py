@@ -21,7 +21,7 @@ from django.utils.safestring import SafeString
 from acts.models import Act
 from acts.recording import foresee, record
 from checks.dispatcher import REFUSALS
-from checks.dispatcher.acting import record_refusal
+from checks.dispatcher.acting import NAMED, record_refusal
 from checks.explain import objections
 from checks.explain.aftermath import Moving, titled
 from checks.explain.forecasts import Forecast
@@ -29,6 +29,7 @@ from checks.explain.foreseen import moved
 from checks.models import Config
 from checks.wire.scrub import scrub
 from clusteragent.lib import clock
+from clusteragent.lib.database.natural import Natural
 from clusteragent.lib.words import natural, plain_count
 from operators import returning
 from operators.admin.base import Table, first_of, link, list_url, numbered, row_url
@@ -242,6 +243,9 @@ class Question:
         left = [one for one in forecast.moves if one.source and not one.to]
         lost, red = len(left), objections.nowhere(len(left))
         tables = [moving_table("What would move", forecast.moves)] if forecast.moves else []
+        if len(forecast.configs) > NAMED:
+            # The act names the first of them alone.
+            tables.append(_named_table(forecast.configs))
         sentences = [scrub(one) for one in forecast.sentences if one != red]
         worse = [red] if lost else []
         word = word_of_configs([(title, one.check) for one, title in titled(left)])
@@ -367,6 +371,18 @@ class ShownDeletions(_DjangoModelAdmin):
         self.delete_queryset(request, queryset)
         messages.success(request, f"{plain_count(len(chosen), str(self.opts.verbose_name))} deleted.")
         return None
+
+
+def _named_table(ids: Collection[int]) -> Table:
+    """A table of these configs: the first MOST_LISTED by their titles."""
+    rows = (
+        Config.objects.filter(pk__in=ids).order_by(Natural("title"), "pk").values_list("pk", "title", "name", "digest")
+    )
+    first = list(rows[:MOST_LISTED])
+    shown = zip([pk for pk, *_ in first], Config.objects.told_apart(first), strict=True)
+    return Table(
+        first_of("Configs", len(first), len(ids)), ("config",), [(link(Config(pk=pk), name),) for pk, name in shown]
+    )
 
 
 def _plain(cell: object) -> str:

@@ -1,6 +1,6 @@
 """The search box: finds check IDs, nodes, files and any text of a config."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Any
@@ -15,6 +15,7 @@ from django.utils.html import format_html_join
 
 from checks.models import Assignment, Config, Instance, Origin
 from checks.models.configs import containing, displayable
+from checks.models.orders import Pause
 from checks.wire.scrub import scrub
 from clusteragent.lib.database.natural import Natural
 from nodes.models import Node
@@ -78,10 +79,30 @@ def search(request: HttpRequest) -> HttpResponse:
         else []
     )
     found = filter(None, (hit.config for group in groups for hit in group.hits))
-    owners = dict(Assignment.objects.filter(config__in=found).values_list("config_id", "node__name"))
-    shown = [(group, [(hit, owners.get(hit.config or 0)) for hit in group.hits]) for group in groups]
+    if not groups:
+        refused += _no_filter(query)
+    where = _where(list(found))
+    shown = [(group, [(hit, where.get(hit.config or 0, "on no node")) for hit in group.hits]) for group in groups]
     context = {"searched": query, "groups": shown, "most": MOST, "refused": refused}
     return base.render(request, "operators/search.html", "Search", **context)
+
+
+def _where(ids: Collection[int]) -> dict[int, str]:
+    """Where these configs run, of those that run or are paused: {id: words}."""
+    paused = Pause.objects.of(ids).values_list("config_id", flat=True)
+    owners = Assignment.objects.filter(config__in=ids).values_list("config_id", "node__name")
+    return dict.fromkeys(filter(None, paused), "paused") | {pk: f"on {name}" for pk, name in owners}
+
+
+def _no_filter(query: str) -> list[str]:
+    """Why what looks like a filter, and is no text of anything, is none."""
+    errors = []
+    for title, words in (("Configs", CONFIG_WORDS), ("Nodes", OWN_NODE_WORDS)):
+        try:
+            parse(query, words)
+        except BadQuery as error:
+            errors.append(f"{title}: {scrub(str(error))}.")
+    return errors if len(errors) == 2 else []  # the other list has such a filter
 
 
 @base.fragment

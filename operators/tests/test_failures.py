@@ -295,3 +295,26 @@ def test_the_last_good_run_is_of_what_fails(admin_client: Client, mails: None) -
     assert re.search(r"Last good run</dt><dd><time[^>]*>2(?:\.0)?\s?h(?: 0 min)? ago", page.replace("\u202f", " ")), (
         page
     )
+
+
+def test_what_has_just_recovered_fails_until_the_next_round_on_all_pages(
+    admin_client: Client, shops: list[str]
+) -> None:
+    fail({"shop-0": "boom", "shop-1": "boom"})
+    one = config("shop-0")
+    good = CheckStats(one.instances.get().check_id, 5.0, False, "")
+    Runner.objects.note({one.assignment.node_id: Answer([good], 4)})
+    found = failures.read()
+    assert (found.configs, [one.example for one in found.told]) == (2, ["boom"])
+    rows = admin_client.get("/admin/checks/config/?trouble=failing").content.decode()
+    assert rows.count("boom") >= 2
+    Trouble.objects.note()
+    assert failures.read().configs == 1
+
+
+def test_one_configs_error_is_not_told_as_that_of_others(admin_client: Client, shops: list[str]) -> None:
+    fail({"shop-0": "no route to shop-0.example", "shop-1": "no route to shop-1.example"})
+    assert "Such as: <code" in text(admin_client)
+    assert "failed, such as: no route to" in admin_client.get("/admin/").content.decode()
+    fail({"shop-0": "no route", "shop-1": "no route"})
+    assert "Such as" not in text(admin_client)

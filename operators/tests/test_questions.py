@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shlex
 from collections.abc import Callable
 from datetime import timedelta
@@ -553,3 +554,12 @@ def test_a_drain_that_began_since_is_not_ended_unseen(client: Client) -> None:
     cordoned("birch", draining=True)
     assert "The drain of birch ends" in client.post(NODES, cordon | {"seen": seen}).content.decode()
     assert Node.objects.get(name="birch").draining
+
+
+def test_all_that_is_unpinned_is_listed(client: Client) -> None:
+    dispatcher.schedule([sent(f"many-{number}") for number in range(12)])
+    ids = list(Config.objects.filter(origins__key__startswith="many").values_list("pk", flat=True))
+    dispatcher.pin(ids, "ash", actor="olga")
+    page = client.post(CONFIGS, {"action": "unpin", "_selected_action": ids}).content.decode()
+    titles = re.findall(r">http_check (many-\d+)</a>", page)
+    assert titles == [f"many-{number}" for number in range(12)]

@@ -68,8 +68,8 @@ def test_each_check_is_shown_with_the_node_that_runs_it(client: Client) -> None:
     dispatcher.pause([config("postgres.d/db-08.yaml").pk])
     hits = client.get("/admin/search/", {"q": "postgresql://db-0"}).context["groups"][0][1]
     assert {hit.config: owner for hit, owner in hits} == {
-        config("postgres.d/db-07.yaml").pk: "ash",
-        config("postgres.d/db-08.yaml").pk: None,
+        config("postgres.d/db-07.yaml").pk: "on ash",
+        config("postgres.d/db-08.yaml").pk: "paused",
     }
 
 
@@ -410,3 +410,20 @@ def test_postgresql_knows_whether_a_search_finds_few_configs_or_most(client: Cli
 
     assert expected("shop-117") < 20
     assert expected("http") > 150
+
+
+def test_what_looks_like_a_filter_and_is_none_says_so(client: Client) -> None:
+    assert (
+        "there is no filter owner:, there are tag:, team:, "
+        in client.get("/admin/search/?q=owner:ash").content.decode()
+    )
+    # What is text of something is no filter.
+    assert "there is no filter" not in client.get("/admin/search/?q=postgresql:").content.decode()
+    assert "there is no filter" not in client.get("/admin/search/?q=domain:nowhere").content.decode()
+
+
+def test_a_paused_config_is_said_to_be_paused(client: Client) -> None:
+    dispatcher.pause([config("web.yaml").pk])
+    page = client.get("/admin/search/?q=shop").content.decode()
+    assert "</a> paused" in page
+    assert "on no node" not in page

@@ -221,8 +221,8 @@ def test_an_action_of_what_is_no_row_is_refused(client: Client, where: str) -> N
 @pytest.mark.parametrize(
     "address", ["nodes/node/?domain=%00", "nodes/domain-loss/?name=%00", "checks/config/?q=%00", "map/?group=%00"]
 )
-def test_an_address_with_a_nul_is_refused(client: Client, address: str) -> None:
-    assert client.get(f"/admin/{address}").status_code == 400
+def test_a_nul_in_an_address_is_left_out(client: Client, address: str) -> None:
+    assert client.get(f"/admin/{address}").status_code in (200, 404)
 
 
 def test_what_a_plan_pinned_and_a_colleague_pinned_anew_is_not_undone_otherwise(client: Client) -> None:

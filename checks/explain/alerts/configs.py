@@ -117,7 +117,8 @@ def _error_of(failure: failures.Failure, number: int) -> str:
     names = [failure.named(one) for one in configs[:NAMED]]
     more = [f"{grouped(len(configs) - NAMED)} more"] if len(configs) > NAMED else []
     error = error_line(failure.example).rstrip(".")
-    return f"{listed([*names, *more], None)}{'' if number else ' failed'}: {error}"
+    such_as = ", such as" if failure.differs else ""
+    return f"{listed([*names, *more], None)}{'' if number else ' failed'}{such_as}: {error}"
 
 
 def _many(kind: Kind, troubles: QuerySet[Trouble]) -> tuple[Kind, str]:
