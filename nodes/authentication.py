@@ -167,7 +167,7 @@ def _admit(pool: Pool | None, request: HttpRequest, names: Names | None, name: s
     """Return if a token that opens this pool may make the call. Raises PermissionDenied."""
     if pool is None:
         raise _refused(request, "invalid session token")
-    token = f'the node token "{pool.note}"'
+    token = f'the node token of "{pool.note}"'
     if pool.has_ended:
         raise _refused(request, f"{token} has ended")
     # Only some tokens have networks, and reading an address takes longer than all else.

@@ -20,7 +20,7 @@ from tests.webserver import TLS, Answer, WebServer, database_url, serving
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.processes]
 
 API = "/api/v1/clusterchecks"
-NOT_ITS = 'the node token "runners" opens nodes runner-*, not {}\n'
+NOT_ITS = 'the node token of "runners" opens nodes runner-*, not {}\n'
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_it_reads_and_reports_for_its_pool(web: WebServer, stolen: str) -> None:
     assert (status.status, configs.status, goodbye.status) == (200, 200, 200)
     assert json.loads(configs.body)["configs"] == [{"name": "of runner-1"}]
     assert endpoints.status == 403
-    assert endpoints.body == 'the node token "runners" opens endpoint checks: none, not of runner-1\n'
+    assert endpoints.body == 'the node token of "runners" opens endpoint checks: none, not of runner-1\n'
     assert web.call("GET", "/version", token=stolen).status == 200
     assert web.call("GET", "/api/v1/cluster/id", token=stolen).status == 404
 
@@ -166,7 +166,7 @@ def test_it_stops_when_it_ends(web: WebServer, stolen: str) -> None:
     assert calls(web, stolen, "runner-1")[0].status == 200
     NodeToken.objects.update(expires_at=Now() - timedelta(seconds=1))
     wait_for("the token opens nothing", lambda: calls(web, stolen, "runner-1")[0].status == 403, 3)
-    assert {answer.body for answer in calls(web, stolen, "runner-1")} == {'the node token "runners" has ended\n'}
+    assert {answer.body for answer in calls(web, stolen, "runner-1")} == {'the node token of "runners" has ended\n'}
 
 
 def test_it_opens_nothing_elsewhere_whatever_its_headers_say(web: WebServer, warm: None) -> None:
@@ -175,7 +175,7 @@ def test_it_opens_nothing_elsewhere_whatever_its_headers_say(web: WebServer, war
     for headers in ({}, {"X-Real-Ip": "10.1.0.1"}, {"X-Forwarded-For": "10.1.0.1"}, {"Forwarded": "for=10.1.0.1"}):
         for answer in calls(web, elsewhere, "runner-1", **headers):
             assert answer.status == 403
-            assert answer.body == 'the node token "runners" is not for the address 127.0.0.1\n'
+            assert answer.body == 'the node token of "runners" is not for the address 127.0.0.1\n'
     assert calls(web, made(networks="127.0.0.0/8"), "runner-1")[0].status == 200
 
 

@@ -52,20 +52,20 @@ def read_again(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_token_opens_the_names_of_its_pool_alone() -> None:
     token = made()
     show(token, NODE, "runner-1")
-    assert refusal(token, NODE, "ash") == 'the node token "runners" opens nodes runner-*, not ash'
+    assert refusal(token, NODE, "ash") == 'the node token of "runners" opens nodes runner-*, not ash'
     assert refusal(token, NODE, "RUNNER-1").endswith("not RUNNER-1")
-    assert refusal(token, NODE, "") == 'the node token "runners" opens nodes runner-*, not '
+    assert refusal(token, NODE, "") == 'the node token of "runners" opens nodes runner-*, not '
 
 
 def test_a_token_opens_endpoint_checks_of_its_kubernetes_nodes_alone() -> None:
     token = made(kubernetes_pattern="ip-10-*")
     show(token, KUBERNETES, "ip-10-1")
     shown = refusal(token, KUBERNETES, "runner-1")
-    assert shown == 'the node token "runners" opens endpoint checks: those of Kubernetes nodes ip-10-*, not of runner-1'
+    assert shown == 'the node token of "runners" opens endpoint checks: those of Kubernetes nodes ip-10-*, not of runner-1'
     assert refusal(token, NODE, "ip-10-1")
     assert (
         refusal(made(), KUBERNETES, "runner-1")
-        == 'the node token "runners" opens endpoint checks: none, not of runner-1'
+        == 'the node token of "runners" opens endpoint checks: none, not of runner-1'
     )
 
 
@@ -107,10 +107,10 @@ def test_a_token_is_for_its_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     for address in ("10.1.2.3", "fd00::1", "::ffff:10.1.0.1"):
         show(token, REMOTE_ADDR=address)
     shown = refusal(token, NODE, "runner-1", REMOTE_ADDR="10.2.0.1")
-    assert shown == 'the node token "runners" is not for the address 10.2.0.1'
+    assert shown == 'the node token of "runners" is not for the address 10.2.0.1'
     lies = {"HTTP_X_REAL_IP": "10.1.2.3", "HTTP_X_FORWARDED_FOR": "10.1.2.3"}
     assert refusal(token, REMOTE_ADDR="10.2.0.1", **lies) == shown
-    assert refusal(token, REMOTE_ADDR="") == 'the node token "runners" is not for the address of this call'
+    assert refusal(token, REMOTE_ADDR="") == 'the node token of "runners" is not for the address of this call'
     monkeypatch.setattr(conf, "TRUSTED_PROXIES", conf.networks("NONE", ("10.2.0.1",)))
     show(token, REMOTE_ADDR="10.2.0.1", HTTP_X_FORWARDED_FOR="10.9.9.9, 10.1.2.3")
     assert refusal(token, REMOTE_ADDR="10.2.0.1", HTTP_X_FORWARDED_FOR="10.1.2.3, 10.9.9.9")
@@ -121,7 +121,7 @@ def test_a_token_ends_by_the_databases_clock(monkeypatch: pytest.MonkeyPatch) ->
     show(token, NODE, "runner-1")
     NodeToken.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     read_again(monkeypatch)
-    assert refusal(token, NODE, "runner-1") == 'the node token "runners" has ended'
+    assert refusal(token, NODE, "runner-1") == 'the node token of "runners" has ended'
 
 
 def test_two_tokens_of_a_pool_hold_at_once() -> None:

@@ -413,6 +413,7 @@ class ConfigAdmin(SteeringAdmin):
             f"Unschedule {plain_count(len(chosen), 'config')}",
             [
                 "Written by hand. Unscheduled, they stop running and their YAML is gone; the ledger keeps their moves.",
+                *_staying_orders(chosen),
                 *told_refilled(filled),
             ],
             tables=[Table(first_of("Configs", len(first), len(chosen)), ("config", "owner now", "origins"), rows)],
@@ -440,6 +441,12 @@ def tag_chips(tags: Sequence[str], most: int = MOST_TAGS) -> SafeString:
     shown = format_html_join(" ", '<a class="list-chip" href="{}" title="{}">{}</a>', links)
     more = format_html(' <span title="{}">+{}</span>', ", ".join(tags[most:]), len(tags) - most)
     return shown + more if len(tags) > most else shown
+
+
+def _staying_orders(chosen: Sequence[Config]) -> list[str]:
+    """A sentence about the orders that outlive these configs, if they have some."""
+    names = [f"{kind}s" for kind in ("pin", "pause", "isolation") if any(hasattr(config, kind) for config in chosen)]
+    return [f"Their {listed(names)} stay, and hold again for what comes under the same name."] if names else []
 
 
 def sent_by_others(config: Config) -> list[Origin]:

@@ -43,10 +43,10 @@ class UntilWidget(UnfoldAdminTextInputWidget):
 
 
 class UntilField(forms.CharField):
-    """The end of an order, or the deadline of a drain; None if it has none. empty: what that means."""
+    """The end of an order, or the deadline of a drain; None if it has none. told: what it means. empty: what none means."""
 
-    def __init__(self, *, empty: str = "until someone ends it", **options: Any) -> None:
-        help_text = f"{deadlines.HELP}. Empty: {empty}."
+    def __init__(self, *, told: str = "", empty: str = "until someone ends it", **options: Any) -> None:
+        help_text = f"{f'{told}: ' if told else ''}{deadlines.HELP}. Empty: {empty}."
         super().__init__(required=False, help_text=help_text, widget=UntilWidget, **options)
 
     def clean(self, value: Any) -> datetime | None:

@@ -77,7 +77,7 @@ class RebalanceForm(forms.Form):
 class DrainForm(forms.Form):
     """By when the nodes of a drain shall be empty, and why."""
 
-    by = UntilField(empty="at the usual pace")
+    by = UntilField(empty="at the usual pace", told="All of it moves by then, however much that is at once")
     note = NoteField()
 
 

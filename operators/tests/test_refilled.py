@@ -157,3 +157,10 @@ def test_what_ends_an_order_says_whose_it_is(client: Client) -> None:
 def test_the_end_of_a_freeze_says_whose_it_is(client: Client) -> None:
     freezes.freeze(actor="oleg", note="release")
     assert "It ends this: frozen by oleg: release" in client.post("/admin/now/remedy/frozen/").content.decode()
+
+
+def test_what_outlives_a_config_by_hand_is_said(client: Client) -> None:
+    dispatcher.pause([id_of("door")])
+    chosen = {"action": "unschedule", "_selected_action": [id_of("door")]}
+    page = client.post(CONFIGS, chosen).content.decode()
+    assert "Their pauses stay, and hold again for what comes under the same name." in page
