@@ -61,7 +61,9 @@ def test_a_token_opens_endpoint_checks_of_its_kubernetes_nodes_alone() -> None:
     token = made(kubernetes_pattern="ip-10-*")
     show(token, KUBERNETES, "ip-10-1")
     shown = refusal(token, KUBERNETES, "runner-1")
-    assert shown == 'the node token of "runners" opens endpoint checks: those of Kubernetes nodes ip-10-*, not of runner-1'
+    assert (
+        shown == 'the node token of "runners" opens endpoint checks: those of Kubernetes nodes ip-10-*, not of runner-1'
+    )
     assert refusal(token, NODE, "ip-10-1")
     assert (
         refusal(made(), KUBERNETES, "runner-1")

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import JSONField, QuerySet
 from django.http import HttpRequest, HttpResponse
 from unfold.decorators import display
 
@@ -18,6 +18,7 @@ from operators import rules
 from operators.admin.base import NotedAdmin, WithoutTransaction, list_url, row_url, time_column
 from operators.admin.editing import Changed
 from operators.admin.greying import Greyed
+from operators.admin.labels import LabelsField
 from operators.admin.questions import Question, ShownDeletions, moving_table, said, seen_of_moves, tens, word_of
 from operators.admin.sameness import Call, Deed
 
@@ -53,6 +54,11 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
     )
     # A rule holds for all if that is what was typed, never by an oversight.
     typed_field = "check_pattern"
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if isinstance(db_field, JSONField):
+            return db_field.formfield(form_class=LabelsField, widget=None)
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, change=change, **kwargs)

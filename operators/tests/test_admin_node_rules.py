@@ -66,6 +66,7 @@ def test_a_wrong_rule_changes_nothing(operator: Client, wrong: dict[str, str]) -
     assert not NodeRule.objects.exists()
 
 
-def test_an_empty_list_is_taken_for_no_labels(operator: Client) -> None:
-    confirmed(operator, f"{RULES}add/", **RULE | {"labels": "[]"})
+def test_what_is_no_label_is_refused(operator: Client) -> None:
+    page = operator.post(f"{RULES}add/", RULE | {"labels": "[]"}).content.decode()
+    assert "[] is no label: write zone=a." in page
     assert Node.objects.get(name="ash").labels == {}

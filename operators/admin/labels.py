@@ -1,0 +1,65 @@
+"""Labels in forms."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from unfold.widgets import UnfoldAdminTextInputWidget
+
+# What separates labels, and a label's name from its value: a label that holds one is written as JSON.
+_SIGNS = ",="
+
+
+class LabelsField(forms.Field):
+    """Labels as pins take them: `zone=a, disk=ssd`. They may also be written as JSON, as the operators' API takes them."""
+
+    widget = UnfoldAdminTextInputWidget
+
+    def __init__(self, **options: Any) -> None:
+        known = {name: options[name] for name in ("label", "required", "initial") if name in options}
+        super().__init__(**known, help_text="With commas between: zone=a, disk=ssd. Or JSON.")
+
+    def prepare_value(self, value: Any) -> Any:
+        return _written(value) if isinstance(value, Mapping) else value
+
+    def to_python(self, value: Any) -> dict[str, Any]:
+        """The labels. Raises ValidationError."""
+        text = value if isinstance(value, str) else _written(value or {})
+        if not text.strip():
+            return {}
+        return _of_json(text) if text.lstrip().startswith("{") else _of_pairs(text)
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        try:
+            return self.to_python(data) != (initial or {})
+        except ValidationError:
+            return True
+
+
+def _written(labels: Mapping[str, Any]) -> str:
+    words = [*labels, *labels.values()]
+    if any(not isinstance(word, str) or word != word.strip() or not word or set(_SIGNS) & {*word} for word in words):
+        return json.dumps(labels, ensure_ascii=False)
+    return ", ".join(f"{name}={value}" for name, value in labels.items())
+
+
+def _of_json(text: str) -> dict[str, Any]:
+    try:
+        labels: dict[str, Any] = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValidationError('It is no JSON: write zone=a, or {"zone": "a"}.') from None
+    return labels
+
+
+def _of_pairs(text: str) -> dict[str, Any]:
+    labels = {}
+    for pair in filter(None, map(str.strip, text.split(","))):
+        name, sign, value = map(str.strip, pair.partition("="))
+        if not (name and sign and value):
+            raise ValidationError(f"{pair} is no label: write zone=a.")
+        if name in labels:
+            raise ValidationError(f"The label {name} is there twice.")
+        labels[name] = value
+    return labels
