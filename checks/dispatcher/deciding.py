@@ -357,7 +357,7 @@ def _why_not_undone(first: Move, move: Move, entry: Entry | None, last: Mapping[
     last: {config's id: its last move's id}.
     """
     if not first.source_node:
-        return "no node had it before"
+        return "it was on no node just before"
     if first.source_node == move.to_node:
         return "it did not leave its node" if first is move else "its node has it again"
     if entry is None:

@@ -126,7 +126,7 @@ def test_what_a_dead_node_left_is_not_given_back_to_it() -> None:
     dispatcher.expire_nodes(force=True)
     assert refusal() == "it was taken from its node, not given to another"
     dispatcher.redispatch(force=True)
-    assert refusal() == "no node had it before"
+    assert refusal() == "it was on no node just before"
 
 
 def test_a_paused_config_is_to_be_resumed() -> None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
+from clusteragent.lib import conf
+
 
 class LedgerLine(NamedTuple):
     """A line of the ledger. promise: of its hand-over; handed_at: when that was done. rule: which the former node breaks.
@@ -61,6 +63,11 @@ class Event(NamedTuple):
     cause: str
     time: datetime
     heard_at: datetime | None = None
+
+    @property
+    def silent_since(self) -> datetime:
+        """Of an expiry: since when the node is silent, as far as is known. Older versions did not note it."""
+        return self.heard_at or self.time - conf.NODE_EXPIRATION_TIMEOUT
 
 
 class Cause(NamedTuple):

@@ -49,7 +49,8 @@ _NODES_COME_AND_GO = {
     _EVENT.REGISTERED, _EVENT.BACK, _EVENT.EXPIRED, _EVENT.SILENT, _EVENT.LEAVING, _EVENT.RESTARTING, _EVENT.RESTARTED,
     _EVENT.FLAPPING,
 }  # fmt: skip
-
+# How a node goes, for good or to start again.
+_GOES = {_EVENT.EXPIRED, _EVENT.LEAVING, _EVENT.RESTARTING, _EVENT.RESTARTED}
 
 # Where somebody, or the balancing, gives configs to other nodes. What nodes do that come and go is not to be undone.
 _UNDOABLE = {_MOVE.REBALANCED, _MOVE.OPERATOR, _MOVE.UNDONE}
@@ -78,7 +79,8 @@ class Story:
     placed: how often each config got a node. dangling: configs that have no node at the end. gap: the longest time that a
     config ran nowhere, as far as the ledger shows: of a strict move, from when the former node was to stop it until the new one
     was given it. size: how many nodes the pool has now. more: how many moves it has that came
-    before `steps` and were only counted. sources: the sources of new or changed configs.
+    before `steps` and were only counted. sources: the sources of new or changed configs. gone: the nodes that left, restarted or
+    died. has_death: whether one of them died.
     """
 
     cause: Cause
@@ -94,6 +96,8 @@ class Story:
     more: int = 0
     first_move: int = 0
     sources: list[str] = field(default_factory=list)
+    gone: set[str] = field(default_factory=set)
+    has_death: bool = False
 
     @property
     def key(self) -> str:
@@ -229,8 +233,10 @@ class _Folding:
         # Nodes that one order drains have one cause: that of its first node.
         self._orders: dict[tuple[datetime, str], Cause] = {}
         self._drained: dict[str, Cause] = {}
-        # When nodes that expired were last heard, if that was noted.
-        self._heard: dict[str, datetime | None] = {}
+        # The last expiry of each node that is not back, and the story of it.
+        self._expiries: dict[str, tuple[Event, Story]] = {}
+        # The nodes that said that they leave, or restart.
+        self._announced: set[str] = set()
         # The last story with an act of each kind of cause, and the last one of each rule.
         self._acted: dict[str, Story] = {}
 
@@ -273,8 +279,9 @@ class _Folding:
         """Until when a config ran on the node that it is taken from, as far as is known."""
         if step.reason != _MOVE.EXPIRED:
             return step.time
-        # Older versions did not note it. Without a proof a node has been silent for the timeout by then.
-        return self._heard.get(step.source) or step.time - conf.NODE_EXPIRATION_TIMEOUT
+        expiry, _ = self._expiries.get(step.source, (None, None))
+        # Without a proof a node has been silent for the timeout by then.
+        return expiry.silent_since if expiry else step.time - conf.NODE_EXPIRATION_TIMEOUT
 
     def count(self, older: Older) -> None:
         story = self._story(self._cause_of(older), older.time)
@@ -283,14 +290,54 @@ class _Folding:
         story.first_move = story.first_move or older.id
 
     def happen(self, event: Event) -> None:
-        if event.kind == _EVENT.EXPIRED:
-            self._heard[event.node] = event.heard_at
         cause = cause_of_event(event)
         if event.kind == _EVENT.DRAINING:
             cause = self._drained[event.node] = self._orders.setdefault((event.time, event.cause), cause)
-        story = self._story(cause, event.time)
+        story = self._came_and_went(event, cause) if cause.kind == "nodes" else self._story(cause, event.time)
         story.end = max(story.end, event.time)
         story.events.append(event)
+
+    def _came_and_went(self, event: Event, cause: Cause) -> Story:
+        """The story of an event of a node that comes or goes."""
+        is_announced = event.node in self._announced
+        if event.kind in (_EVENT.LEAVING, _EVENT.RESTARTING):
+            self._announced.add(event.node)
+        elif event.kind in (_EVENT.REGISTERED, _EVENT.BACK, _EVENT.RESTARTED):
+            self._announced.discard(event.node)
+        if event.kind == _EVENT.BACK and event.node in self._expiries:
+            _, story = self._expiries.pop(event.node)
+            # A return belongs to the story of the loss, however late it is. What follows such a late one does not.
+            if event.time - story.end > QUIET and self._open.get(cause) is story:
+                del self._open[cause]
+            return story
+        story = self._story(cause, event.time)
+        if event.kind not in _GOES:
+            return story
+        is_death = event.kind == _EVENT.EXPIRED and not is_announced
+        if not story.has_death and len(story.gone) < 2:
+            story = self._apart(story, event, is_death=is_death)
+        story.gone.add(event.node)
+        story.has_death |= is_death
+        if event.kind == _EVENT.EXPIRED:
+            self._expiries[event.node] = event, story
+        return story
+
+    def _apart(self, story: Story, event: Event, *, is_death: bool) -> Story:
+        """The story of a node that goes while no rollout is under way: a new one if what came before is not about that.
+
+        Who says goodbye may have a replacement already, which no node is that came together with it. Who dies has none.
+        """
+        since = event.silent_since if is_death else event.time
+        before = [other for other in story.events if other.time < since]
+        after = story.events[len(before) :]
+        is_new = any(other.node == event.node and other.kind == _EVENT.REGISTERED for other in before)
+        if not before or not (is_death or is_new) or any(other.kind in _GOES for other in after):
+            return story
+        story.events = before
+        story.end = max([before[-1].time, *(step.time for step in story.steps[-1:])])
+        found = self._open[story.cause] = Story(story.cause, [*after, event][0].time, event.time, events=after)
+        self.stories.append(found)
+        return found
 
     def act(self, deed: Deed) -> None:
         cause = cause_of_act(deed)

@@ -2,17 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import NamedTuple, Self
 
 from checks.explain.reasons import words
 from checks.models import Move
 from checks.models.originkeys import ADMIN
 from checks.wire.scrub import scrub
-from clusteragent.lib import conf
 from clusteragent.lib.words import duration, grouped, grouped_count, listed, natural
 from nodes.models import NodeEvent
-from operators.pages.happenings import Event
 from operators.pages.stories import ACCEPTED, BY_RULE, RULED, Story
 
 _MOVE, _EVENT = Move.Reason, NodeEvent.Kind
@@ -129,14 +127,15 @@ def _said(story: Story, *, moved: bool) -> list[str]:
 
 class _Turnover(NamedTuple):
     """The nodes that are gone for good, the new ones, those that restarted, and those that were lost without a word and are back,
-    each by its last event. dead: those of the gone that expired. replaced: how many of the gone a new one stands for; revived:
-    how many of these expired.
+    each by its last event. reported: those that are back, and of whose loss the story does not tell. dead: those of the gone that
+    expired. replaced: how many of the gone a new one stands for; revived: how many of these expired.
     """
 
     gone: list[str]
     came: list[str]
     restarted: list[str]
     recovered: list[str]
+    reported: list[str]
     dead: list[str]
     replaced: int
     revived: int
@@ -153,31 +152,28 @@ class _Turnover(NamedTuple):
         dead = gone - {*story.nodes(_EVENT.LEAVING)}
         came = {node for node in last if node not in gone | back}
         announced = {*story.nodes(_EVENT.LEAVING, _EVENT.RESTARTING)}
-        recovered = back & {*story.nodes(_EVENT.BACK)} & {*story.nodes(_EVENT.EXPIRED)} - announced
+        unannounced = (back & {*story.nodes(_EVENT.BACK)}) - announced
+        recovered = unannounced & {*story.nodes(_EVENT.EXPIRED)}
+        reported = unannounced - recovered - {*story.nodes(_EVENT.RESTARTED)}
         # What says goodbye may have its replacement already. What dies has one only if that came after it.
         joined = sorted(event.time for event in story.events if event.kind == _EVENT.REGISTERED and event.node in came)
         taken = min(len(gone - dead), len(joined))
         rest, revived = joined[taken:], 0
         # The last of each node: they come by time.
         expired = {event.node: event for event in story.events if event.kind == _EVENT.EXPIRED}
-        for silent in sorted((_silent_since(event) for node, event in expired.items() if node in dead), reverse=True):
+        for silent in sorted((event.silent_since for node, event in expired.items() if node in dead), reverse=True):
             if rest and rest[-1] >= silent:
                 rest.pop()
                 revived += 1
-        restarted, replaced = back - recovered, taken + revived
-        gone_, came_, restarted_, recovered_, dead_ = (
-            sorted(names, key=natural) for names in (gone, came, restarted, recovered, dead)
+        restarted = back - recovered - reported
+        gone_, came_, restarted_, recovered_, reported_, dead_ = (
+            sorted(names, key=natural) for names in (gone, came, restarted, recovered, reported, dead)
         )
-        return cls(gone_, came_, restarted_, recovered_, dead_, replaced, revived)
+        return cls(gone_, came_, restarted_, recovered_, reported_, dead_, taken + revived, revived)
 
     @property
     def is_rollout(self) -> bool:
         return bool(self.replaced) or len(self.restarted) > 1
-
-
-def _silent_since(event: Event) -> datetime:
-    """Since when a node that expired is silent, as far as is known."""
-    return event.heard_at or event.time - conf.NODE_EXPIRATION_TIMEOUT
 
 
 def _turned_over(story: Story, nodes: _Turnover) -> str:
@@ -198,6 +194,7 @@ def _told(nodes: _Turnover) -> list[tuple[list[str], str]]:
         (nodes.dead, "lost"),
         (left, "left"),
         (nodes.recovered, "lost and back"),
+        (nodes.reported, "back"),
         (nodes.restarted, "restarted"),
         (nodes.came, "joined"),
     )
@@ -213,12 +210,13 @@ def _replaced(story: Story, nodes: _Turnover) -> str:
         (nodes.replaced, "replaced"),
         (len(nodes.restarted), "restarted"),
         (len(nodes.recovered), "lost and back"),
+        (len(nodes.reported), "back"),
         (lost, "lost"),
         (more_gone, "more gone"),
         (len(nodes.came) - nodes.replaced, "more joined"),
     )
     # The pool may have shrunk since.
-    known = nodes.replaced + len(nodes.restarted) + len(nodes.recovered) + lost + more_gone
+    known = nodes.replaced + len(nodes.restarted) + len(nodes.recovered) + len(nodes.reported) + lost + more_gone
     size = f" of {grouped(max(story.size, known))}" if story.size else ""
     parts = [
         (f"{grouped(number)}{size if verb in ('replaced', 'restarted') else ''}", verb)

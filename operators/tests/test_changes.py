@@ -278,14 +278,14 @@ def test_deaths_are_no_part_of_a_rollout_s_success(warm: None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("came", "story"),
+    ("came", "told"),
     [
         # A minute before the last word of what died.
-        (-1, ("runner-1 and runner-2 lost", "2 joined")),
-        (0.1, ("Rollout of runner-*", "2 of 9 replaced")),
+        (-1, [("runner-1 and runner-2 lost", ""), ("runner-3 and runner-4 joined", "")]),
+        (0.1, [("Rollout of runner-*", "2 of 9 replaced")]),
     ],
 )
-def test_what_died_is_replaced_only_by_what_came_after_it(warm: None, came: float, story: tuple[str, str]) -> None:
+def test_what_died_is_replaced_only_by_what_came_after_it(warm: None, came: float, told: list[tuple[str, str]]) -> None:
     report("runner-1", "runner-2", "runner-3", "runner-4")
     NodeEvent.objects.filter(node_name__in=["runner-1", "runner-2"]).delete()
     silence("runner-1", "runner-2")
@@ -294,7 +294,7 @@ def test_what_died_is_replaced_only_by_what_came_after_it(warm: None, came: floa
     NodeEvent.objects.filter(kind="expired").update(heard_at=died)
     NodeEvent.objects.filter(kind="registered").update(time=died + timedelta(minutes=came))
     found = stories.read(hours_ago(1), hours_ago(-1), 100, {"runner-*": 9})
-    assert [(title, facts) for _, title, facts in titles.titled(found.stories)] == [story]
+    assert [(title, facts) for _, title, facts in titles.titled(found.stories)] == told
 
 
 def test_what_said_goodbye_may_have_had_its_replacement_before(warm: None) -> None:
@@ -304,6 +304,75 @@ def test_what_said_goodbye_may_have_had_its_replacement_before(warm: None) -> No
     NodeEvent.objects.note(["runner-2"], NodeEvent.Kind.EXPIRED)
     found = stories.read(hours_ago(1), hours_ago(-1), 100, {"runner-*": 9})
     assert [facts for _, _, facts in titles.titled(found.stories)] == ["1 of 9 replaced, 1 lost"]
+
+
+def pool_told(*events: tuple[float, str, str]) -> list[tuple[float, float, str, str]]:
+    """The stories of node events (minute, node, kind) as (first minute, last minute, title, facts), the last one first."""
+    NodeEvent.objects.all().delete()
+    for minute, node, kind in events:
+        time = NIGHT + timedelta(minutes=minute)
+        heard = time - timedelta(seconds=30) if kind == "expired" else None
+        NodeEvent.objects.create(node_name=node, kind=kind, time=time, heard_at=heard)
+
+    def minute_of(time: datetime) -> float:
+        return round((time - NIGHT) / timedelta(minutes=1), 2)
+
+    found = stories.read(NIGHT - timedelta(hours=1), NIGHT + timedelta(days=1), 100).stories
+    return [
+        (minute_of(story.start), minute_of(story.end), title, facts) for story, title, facts in titles.titled(found)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["registered", "back", "silent"])
+def test_the_story_of_a_death_begins_with_it(warm: None, kind: str) -> None:
+    before = pool_told((0, "clc-1", kind), (0, "clc-2", kind), (0, "clc-3", kind))
+    after = pool_told((0, "clc-1", kind), (0, "clc-2", kind), (0, "clc-3", kind), (2, "clc-3", "expired"))
+    assert after == [(2, 2, "clc-3 lost", ""), *before]
+
+
+def test_a_goodbye_or_restart_of_another_is_no_part_of_a_death(warm: None) -> None:
+    for kind, verb in (("leaving", "left"), ("restarted", "restarted")):
+        found = pool_told((0, "clc-1", kind), (2, "clc-3", "expired"))
+        assert found == [(2, 2, "clc-3 lost", ""), (0, 0, f"clc-1 {verb}", "")]
+
+
+@pytest.mark.parametrize(("kind", "verb"), [("expired", "lost"), ("leaving", "left"), ("restarted", "restarted")])
+def test_that_a_node_joined_is_not_told_of_its_end(warm: None, kind: str, verb: str) -> None:
+    found = pool_told((0, "birch", "registered"), (2, "birch", kind))
+    assert found == [(2, 2, f"birch {verb}", ""), (0, 0, "birch joined", "")]
+
+
+def test_what_came_after_the_last_word_of_what_died_stays_with_its_death(warm: None) -> None:
+    found = pool_told((0, "clc-1", "registered"), (1.75, "clc-9", "registered"), (2, "clc-3", "expired"))
+    assert found == [(1.75, 2, "Rollout of clc-*", "1 replaced"), (0, 0, "clc-1 joined", "")]
+
+
+def test_a_rollout_in_which_a_node_dies_stays_one_story(warm: None) -> None:
+    surge = [(0, f"clc-{number}", "registered") for number in (11, 12, 13)]
+    goodbyes = [(0.5, f"clc-{number}", "leaving") for number in (1, 2, 3)]
+    found = pool_told(*surge, *goodbyes, (2, "clc-4", "expired"))
+    assert found == [(0, 2, "Rollout of clc-*", "3 replaced, 1 lost")]
+
+
+def test_a_slow_restart_that_was_announced_is_one_story(warm: None) -> None:
+    found = pool_told((0, "birch", "restarting"), (2, "birch", "expired"), (9, "birch", "back"))
+    assert found == [(0, 9, "birch restarted", "")]
+
+
+@pytest.mark.parametrize("later", [1, 4, 300])
+def test_a_return_is_told_of_the_loss_however_late(warm: None, later: float) -> None:
+    found = pool_told((0, "ash", "expired"), (later, "ash", "back"))
+    assert found == [(0, later, "ash lost and back", "")]
+
+
+def test_what_follows_a_late_return_is_another_story(warm: None) -> None:
+    found = pool_told((0, "clc-1", "expired"), (60, "clc-1", "back"), (61, "clc-2", "leaving"))
+    assert found == [(61, 61, "clc-2 left", ""), (0, 60, "clc-1 lost and back", "")]
+
+
+def test_a_return_whose_loss_is_not_told_is_no_restart(warm: None) -> None:
+    assert pool_told((0, "ash", "back")) == [(0, 0, "ash back", "")]
+    assert pool_told((0, "clc-1", "back"), (0, "clc-2", "back")) == [(0, 0, "clc-1 and clc-2 back", "")]
 
 
 def test_a_ratio_never_exceeds_its_whole(warm: None) -> None:

@@ -96,9 +96,8 @@ def test_nodes_without_configs_are_not_counted_as_if_they_shared_the_work(client
 
 
 def test_a_story_that_took_longer_says_when_it_began_and_ended(client: Client) -> None:
-    report("ash")
-    NodeEvent.objects.update(time=ago(timedelta(minutes=2)))
-    NodeEvent.objects.create(node_name="ash", kind="expired")
+    NodeEvent.objects.create(node_name="ash", kind="expired", time=ago(timedelta(minutes=2)))
+    NodeEvent.objects.create(node_name="ash", kind="back")
     began, ended = NodeEvent.objects.order_by("time").values_list("time", flat=True)
     text = client.get(NOW).content.decode()
     times = re.search(r"<li><time[^>]*>(.*?)</time>\W<time[^>]*>(.*?)</time>", text)
