@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from django.db.models import Min
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -72,6 +73,7 @@ def changes(request: HttpRequest) -> HttpResponseBase:
     # As long as the first page tells of it, too, a pool is as large as it says; how large it was long ago nothing tells.
     sizes = _sizes() if clock.now() - span.until <= now.SPAN else {}
     history, drawn = stories.read(span.since, span.until, MOST_MOVES, sizes), chart(span)
+    first = None if drawn.bars else _first_record()
     context = {
         "span": span,
         "spans": [(last, duration(length)) for last, length in SPANS.items()],
@@ -79,6 +81,7 @@ def changes(request: HttpRequest) -> HttpResponseBase:
         "at": request.GET.get("at", ""),
         "zone": str(deadlines.zone_of(request.GET.get("zone", ""))),
         "chart": drawn,
+        "unknown_before": first if first and span.until <= first else None,
         "legend": reasons_of(drawn.totals),
         "size": (WIDTH, HEIGHT),
         "history": history,
@@ -100,6 +103,12 @@ def _asked_for(found: Sequence[stories.Story], span: Range, *, is_moment: bool) 
     middle = span.since + (span.until - span.since) / 2 if is_moment else span.until
     nearest = min(found, key=lambda story: max(story.start - middle, middle - story.end, timedelta()), default=None)
     return nearest.key if nearest else ""
+
+
+def _first_record() -> datetime | None:
+    """When the first move or node event happened that is on record; None if there is none."""
+    times = [Move.objects.aggregate(Min("time"))["time__min"], NodeEvent.objects.aggregate(Min("time"))["time__min"]]
+    return min(filter(None, times), default=None)
 
 
 def _sizes() -> dict[str, int]:
@@ -163,13 +172,14 @@ def _back(last: str, span: Range) -> str:
 @base.page
 @require_POST
 def undo(request: HttpRequest) -> HttpResponse:
-    """Make the plan that undoes the moves that the form names, up to MOST_UNDONE, or those of a whole story."""
+    """Make the plan that undoes the moves that the form names, up to MOST_UNDONE, or those of a story or of its last round."""
     if not request.user.has_perm(UNDO):
         raise Lacks(UNDO)
-    if key := request.POST.get("story", ""):
+    last = request.POST.get("last", "")
+    if key := last or request.POST.get("story", ""):
         span, _ = Range.asked(request.GET, clock.now())
         found = stories.find(stories.read(span.since, span.until, MOST_MOVES).stories, key)
-        chosen = found.moves_to_undo if found else []
+        chosen = [] if found is None else found.last_round if last else found.moves_to_undo
     else:
         chosen = [int(id_) for id_ in request.POST.getlist("move") if id_.isdecimal() and len(id_) < 19][:MOST_UNDONE]
     if shown := show_plan(request, lambda: deciding.undo(chosen, as_one=bool(key)), "Nothing to undo"):

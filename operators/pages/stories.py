@@ -37,6 +37,8 @@ from operators.pages.ranges import between
 
 # After this time without anything new, a story has ended.
 QUIET = timedelta(minutes=3)
+# Moves that lie further apart are of several rounds. A large rebalance is several transactions, which follow at once.
+ROUND = timedelta(seconds=10)
 # The most node events, and acts, that are read. They are few beside moves.
 MOST_EVENTS = 50_000
 # What Move.why says of why a config moved.
@@ -128,9 +130,22 @@ class Story:
     @property
     def moves_to_undo(self) -> list[int]:
         """The ids of its moves from node to node, where that is what the story is about."""
+        return [step.id for step in self._undoable]
+
+    @property
+    def last_round(self) -> list[int]:
+        """The ids of those moves to undo that were made last, at once; empty if all were."""
+        steps = self._undoable
+        for number in range(len(steps) - 1, 0, -1):
+            if steps[number].time - steps[number - 1].time > ROUND:
+                return [step.id for step in steps[number:]]
+        return []
+
+    @property
+    def _undoable(self) -> list[LedgerLine]:
         if self.cause.kind not in _UNDOABLE:
             return []
-        return [step.id for step in self.steps if step.source and step.to and step.source != step.to]
+        return [step for step in self.steps if step.source and step.to and step.source != step.to]
 
     def nodes(self, *kinds: str) -> list[str]:
         """The names of the nodes with events of these kinds, sorted."""

@@ -501,6 +501,48 @@ def test_a_story_of_several_moves_of_a_config_is_undone_as_one(client: Client) -
     assert owners() == {"one": "ash"}
 
 
+def test_the_last_round_of_a_story_is_undone_alone(client: Client) -> None:
+    Move.objects.all().delete()
+    NodeEvent.objects.all().delete()
+    for minutes, number in ((3, 5), (2, 2), (1, 4)):
+        # A large rebalance is several transactions.
+        times = [ago(timedelta(minutes=minutes) - timedelta(seconds=second)) for second in range(number)]
+        fields = {"config_id": config("one").pk, "name": "x", "reason": "rebalanced", "source_node": "ash"}
+        Move.objects.bulk_create([Move(**fields, to_node="birch", time=time) for time in times])
+    response = page(client)
+    [(story, _, _)] = response.context["stories"]
+    text = response.content.decode()
+    assert "Undo all 11…<" in text
+    assert "Undo last 4…<" in text
+    last = list(Move.objects.order_by("id").values_list("id", flat=True))[-4:]
+    assert (story.last_round, len(story.moves_to_undo)) == (last, 11)
+    Move.objects.filter(id__in=last).delete()
+    dispatcher.reassign([config("one").pk], "ash", actor="otto")
+    Move.objects.filter(actor="otto").update(reason="rebalanced", actor="")
+    plan = shown(client, f"{CHANGES}undo/?{page(client).context['span'].query}", last=story.key)
+    assert owners() == {"one": "ash"}
+    apply(client, plan)
+    assert owners() == {"one": "birch"}
+
+
+def test_what_moved_at_once_is_one_round(client: Client) -> None:
+    [story] = [story for story, _, _ in page(client).context["stories"] if story.moves_to_undo]
+    assert story.last_round == []
+    assert "Undo last" not in page(client).content.decode()
+
+
+def test_of_a_time_before_all_records_nothing_is_known(client: Client) -> None:
+    text = page(client, "?since=2020-01-01&until=2020-01-02").content.decode()
+    assert "What moved then is not known: records go back to" in text
+    assert f"{NodeEvent.objects.earliest('time').time:%Y-%m-%d %H:%M:%S}" in text
+    assert "Nothing moved" not in text
+    assert "Nothing happened" not in text
+    NodeEvent.objects.filter(pk=NodeEvent.objects.earliest("time").pk).update(time=NIGHT)
+    later = page(client, f"?since={NIGHT:%Y-%m-%dT%H:%M}:01&until={NIGHT:%Y-%m-%dT%H:%M}:02").content.decode()
+    assert "Nothing moved." in later
+    assert "Nothing happened." in later
+
+
 def test_a_story_that_is_gone_undoes_nothing(client: Client) -> None:
     answer = client.post(f"{CHANGES}undo/?last=1h", {"story": "m999"}, follow=True).content.decode()
     assert "Nothing to undo" in answer
