@@ -340,13 +340,14 @@ class _Folding:
     def _apart(self, story: Story, event: Event, *, is_death: bool) -> Story:
         """The story of a node that goes while no rollout is under way: a new one if what came before is not about that.
 
-        Who says goodbye may have a replacement already, which no node is that came together with it. Who dies has none.
+        The other new nodes may be the replacement of who says goodbye. Who dies or restarts has none before.
         """
         since = event.silent_since if is_death else event.time
         before = [other for other in story.events if other.time < since]
         after = story.events[len(before) :]
-        is_new = any(other.node == event.node and other.kind == _EVENT.REGISTERED for other in before)
-        if not before or not (is_death or is_new) or any(other.kind in _GOES for other in after):
+        new = {other.node for other in before if other.kind == _EVENT.REGISTERED}
+        is_apart = is_death or (event.node in new and (len(new) == 1 or event.kind != _EVENT.LEAVING))
+        if not before or not is_apart or any(other.kind in _GOES for other in after):
             return story
         story.events = before
         story.end = max([before[-1].time, *(step.time for step in story.steps[-1:])])

@@ -354,6 +354,17 @@ def test_a_rollout_in_which_a_node_dies_stays_one_story(warm: None) -> None:
     assert found == [(0, 2, "Rollout of clc-*", "3 replaced, 1 lost")]
 
 
+def test_a_rollout_of_nodes_that_are_new_themselves_stays_one_story(warm: None) -> None:
+    names = [(0, f"clc-{number}", "registered") for number in (1, 2)]
+    surge = [(1, "clc-11", "registered"), (1, "clc-1", "leaving"), (2, "clc-12", "registered"), (2, "clc-2", "leaving")]
+    assert pool_told(*names, *surge) == [(0, 2, "Rollout of clc-*", "2 replaced")]
+    restarts = [(1, "clc-1", "restarted"), (2, "clc-2", "restarted")]
+    assert pool_told(*names, *restarts) == [
+        (1, 2, "Rollout of clc-*", "2 restarted"),
+        (0, 0, "clc-1 and clc-2 joined", ""),
+    ]
+
+
 def test_a_slow_restart_that_was_announced_is_one_story(warm: None) -> None:
     found = pool_told((0, "birch", "restarting"), (2, "birch", "expired"), (9, "birch", "back"))
     assert found == [(0, 9, "birch restarted", "")]
