@@ -79,7 +79,7 @@ class YAMLEditor(AceWidget):
             attrs={
                 "rows": 16,
                 "spellcheck": "false",
-                "class": " ".join([*UnfoldAdminTextareaWidget().attrs["class"].split(), "font-mono"]),
+                "class": " ".join([*UnfoldAdminTextareaWidget().attrs["class"].split(), "yaml-text"]),
                 "hx-trigger": CHANGES,
                 "hx-target": "#yaml-remarks",
                 "hx-sync": "this:queue last",

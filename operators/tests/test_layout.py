@@ -2,9 +2,11 @@
 
 import re
 from html import unescape
+from pathlib import Path
 
 import pytest
 from django.contrib import admin
+from django.contrib.staticfiles.finders import get_finders
 from django.db.models import FloatField, Func, Value
 
 from checks import dispatcher
@@ -124,3 +126,23 @@ def test_a_list_says_how_many_of_how_many_fit(warm: None, monkeypatch: pytest.Mo
     assert foot("?q=runner") == "1 to 100 of 120"
     monkeypatch.setattr(changelists, "MOST_AHEAD", 10)
     assert foot("?q=runner") == "1 to 100 of more than 109"
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_each_class_that_templates_name_is_in_a_stylesheet_or_a_script() -> None:
+    """Unfold's stylesheet has the classes of its own pages alone: another one of Tailwind's would do nothing."""
+    files = [Path(storage.path(path)) for finder in get_finders() for path, storage in finder.list([])]
+    served = {end: "".join(file.read_text() for file in files if file.suffix == end) for end in (".css", ".js")}
+    styled = {re.sub(r"\\(.)", r"\1", name) for name in re.findall(r"\.((?:\\.|[\w-])+)", served[".css"])}
+    sources = [*(ROOT / "templates").rglob("*.html"), *(ROOT / "operators" / "admin").rglob("*.py")]
+    named: dict[str, str] = {}
+    for source in sources:
+        for classes in re.findall(r'(?<=\sclass=")(?:\{[{%].*?[%}]\}|[^"{}])*', source.read_text()):
+            # What stands in double braces is a part of a name.
+            told = re.sub(r"\{%.*?%\}", " ", re.sub(r"\{\{.*?\}\}", "{}", classes)).split()
+            named |= {name: source.name for name in told if "{}" not in name}
+    assert len(named) > 100
+    scripted = {*re.findall(r"""[."'`]([\w-]+)""", served[".js"])}
+    assert {name: where for name, where in named.items() if name not in styled | scripted} == {}

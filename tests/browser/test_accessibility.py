@@ -22,7 +22,7 @@ NARROW = [*COLOURS, "scrollable-region-focusable", "target-size"]
 UNHEEDED = {"landmark-unique": {"enabled": False}}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 # The colours of a legend and of YAML say what they stand for, and the scenery's lists of rights can be emptied.
-LEGITIMATE_RED = ".tile-key, .ace_editor *, .selector-clearall, .view-gone"
+LEGITIMATE_RED = ".tile-key, .ace_editor *, .selector-clearall, p[role=alert].pages-stale"
 # Such buttons delete.
 DELETING = "form:has([name=post]) button, a[href$='/delete/']"
 # Names as they are written. A page that capitalises them names another thing.
