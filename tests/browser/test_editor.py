@@ -189,3 +189,36 @@ def test_its_colours_are_those_of_the_page(page: Page, scheme: str) -> None:
     page.goto(ADD)
     theme = "github-dark" if scheme == "dark" else "github-light-default"
     expect(page.locator(f".ace-{theme}")).to_be_visible()
+
+
+# How much higher a frame is than the editor in it.
+GAP = """() => {
+    const [frame, editor] = ['.django-ace-editor', '.ace_editor'].map((one) => document.querySelector(one));
+    return frame.clientHeight - editor.offsetHeight;
+}"""
+
+
+def test_the_editor_fills_its_frame_and_a_refusal_is_said_once(page: Page) -> None:
+    page.goto(ADD)
+    page.get_by_label("Name").fill("twice")
+    page.get_by_label("Check").fill("tcp_check")
+    assert page.evaluate(GAP) == 0
+    frame = page.locator(".django-ace-editor")
+    room = frame.bounding_box()
+    assert room
+    # A click below the last line.
+    frame.click(position={"x": room["width"] / 2, "y": room["height"] - 8})
+    page.keyboard.press("ControlOrMeta+A")
+    page.keyboard.insert_text("instances: [")
+    with sending(page):
+        page.get_by_role("button", name="Save", exact=True).click()
+    remark = page.locator("#yaml-remarks li")
+    expect(remark).to_be_attached()
+    expect(remark).to_be_hidden()
+    expect(page.locator("#id_yaml_error")).to_contain_text("a [ begins here that is not closed")
+    assert page.locator(".ace_gutter .ace_error").count()
+    # The frame has the focus, not what lies below the line of the cursor.
+    assert frame.evaluate("one => getComputedStyle(one).outlineStyle") == "solid"
+    page.locator(".ace_content").click()
+    page.keyboard.type("7")
+    expect(remark).to_be_visible()

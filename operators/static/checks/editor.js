@@ -4,6 +4,11 @@
 // The server judges the text, and the policy for scripts allows no worker.
 ace.config.setDefaultValue("session", "useWorker", false);
 
+// What it says, however it is spelled.
+function said({ textContent }) {
+    return textContent.trim().replace(/\s+/g, " ").toLowerCase();
+}
+
 function rows(remarks) {
     return [...remarks.querySelectorAll("[data-line]")].map(({ dataset, textContent }) => ({
         row: Number(dataset.line) - 1,
@@ -44,6 +49,9 @@ addEventListener("load", () => {
     });
     document.body.addEventListener("htmx:afterSwap", ({ detail }) => {
         if (detail.target.id === "yaml-remarks") {
+            for (const line of detail.target.querySelectorAll("li")) {
+                line.hidden = sent?.isConnected && said(sent).includes(said(line.lastChild));
+            }
             editor.session.setAnnotations(rows(detail.target));
         }
     });
