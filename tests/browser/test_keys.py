@@ -177,6 +177,18 @@ def test_rows_are_gone_through_and_selected_by_keys(page: Page) -> None:
     expect(page.get_by_role("combobox", name="Select action to run")).to_be_focused()
 
 
+def test_a_row_of_what_needs_somebody_leads_to_what_it_is_about(page: Page) -> None:
+    page.goto("/admin/")
+    expect(page.get_by_role("main")).to_be_visible()
+    # As the page shows one: this cluster may need nobody.
+    page.locator("section[aria-labelledby=now-needs]").evaluate(
+        """part => part.innerHTML = `<ul><li class="pages-need"><a id="part-slow-1" href="#part">shop</a>
+        <a id="advice-slow" href="#advice">What to do</a><a id="show-slow" href="#show">Show</a></li></ul>`"""
+    )
+    page.keyboard.press("j")
+    expect(page.get_by_role("link", name="Show", exact=True)).to_be_focused()
+
+
 @table("path", ["/admin/changes/?last=7d", "/admin/map/"])
 def test_the_arrows_lead_through_a_picture_that_is_one_stop_of_tab(page: Page, path: str) -> None:
     page.goto(path)

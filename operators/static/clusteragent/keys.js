@@ -15,11 +15,11 @@ function isWriting(element) {
 // The rows of a list, what needs somebody, what happened.
 const ROWS = ".data-row, .pages-need, .pages-story";
 
-// Before the first row is none.
+// To what a row is about: of what needs somebody that is *Show*, not what to do. Before the first row is none.
 function step(by) {
     const rows = [...document.querySelectorAll(ROWS)];
     const row = rows[Math.max(0, rows.indexOf(document.activeElement.closest(ROWS)) + by)];
-    (row?.querySelector("th a[href], summary") ?? row?.querySelector("a[href], input"))?.focus();
+    (row?.querySelector("th a[href], summary, a[id^=show-]") ?? row?.querySelector("a[href], input"))?.focus();
     return Boolean(row);
 }
 
