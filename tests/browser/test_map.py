@@ -34,6 +34,24 @@ def test_the_border_of_a_tile_tells_its_state(page: Page, scheme: str) -> None:
     assert page.evaluate("getComputedStyle(document.querySelector('a.tile')).textDecorationLine") == "none"
 
 
+# How bright the legend's samples of loads are, the fullest first.
+LIGHT = """() => [...document.querySelectorAll('.tile-key')].slice(2, 5).map((tile) => {
+    const canvas = document.createElement('canvas').getContext('2d');
+    canvas.fillStyle = getComputedStyle(tile).backgroundColor;
+    canvas.fillRect(0, 0, 1, 1);
+    return canvas.getImageData(0, 0, 1, 1).data.slice(0, 3).reduce((sum, part) => sum + part);
+})"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_idler_a_node_the_less_its_tile_stands_out(page: Page, scheme: str) -> None:
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.goto("/admin/map/")
+    expect(page.locator(".tile-key").first).to_be_visible()
+    light = page.evaluate(LIGHT)
+    assert light == sorted(light, reverse=scheme == "dark")
+
+
 # What stands at the foot of the window while a tile has the focus, and where.
 CAPTION = """() => {
     const {content, position, bottom} = getComputedStyle(document.querySelector('a.tile:focus-visible'), '::after');
