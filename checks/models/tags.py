@@ -10,9 +10,9 @@ from django.db.models.functions import Coalesce, Length, NullIf
 from django.db.models.lookups import GreaterThan
 
 from checks.models.configs import displayable
-from checks.wire import goyaml
+from checks.wire import goyaml, options
 
-TEAM = "team:"
+TEAM, SERVICE = "team:", "service:"
 # A tag that YAML folds goes on in lines that are indented more.
 _TAGS = re.compile(r"^(?:- |  )tags:\n((?:  - .*\n(?:(?: {4}.*)?\n)*)+)", re.MULTILINE)
 # The instances, whose lines alone are indented below that key, and where one begins.
@@ -28,6 +28,13 @@ def tags_in(text: str) -> list[str]:
     """The tags in a config's text, in its order."""
     items = (item for found in _TAGS.finditer(text) for item in _ITEM.split(found[1])[1:])
     return list(dict.fromkeys(map(_read, items)))
+
+
+def own_and_common(tags: Iterable[str]) -> tuple[list[str], list[str]]:
+    """A config's own tags, whose it is and what it watches first, and those that the options add to each instance."""
+    common = {*options.extra_tags()}
+    ordered = sorted(tags, key=lambda tag: (not tag.startswith(TEAM), not tag.startswith(SERVICE)))
+    return [tag for tag in ordered if tag not in common], [tag for tag in ordered if tag in common]
 
 
 def teams_in(text: str) -> list[str]:

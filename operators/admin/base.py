@@ -108,7 +108,7 @@ def lasting(since: datetime, now: datetime) -> SafeString:
 
 def dated(time: datetime | None, now: datetime) -> SafeString | str:
     """The time, and how far it is away: for records, and for pages of one row; empty for None."""
-    return format_html("<span>{}</span> {}", moment(time), aged(time, now)) if time else ""
+    return format_html("<span>{},</span> {}", moment(time), aged(time, now)) if time else ""
 
 
 def _marked(time: datetime, text: str) -> SafeString:

@@ -24,7 +24,7 @@ from acts.recording import record
 from checks.explain.aftermath import refilled_after, told_refilled
 from checks.models import Config, Origin, Source
 from checks.models.bounds import STEERING, require_source, why_not_configs, why_not_source
-from checks.models.tags import tags_in
+from checks.models.tags import own_and_common, tags_in
 from checks.models.troubles import Trouble
 from checks.sources import authored, origins
 from checks.sources.authored import ADMIN, by_hand
@@ -76,7 +76,7 @@ DANGLING = SafeString('<span class="font-semibold text-orange-700 dark:text-oran
 # The most check IDs of a config that buttons copy.
 MOST_COPIED = 5
 # The most tags of a config in the list.
-MOST_TAGS = 3
+MOST_TAGS = 2
 # The most characters of a tag that are shown; all of it is on hover.
 MOST_TAG = 24
 
@@ -324,8 +324,9 @@ class ConfigAdmin(SteeringAdmin):
 
     @column
     def tags(self, config: Any) -> SafeString:
-        """Its first tags, each linked to the configs that have it, and how many more it has."""
-        return tag_chips(config.tags)
+        """Its first own tags, each linked to the configs that have it, and how many more it has."""
+        own, common = own_and_common(config.tags)
+        return tag_chips([*own, *common], min(MOST_TAGS, len(own)))
 
     def orders(self, config: Config) -> str:
         """The orders in words: pinned, paused, isolated."""
@@ -359,12 +360,12 @@ class ConfigAdmin(SteeringAdmin):
 
     def page_context(self, request: HttpRequest, config: Config) -> dict[str, Any]:
         exact = sees_digests(request.user)
-        tags = tags_in(config.display_text)
+        own, common = own_and_common(tags_in(config.display_text))
         acted = acts.tables(request.user, Act.objects.of_config(config.pk), config=config.pk)
         return configpage.context(config, exact=exact) | {
             "owner": self.owner(config),
             "acts": acted,
-            "tags": tag_chips(tags, len(tags)),
+            "tags": tag_chips([*own, *common]),
             "history": charts.of_config(request, config),
             "elsewhere": elsewhere(
                 request,
@@ -435,12 +436,24 @@ class ConfigAdmin(SteeringAdmin):
         return chosen + others
 
 
-def tag_chips(tags: Sequence[str], most: int = MOST_TAGS) -> SafeString:
-    """These tags, each linked to the configs that have it. Of more than `most` the others are named on hover: `+3`."""
-    links = ((list_url(Config, q=written([Term("tag", tag)])), tag, cut(tag, MOST_TAG)) for tag in tags[:most])
-    shown = format_html_join(" ", '<a class="list-chip" href="{}" title="{}">{}</a>', links)
-    more = format_html(' <span title="{}">+{}</span>', ", ".join(tags[most:]), len(tags) - most)
-    return shown + more if len(tags) > most else shown
+def tag_chips(tags: Sequence[str], most: int | None = None) -> SafeString:
+    """These tags, each linked to the configs that have it. Those after the first `most` are named on hover: `+3`."""
+    chips = [
+        format_html('<a class="list-chip" href="{}" title="{}">{}</a>', tagged(tag), tag, cut(tag, MOST_TAG))
+        for tag in tags[:most]
+    ]
+    if most is not None and (others := tags[most:]):
+        # In the line of the last tag.
+        last = format_html(
+            '{} <span title="{}">+{}</span>', SafeString("".join(chips[-1:])), ", ".join(others), len(others)
+        )
+        chips[-1:] = [format_html('<span class="list-last">{}</span>', last)]
+    return format_html_join(" ", "{}", ((chip,) for chip in chips))
+
+
+def tagged(tag: str) -> str:
+    """The URL of the list of the configs that have this tag."""
+    return list_url(Config, q=written([Term("tag", tag)]))
 
 
 def _staying_orders(chosen: Sequence[Config]) -> list[str]:

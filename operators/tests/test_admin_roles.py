@@ -182,6 +182,8 @@ def test_what_rows_the_role_does_not_let_one_add_is_greyed_in_the_list_with_who_
         page = viewer.get(f"/admin/{rows}/").content.decode()
         found = re.findall(r'disabled title="Not yours to do: ([^"]*)"[^>]*>Add [a-z ]*<', page)
         assert found == ([why] if why else []), rows
+        # Above the frame of the list, whose border it would stand on.
+        assert not why or page.index("Not yours to do") < page.index('id="changelist-form"')
     oona = Client()
     oona.force_login(user("oona", Role.OPERATOR))
     assert "Not yours" not in oona.get("/admin/checks/pin/").content.decode()

@@ -52,7 +52,7 @@ def test_a_time_is_past_or_to_come() -> None:
     assert ">in 59 min<" in aged(now + timedelta(minutes=59, seconds=59), now)
     assert ">in 1 d<" in aged(now + timedelta(hours=47), now)
     assert ">3 d ago<" in aged(now - timedelta(days=3), now)
-    assert dated(now, now).startswith(f"<span>{now:%Y-%m-%d %H:%M:%S}</span> <time")
+    assert dated(now, now).startswith(f"<span>{now:%Y-%m-%d %H:%M:%S},</span> <time")
     assert (aged(None, now), dated(None, now)) == ("", "")
 
 
@@ -69,7 +69,7 @@ def test_lists_say_how_long_ago_it_was(client: Client, rows: str) -> None:
 def test_pages_of_orders_have_the_time_and_its_age(client: Client, order: Any) -> None:
     page = client.get(row_url(order.objects.get()))
     assert ages(page)
-    assert re.search(r"<span>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d</span> <time", page.content.decode())
+    assert re.search(r"<span>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,</span> <time", page.content.decode())
 
 
 def test_plans_say_when_they_were_made_and_applied(client: Client) -> None:

@@ -13,10 +13,11 @@ from django.test.utils import CaptureQueriesContext
 
 from checks import dispatcher
 from checks.models import Config
-from checks.models.tags import tags_in
+from checks.models.tags import own_and_common, tags_in
 from checks.models.troubles import Trouble
 from checks.tests.cast import report, sent
 from checks.tests.operators import CONFIGS, config, listed, page_of, superuser
+from clusteragent.lib import conf
 from nodes.models import Node
 from operators import queries
 from operators.queries import CONFIG_WORDS, NODE_WORDS, Word
@@ -200,14 +201,32 @@ def test_who_is_not_logged_in_gets_no_completions(client: Client) -> None:
 
 
 def test_tags_are_chips_that_lead_to_all_that_have_them(client: Client) -> None:
-    for url in (CONFIGS, page_of("shop")):
+    for url, tag in ((CONFIGS, "team:payments"), (page_of("shop"), "zone: a")):
         page = client.get(url).content.decode()
-        [link] = re.findall(r'href="([^"]*)" title="zone: a">zone: a</a>', page)
+        [link] = re.findall(rf'href="([^"]*)" title="{tag}">{tag}</a>', page)
         assert listed(client, link.removeprefix(CONFIGS)) == {"shop"}
     many = "url: http://many\ntags: [a:1, a:2, a:3, a:4, a:5, a:6]\n"
     dispatcher.schedule([sent("many", instances=(many,))])
     page = client.get(CONFIGS + asked("tag:a:6")).content.decode()
-    assert '<span title="a:4, a:5, a:6">+3</span>' in page
+    assert '<span title="a:3, a:4, a:5, a:6">+4</span>' in page
+
+
+def test_a_list_shows_whose_a_config_is_before_what_all_configs_have(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conf, "CLUSTER_NAME", "eu-prod")
+    dispatcher.schedule([
+        sent("mine", instances=("url: http://mine\ntags: [env:prod, 'service:door', 'team:doors']\n",)),
+        sent("bare", instances=("url: http://bare\n",)),
+    ])  # fmt: skip
+    added = ["cluster_name:eu-prod", "kube_cluster_name:eu-prod"]
+    assert own_and_common(tags_in(config("mine").text)) == (["team:doors", "service:door", "env:prod"], added)
+    page = client.get(CONFIGS + asked("tag:team:doors")).content.decode()
+    chips = re.findall(r'class="list-chip" href="[^"]*" title="([^"]*)"', page)
+    assert chips == ["team:doors", "service:door"]
+    assert f'<span title="env:prod, {", ".join(added)}">+3</span>' in page
+    # What all have says nothing of one.
+    assert f'<span title="{", ".join(added)}">+2</span>' in client.get(CONFIGS + asked("bare")).content.decode()
 
 
 def test_a_config_without_tags_has_none(client: Client) -> None:

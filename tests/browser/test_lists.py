@@ -121,3 +121,47 @@ def test_names_break_between_their_parts_and_numbers_stand_beside_their_units(pa
     assert [one for one in breaks if one[0].isalnum()] == []
     assert page.locator("td.field-run_time").first.evaluate(_HEIGHT) < 30
     assert page.locator("td.field-last_error > span").first.evaluate("said => said.offsetHeight") < 70
+
+
+# Names, a state and an error as long as they may be in one row, and the room that the table has, and takes; the row's parts.
+_WORST = """() => {
+    for (const link of document.querySelectorAll('td.field-owner a')) link.textContent = 'clc-runner-6d4f9c7b5d-x7m9b';
+    const row = document.querySelector('.data-row');
+    const fill = (name, html) => {
+        const cell = row.querySelector(`.field-${name}`);
+        cell.classList.remove('is-empty');
+        cell.innerHTML = html;
+        return cell;
+    };
+    const state = fill('condition', 'failing for 24 min, pinned');
+    fill('last_error', `<span>${'connection refused '.repeat(9)}</span>`);
+    fill('tags', '<a class="list-chip">kubernetes_cluster:eu-c…</a> '
+        + '<span class="list-last"><a class="list-chip">kubernetes_cluster:eu-c…</a> <span>+3</span></span>');
+    const frame = document.querySelector('#result_list').parentElement;
+    const range = document.createRange();
+    range.selectNodeContents(state);
+    return [frame.scrollWidth - frame.clientWidth, range.getBoundingClientRect().height, row.offsetHeight];
+}"""
+
+
+@pytest.mark.parametrize("width", [1280, 1360, 1600])
+def test_a_row_with_an_error_makes_a_list_neither_wider_than_its_frame_nor_much_higher(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto("/admin/checks/config/")
+    beyond, state, height = page.evaluate(_WORST)
+    assert beyond <= 0
+    # Two lines.
+    assert state <= 34
+    assert height <= 76
+
+
+def test_a_time_stands_in_a_line_and_the_foot_below_all_of_the_list(page: Page) -> None:
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto("/admin/acts/act/")
+    page.locator(".field-what a").first.evaluate("link => link.textContent = 'pin http_check shop '.repeat(20)")
+    time = page.locator("td.field-when").first
+    assert time.evaluate(_HEIGHT) < 30
+    assert "," in time.inner_text()
+    line = "foot => [foot.offsetWidth, getComputedStyle(foot).borderTopWidth]"
+    foot = page.locator("#page-main > div").last
+    assert foot.evaluate(line) == [page.locator("#page-main").evaluate("main => main.offsetWidth"), "1px"]

@@ -111,6 +111,39 @@ def test_a_row_is_its_name_and_below_it_a_line_of_what_is_known(page: Page, clus
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+# A row as it is while its node is drained, and what of it is cut or beyond its frame.
+DRAINED = """() => {
+    const row = document.querySelector('#result_list .data-row:not(:has(.field-pace:not(.is-empty)))');
+    const fill = (name, html) => {
+        const cell = row.querySelector(`.field-${name}`) ?? row.appendChild(document.createElement('td'));
+        cell.className = `field-${name}`;
+        cell.innerHTML = html;
+    };
+    fill('failing', '<a>12</a>');
+    fill('shown_schedulable', '<span class="inline-block px-2">DRAINING</span>');
+    fill('shown_drain', '12 left, by 07:31:22 UTC');
+    const end = row.getBoundingClientRect().right;
+    return [...row.children].filter((cell) => cell.scrollWidth > cell.clientWidth + 1 || cell.getBoundingClientRect().right > end)
+        .map((cell) => cell.innerText);
+}"""
+
+
+def test_the_row_of_a_drained_node_is_not_cut(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto("/admin/nodes/node/")
+    assert page.evaluate(DRAINED) == []
+
+
+def test_a_row_of_a_plan_is_its_name_and_below_it_what_is_known(page: Page, cluster: Cluster) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"/admin/nodes/node/{cluster.number_of_node('ash')}/change/")
+    rows = page.locator(".data-row").evaluate_all(
+        "rows => rows.map(row => [...row.children].map(cell => cell.getBoundingClientRect().top))"
+    )
+    assert rows
+    assert all(top > row[0] for row in rows for top in row[1:] if top)
+
+
 def test_the_button_of_an_order_stands_above_its_many_configs(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto("/admin/checks/config/?q=postgres")

@@ -6,7 +6,7 @@ const ZONE = "clusteragent.zone";
 const IN_UTC = "all times are UTC";
 const CLOCK = /\d\d:\d\d(:\d\d)?/;
 const LABEL = /^(?:\d+ \S+ )?\d\d:\d\d/;
-const MOMENT = /^(\d{4}-\d\d-\d\d) (\d\d:\d\d(?::\d\d)?)$/;
+const MOMENT = /^(\d{4}-\d\d-\d\d) (\d\d:\d\d(?::\d\d)?)(,?)$/;
 const TOLD = /(?:(\d{4}-\d\d-\d\d) )?\b(\d\d:\d\d(?::\d\d)?) UTC\b/g;
 // The words of others: errors, configs, what was recorded.
 const QUOTED = "pre, code, textarea, input, select, script, style, blockquote, .ace_editor, .field-last_error";
@@ -44,7 +44,7 @@ function moment(text) {
         return told(text);
     }
     const time = new Date(`${found[1]}T${found[2]}Z`);
-    return `${day(time)} ${clock(time, found[2])} ${zone(time)}`;
+    return `${day(time)} ${clock(time, found[2])} ${zone(time)}${found[3]}`;
 }
 
 // `12:05`, or `28 Nov 12:00`: what stands there of a time.
