@@ -38,6 +38,8 @@ addEventListener("load", () => {
     new MutationObserver(paint).observe(document.documentElement, { attributeFilter: ["class"] });
     // What was wrong when it was sent: below a long text the bar of buttons would hide it, and it is about that text alone.
     const sent = document.getElementById("id_yaml_error");
+    // Ace grows to its lines a moment later, and would push it out of sight.
+    editor.resize(true);
     // What is wrong with the form as a whole stands above it, below all that the page says of the config.
     (sent ?? document.querySelector(".errornote"))?.scrollIntoView({ block: "center" });
     if (sent) {
