@@ -137,6 +137,30 @@ def test_what_was_replaced_said_goodbye_or_was_cordoned_is_no_loss() -> None:
     assert "nodes_lost" not in found()
 
 
+def test_nodes_that_joined_with_a_lost_one_or_in_another_pool_came_for_none() -> None:
+    report(*(f"oak-{number}" for number in range(6)))
+    lose("ash", "birch", "oak-0")
+    report("elm-1", "elm-2", "elm-3")
+    alert = found()["many_nodes_lost"]
+    assert "ash, birch and oak-0 are lost within an hour, of 12, and none came for them." in alert.cause
+    assert alerts.not_replaced() == 3
+    report("birch")
+    assert alerts.not_replaced() == 2
+
+
+def test_a_rollout_that_first_brings_more_nodes_loses_none() -> None:
+    report(*(f"oak-{number}" for number in range(6)))
+    Node.objects.update(first_seen=Now() - timedelta(days=1))
+    report("oak-6", "oak-7", "oak-8")
+    lose("oak-0", "oak-1", "oak-2")
+    assert alerts.not_replaced() == 0
+    report("oak-9", "oak-10", "oak-11")
+    lose("oak-3", "oak-4", "oak-5")
+    assert alerts.not_replaced() == 0
+    lose("oak-9")
+    assert alerts.not_replaced() == 1
+
+
 def test_much_that_sources_took_away_without_a_hold_needs_somebody() -> None:
     placed(40)
     origins = [("file", f"http_check-{number}") for number in range(12)]

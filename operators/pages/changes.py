@@ -21,6 +21,7 @@ from checks.wire.scrub import scrub
 from clusteragent.lib import clock, deadlines
 from clusteragent.lib.words import duration, grouped_count
 from nodes.models import Node, NodeEvent
+from nodes.pools import pool_of
 from operators.admin.acts import SEES
 from operators.admin.base import list_url, row_url
 from operators.admin.plans import show_plan
@@ -28,7 +29,6 @@ from operators.errors import Lacks
 from operators.pages import base, now, stories, titles
 from operators.pages.bars import HEIGHT, WIDTH, chart, reasons_of
 from operators.pages.exports import FORMATS, export
-from operators.pages.pools import pool_of
 from operators.pages.ranges import SPANS, Range
 from operators.roles import sees_digests
 

@@ -68,6 +68,8 @@ class Contents:
     paused: str
     # That loads are guesses, as a sentence, or empty.
     assumed: str
+    # How many nodes were lost within an hour, and neither came back nor were replaced.
+    lost: int
 
     @property
     def word(self) -> Word:
@@ -114,7 +116,8 @@ class Contents:
         )
         idle = sum(pool.idle for pool in self.pools) if configs else 0
         none = f" ({grouped(idle)} {'has' if idle == 1 else 'have'} none)" if idle else ""
-        counts = f"{grouped_count(configs, 'config')} on {grouped_count(nodes, 'node')}{none}, {needing}."
+        lost = f", {grouped(self.lost)} lost" if self.lost else ""
+        counts = f"{grouped_count(configs, 'config')} on {grouped_count(nodes, 'node')}{none}{lost}, {needing}."
         return " ".join(filter(None, (counts, self.paused)))
 
 
@@ -125,7 +128,7 @@ def snapshot() -> Contents:
     sizes = {pool.name: pool.known for pool in groups}
     history = stories.read(now - SPAN, now, MOST_MOVES, sizes)
     found = alerts.current(fingerprints.differing())
-    return Contents(now, found, groups, history, headroom.worst(), paused(now), costs.assumed())
+    return Contents(now, found, groups, history, headroom.worst(), paused(now), costs.assumed(), alerts.not_replaced())
 
 
 def latest() -> Contents:

@@ -31,8 +31,8 @@ from checks.models import Move, Origin
 from checks.models.handovers import Promise
 from clusteragent.lib import conf
 from nodes.models import NodeEvent
+from nodes.pools import pool_of
 from operators.pages.happenings import Cause, Deed, Event, LedgerLine, Older
-from operators.pages.pools import pool_of
 from operators.pages.ranges import between
 
 # After this time without anything new, a story has ended.

@@ -105,6 +105,15 @@ def test_a_story_that_took_longer_says_when_it_began_and_ended(client: Client) -
     assert times.groups() == (f"{began:%H:%M}", f"{ended:%H:%M}")
 
 
+def test_a_single_node_that_is_lost_and_was_not_replaced_is_in_the_sentence(client: Client) -> None:
+    place(3, "ash", "oak-1", "oak-2")
+    silence("oak-1")
+    dispatcher.expire_nodes()
+    assert " on 2 nodes, 1 lost, " in sentence(client)
+    report("oak-3")
+    assert " lost" not in sentence(client)
+
+
 def test_the_sentence_has_its_plurals_right(client: Client) -> None:
     place(1, "ash")
     Source.objects.update(held_removals=["a"])

@@ -1,6 +1,7 @@
 """Nodes whose names differ only in a generated suffix are one pool."""
 
-from operators.pages.pools import Member, pool_of, pools
+from nodes.pools import pool_of
+from operators.pages.pools import Member, pools
 from tests.table import table
 
 

@@ -13,6 +13,7 @@ from checks.explain.alerts.cluster import of_names, of_the_cluster, warmup
 from checks.explain.alerts.configs import of_checks, of_configs, of_removals
 from checks.explain.alerts.kinds import WORDS, Alert, Kind, Target, Word, word
 from checks.explain.alerts.nodes import (
+    not_replaced,
     of_flapping_nodes,
     of_headroom,
     of_lost_nodes,
@@ -36,6 +37,7 @@ __all__ = [
     "cluster_wide",
     "current",
     "held_by_pins",
+    "not_replaced",
     "pins_astray",
     "unacknowledged",
     "warmup",

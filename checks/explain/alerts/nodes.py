@@ -1,7 +1,8 @@
 """Alerts about nodes: lost, silent, slow, coming and going."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from django.db.models import Count, Exists, F, Min, OuterRef, QuerySet
 from django.db.models.functions import Extract
@@ -17,6 +18,7 @@ from clusteragent.lib.clock import ago
 from clusteragent.lib.words import agreeing, plain_count
 from nodes.models import Node, NodeEvent, Runner, Slowness
 from nodes.models.events import SAID_AGAIN_AFTER
+from nodes.pools import pool_of
 from nodes.registration import FLAPPING_SPAN
 from nodes.slowness import are_too_many
 
@@ -34,8 +36,8 @@ MANY_FLAPPING = 0.1
 
 # Nodes that are lost and not replaced: from so many on; and from so many, when they are more than this share of all.
 NODES_LOST, MANY_NODES_LOST, SHARE_LOST = 2, 3, 0.2
-# A rollout brings a node's replacement so long before the node is lost.
-AHEAD = timedelta(minutes=3)
+# A rollout brings a node's replacement so long before the node is lost. What joins so soon after the first of a pool begins it.
+AHEAD, BEGINS = timedelta(minutes=3), timedelta(minutes=1)
 
 
 def of_nodes(now: datetime) -> Iterator[Alert]:
@@ -133,19 +135,53 @@ def _of_late_drains(now: datetime) -> Iterator[Alert]:
         yield Alert(Kind.DRAIN_LATE, len(nodes), cause[0].upper() + cause[1:], target, now, nodes[0].drain_by)
 
 
+def not_replaced() -> int:
+    """Return how many nodes were lost within an hour without a goodbye or a cordon, did not come back and were not replaced.
+
+    That is by how many each pool is smaller than before its first loss. Names without a generated suffix are one pool.
+    """
+    lost: dict[str, list[tuple[datetime, datetime]]] = {}
+    times: Any = _lost_lately().values_list("name", "first_seen", "lost_at")
+    for name, joined, lost_at in times:
+        lost.setdefault(_pool(name), []).append((joined, lost_at))
+    if not lost:
+        return 0
+    known: dict[str, list[datetime]] = {pool: [] for pool in lost}
+    for name, joined in Node.objects.known().order_by().values_list("name", "first_seen"):
+        if (pool := _pool(name)) in known:
+            known[pool].append(joined)
+    return sum(_fewer(gone, known[pool]) for pool, gone in lost.items())
+
+
+def _lost_lately() -> QuerySet[Node]:
+    return Node.objects.lost().filter(lost_at__gte=ago(LATELY), leaving=False, schedulable=True)
+
+
+def _pool(name: str) -> str:
+    pool = pool_of(name)
+    return "" if pool == name else pool
+
+
+def _fewer(lost: Sequence[tuple[datetime, datetime]], known: Sequence[datetime]) -> int:
+    """By how many nodes a pool is smaller than before. lost: when each joined and was lost. known: when each joined."""
+    first = min(lost_at for _, lost_at in lost)
+    joined = [*known, *(one for one, _ in lost)]
+    # A rollout first makes the pool larger, so its size just before the loss is none to go by. Nor had a young pool one then.
+    before = sum(one < first - AHEAD for one in joined) or sum(one < min(joined) + BEGINS for one in joined)
+    return max(before - len(known), 0)
+
+
 def of_lost_nodes(now: datetime) -> Iterator[Alert]:
     """Nodes that were lost lately without a goodbye, a cordon or a replacement."""
-    lost = Node.objects.lost().filter(lost_at__gte=ago(LATELY), leaving=False, schedulable=True)
-    count, since = lost.aggregate(count=Count("pk"), since=Min("lost_at")).values()
-    if count < NODES_LOST:
-        return
-    joined = Node.objects.known().filter(first_seen__gte=since - AHEAD).count()
-    missing = count - joined
+    missing = not_replaced()
     if missing < NODES_LOST:
         return
+    lost = _lost_lately()
+    count, since = lost.aggregate(count=Count("pk"), since=Min("lost_at")).values()
     before = Node.objects.known().count() + missing
     is_many = missing >= MANY_NODES_LOST and missing > before * SHARE_LOST
-    instead = f"{plain_count(joined, 'node')} joined since" if joined else "none came for them"
+    came = max(count - missing, 0)
+    instead = f"{plain_count(came, 'node')} came for them" if came else "none came for them"
     cause = (
         f"{named(lost, count)} lost within an hour, of {before}, and {instead}. Look for what they share; forget those that"
         " are to stay away."
