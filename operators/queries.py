@@ -168,7 +168,10 @@ OWN_NODE_WORDS = {
     "state": _choice(
         "whether it is heard, takes configs, and tells stats",
         {state: _is(Q(state=state)) for state in ("alive", "silent", "lost")}
-        | {word: _is(Q(intake=word)) for word in ("draining", "cordoned", "leaving", "restarting", "flapping")}
+        | {
+            word: _is(Q(intake=word) & ~Q(state="lost"))
+            for word in ("draining", "cordoned", "leaving", "restarting", "flapping")
+        }
         | {"no-stats": lambda: Q(pk__in=Runner.objects.unread().values("pk"))},
     ),
     "type": _choice("what it is", {type_.name.lower(): _is(Q(heartbeat__node_type=type_)) for type_ in NodeType}),

@@ -214,12 +214,14 @@ class DeclaredAdmin(WatchedForms, GreyingAdmin, ModelAdmin):
 
     linked: lookups that links to the list use, besides those of `list_filter`. words: the filters that its bar understands.
     empty: what stands in a list without rows: what they are, and how one comes about. at_times: the columns that
-    `get_list_display` adds at times. unsorted: {column: why its list can't be sorted by it}. is_endless: whether there may be so
-    many rows that only the newest can be sorted by a column that is not `indexed`.
+    `get_list_display` adds at times. greatest_first: columns of numbers, by which a first click sorts the greatest first.
+    unsorted: {column: why its list can't be sorted by it}. is_endless: whether there may be so many rows that only the newest can
+    be sorted by a column that is not `indexed`.
     """
 
     empty = ""
     at_times: Sequence[str] = ()
+    greatest_first: Collection[str] = ()
     unsorted: Mapping[str, str] = {}
     is_endless = False
     indexed: Collection[str] = ()

@@ -91,6 +91,7 @@ class ConfigAdmin(SteeringAdmin):
         " cluster_check: true into the folder of configs, or annotate a Service of Kubernetes."
     )
     list_display = ("called", "owner", "since", "condition", "load", "run_time", "last_error", "tags", "shown_origins")
+    greatest_first = ("load", "run_time")
     list_filter = (
         OwnerFilter, OrderFilter, TroubleFilter, CheckFilter, SourceFilter, ServiceFilter, ClusterCheckFilter, NodeFilter
     )  # fmt: skip

@@ -210,7 +210,7 @@ class SchedulableFilter(OptionFilter):
 
     def condition(self, value: str) -> Q:
         is_open = Q(intake="open") & ~Q(state="lost")
-        return {"yes": is_open, "no": ~is_open}.get(value, Q(intake=value))
+        return {"yes": is_open, "no": ~is_open}.get(value, Q(intake=value) & ~Q(state="lost"))
 
 
 class TypeFilter(OptionFilter):

@@ -91,6 +91,7 @@ class NodeAdmin(ReadOnlyAdmin):
         "shown_schedulable",
     )  # fmt: skip
     at_times = ("shown_drain", "pace", "shown_domain", "looks_like")
+    greatest_first = ("load", "failing", "configs")
     list_filter = (
         StateFilter, SchedulableFilter, PaceFilter, TypeFilter, DomainFilter, AlikeFilter, AcknowledgedFilter,
         StatsFilter,

@@ -90,6 +90,7 @@ class PlanAdmin(ReadOnlyAdmin):
         " It is applied, and where that is possible undone, on its page."
     )
     list_display = ("shown", "author", "when", "moving", "peak", "state")
+    greatest_first = ("moving", "peak")
     is_endless = True
     indexed = ("when",)
     # How many it moved, or paused, is said above them.

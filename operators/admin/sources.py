@@ -101,6 +101,7 @@ class SourceAdmin(ReadOnlyAdmin):
         "called", "doing", "read", "scanned", "scanned_by", "errors_number", "warnings_number", "passed_over_number",
         "held_removals_number",
     )  # fmt: skip
+    greatest_first = ("errors_number", "warnings_number", "passed_over_number", "held_removals_number")
     actions = ("scan_now", "accept_removals")
     # What is wrong there is what most come for.
     change_form_outer_before_template = "admin/troubles_first.html"

@@ -139,7 +139,8 @@ def _links(members: Iterable[Member], most: int, is_dense: bool) -> Iterator[str
         load = "" if member.state == "lost" else percent(member.load)
         guess = " (assumed)" if load and member.is_assumed else ""
         told = f", load {load}{guess}" if load else ""
-        look, state = ("", "") if member.state == "alive" else (f" tile-{member.state}", f", {member.state}")
+        worst = member.state if member.state != "alive" else member.going
+        look, state = (f" tile-{worst}", f", {member.how}") if worst else ("", "")
         name, band = escape(member.name), _band(member).name
         text = (
             ""

@@ -162,10 +162,9 @@ def members() -> list[Member]:
     found = []
     columns = ("pk", "name", "state", "intake", "domain")
     for id_, name, state, intake, domain in Node.objects.with_state().order_by().values_list(*columns):
-        if state != "lost" and intake in GOING:
-            state = intake
+        going = intake if state != "lost" and intake in GOING else ""
         configs = held[id_].configs if id_ in held else 0
-        found.append(Member(id_, name, state, configs, loads.get(id_, 0.0), domain, id_ in assumed))
+        found.append(Member(id_, name, state, configs, loads.get(id_, 0.0), domain, id_ in assumed, going))
     return found
 
 

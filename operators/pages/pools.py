@@ -17,7 +17,7 @@ STATES = ("alive", "silent", "lost", *GOING)
 class Member(NamedTuple):
     """A node of a pool. load: the workers that it needs, divided by those that it has. domain: its failure domain, or empty.
 
-    is_assumed: whether its load is a guess.
+    is_assumed: whether its load is a guess. going: one of GOING, else empty; such a node is alive or silent besides.
     """
 
     id: int
@@ -27,6 +27,12 @@ class Member(NamedTuple):
     load: float
     domain: str = ""
     is_assumed: bool = False
+    going: str = ""
+
+    @property
+    def how(self) -> str:
+        """How it is, as its page says it: `alive, draining`."""
+        return f"{self.state}, {self.going}" if self.going else self.state
 
 
 @dataclass
@@ -38,8 +44,8 @@ class NodePool:
 
     @cached_property
     def _states(self) -> Counter[str]:
-        """{state: number of nodes}. Read it when all nodes are in."""
-        return Counter(member.state for member in self.members)
+        """{state: number of nodes}, one that is going in both of its states. Read it when all nodes are in."""
+        return Counter(state for member in self.members for state in (member.state, member.going) if state)
 
     @property
     def title(self) -> str:
@@ -92,7 +98,7 @@ class NodePool:
     @property
     def troubled(self) -> int:
         """The number of nodes that are not simply alive."""
-        return len(self.members) - self.count("alive")
+        return sum(member.how != "alive" for member in self.members)
 
 
 def pools(members: Iterable[Member]) -> list[NodePool]:

@@ -8,7 +8,7 @@ from typing import Any
 from django import template
 from django.contrib.admin import helpers
 from django.contrib.admin.utils import lookup_field
-from django.contrib.admin.views.main import ChangeList
+from django.contrib.admin.views.main import ORDER_VAR, ChangeList
 from django.core.exceptions import ObjectDoesNotExist
 from django.db.models import DateField, ForeignKey, Model, TimeField
 from django.template import Context
@@ -29,7 +29,9 @@ _KEY = "the-key"
 @register.inclusion_tag("admin/list_rows.html", takes_context=True)
 def list_rows(context: Context, cl: ChangeList) -> dict[str, Any]:
     """The head and the rows of a list. Not for lists that are edited in place, which we have none of."""
-    headers = list(result_headers(cl))
+    headers = [
+        _greatest_first(cl, str(name), one) for name, one in zip(cl.list_display, result_headers(cl), strict=True)
+    ]
     return {
         "cl": cl,
         "result_headers": [_explained(cl, str(name), one) for name, one in zip(cl.list_display, headers, strict=True)],
@@ -37,6 +39,15 @@ def list_rows(context: Context, cl: ChangeList) -> dict[str, Any]:
         "has_add_permission": context["has_add_permission"],
         "rows": list(_rows(cl, [conditional_escape(header["text"]) for header in headers])),
     }
+
+
+def _greatest_first(cl: Any, name: str, header: dict[str, Any]) -> dict[str, Any]:
+    """The head of a column. A first click on one of numbers sorts the greatest first."""
+    if not header.get("sortable") or header["sorted"] or name not in cl.model_admin.greatest_first:
+        return header
+    others = [f"{'-' if way == 'desc' else ''}{number}" for number, way in cl.get_ordering_field_columns().items()]
+    order = ".".join([f"-{cl.list_display.index(name)}", *others])
+    return {**header, "url_primary": cl.get_query_string({ORDER_VAR: order})}
 
 
 def _explained(cl: Any, name: str, header: dict[str, Any]) -> dict[str, Any]:

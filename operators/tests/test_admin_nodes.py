@@ -1,8 +1,10 @@
 """What operators see of the nodes, and what they may do to them."""
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -24,6 +26,8 @@ from nodes.declarations import canonical
 from nodes.heartbeats import note_heartbeat
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent, NodeType
 from operators.admin.filters import CLOSED
+from operators.pages.now import members
+from operators.pages.pools import pools
 
 pytestmark = pytest.mark.django_db
 
@@ -104,6 +108,27 @@ def uncordoned(client: Client, name: str) -> str:
 )
 def test_the_list_shows_what_its_filters_ask_for(operator: Client, trees: None, query: str, found: list[str]) -> None:
     assert names(operator, query) == found
+
+
+def test_a_draining_node_is_alive_and_draining_and_a_lost_one_is_neither(operator: Client, trees: None) -> None:
+    Node.objects.exclude(name="birch").cordon(draining=True)
+    assert names(operator, "?q=state:alive") == names(operator, "?q=state:draining") == ["ash"]
+    assert names(operator, "?schedulable=draining") == ["ash"]
+    counts: Counter[str] = Counter()
+    for pool in pools(members()):
+        counts.update(dict(pool.counts))
+    assert +counts == {"alive": 1, "silent": 1, "lost": 1, "draining": 1}
+
+
+def test_the_first_click_on_a_number_sorts_the_greatest_first(operator: Client, pair: None) -> None:
+    give_ash(2)
+    heads = re.findall(r'<a href="([^"]*)">\s*(Load|Configs|Name)\s*</a>', operator.get(LIST).content.decode())
+    first = {column: names(operator, unescape(url)) for url, column in heads}
+    assert first == {column: ["ash", "birch"] for column in ("Load", "Configs", "Name")}
+    assert names(operator, "?o=-configs") == ["ash", "birch"]
+    again = re.search(r'<a href="([^"]*)">\s*Configs\s*</a>', operator.get(LIST + "?o=-configs").content.decode())
+    assert again is not None
+    assert names(operator, unescape(again[1])) == ["birch", "ash"]
 
 
 def test_the_list_is_in_the_order_in_which_people_count(operator: Client, warm: None) -> None:

@@ -248,7 +248,7 @@ def test_rows_count_nodes_by_state(client: Client) -> None:
     Node.objects.filter(name="runner-3").cordon(draining=True)
     note_goodbye("runner-4", "leaving")
     report("runner-5")
-    assert rows(client) == {"runner-*": {"lost": 2, "silent": 1, "draining": 1, "leaving": 1, "alive": 1}}
+    assert rows(client) == {"runner-*": {"lost": 2, "silent": 1, "draining": 1, "leaving": 1, "alive": 3}}
 
 
 def test_states_that_no_node_has_are_no_columns(client: Client) -> None:

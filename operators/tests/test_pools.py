@@ -49,6 +49,11 @@ def test_pools_with_trouble_come_first_then_large_ones() -> None:
     assert [pool.title for pool in found] == ["birch", "runner-*", "ash"]
 
 
+def test_a_node_that_is_drained_is_alive_and_trouble() -> None:
+    (pool,) = pools([member("runner-1"), member("runner-2")._replace(going="draining")])
+    assert (pool.count("alive"), pool.count("draining"), pool.troubled) == (2, 1, 1)
+
+
 def test_lost_nodes_have_no_load() -> None:
     (pool,) = pools([member("runner-1", load=0.25), member("runner-2", "lost", load=9), member("runner-3", load=0.75)])
     assert (pool.known, pool.mean, pool.configs) == (2, 0.5, 6)
