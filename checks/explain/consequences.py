@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from checks import plans
+from checks import dispatcher, plans
 from checks.dispatcher import costs
 from checks.explain import forecasts, objections
 from checks.explain.aftermath import refilled_after, told_refilled
@@ -16,9 +16,11 @@ from checks.wire.scrub import scrub
 from clusteragent.lib import deadlines
 from clusteragent.lib.patterns import fits
 from clusteragent.lib.spelling import nearest
-from clusteragent.lib.words import agreeing, listed, load_change, natural, plain_count
-from nodes.models import Node, Slowness
+from clusteragent.lib.words import agreeing, listed, load_change, natural, percent, plain_count
+from nodes.models import Node, Runner, Slowness
 
+# The most nodes that are named.
+NAMED = 3
 # Where the part of a pattern that stands for itself ends.
 _WILDCARD = re.compile(r"[*?]")
 
@@ -61,7 +63,15 @@ def of(plan: Plan) -> list[str]:
     if refused := order.get("refused"):
         why = scrub(listed(sorted(set(refused.values()))))
         found.append(f"{plain_count(len(refused), 'move')} can't be undone: {why}.")
-    return [*found, *_replaced(plan), *_consequences(plan), *_refilled(plan), *_pinned_there(plan), *_slow_there(plan)]
+    return [
+        *found,
+        *_replaced(plan),
+        *_consequences(plan),
+        *_refilled(plan),
+        *_pinned_there(plan),
+        *_slow_there(plan),
+        *_not_enough(plan),
+    ]
 
 
 def told(plan: Plan) -> list[str]:
@@ -123,6 +133,29 @@ def _slow_there(plan: Plan) -> Iterator[str]:
     if names := sorted(slow.values_list("node__name", flat=True), key=natural):
         are = agreeing(len(names), "is", "are")
         yield f"{listed(names)} {are} slow: what moves there may take longer than it does now, and load it more than this says."
+
+
+def _not_enough(plan: Plan) -> Iterator[str]:
+    """Which nodes stay above 100 % by a rebalance, and what can follow it."""
+    if plan.order or plan.applied_at or not plan.moves:
+        return
+    full = {name: load["after"] for name, load in plan.nodes.items() if load["after"] > 1}
+    loads = costs.loads()
+    others = Runner.objects.overloaded().exclude(node__name__in=plan.nodes).values_list("pk", "node__name")
+    full |= {name: loads[pk] for pk, name in others if loads.get(pk, 0) > 1}
+    if not full:
+        return
+    fullest = sorted(full, key=lambda name: -full[name])
+    told = listed([f"{name} stays at {percent(full[name])}" for name in fullest[:NAMED]], None)
+    more = f", and {plain_count(len(full) - NAMED, 'other node')} above 100 %" if len(full) > NAMED else ""
+    yield f"These moves are not enough: {told}{more}."
+    if len(plan.moves) >= dispatcher.budget():
+        yield "It has as many moves as one may have: plan another one after it, or a rebalance without a limit of moves."
+    yield (
+        "Nothing follows by itself: balancing is off."
+        if freezes.why_off()
+        else f"Balancing goes on: {forecasts.rounds()}."
+    )
 
 
 def _consequences(plan: Plan) -> Iterator[str]:

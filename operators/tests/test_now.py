@@ -12,9 +12,10 @@ from django.utils.html import escape
 
 from checks import dispatcher, plans
 from checks.explain.alerts import WORDS, Kind, Word
-from checks.models import ClusterStore, Config, Cost, Move, Plan, Source
+from checks.models import ClusterStore, Config, Cost, Move, Plan, Source, freezes
 from checks.models.orders import Pause, Pin
 from checks.models.troubles import Trouble
+from checks.tests.balance import furnish
 from checks.tests.cast import dangling, report, sent, silence
 from checks.tests.operators import apply, config, confirmed, shown, superuser
 from clusteragent.lib import clock, conf
@@ -22,6 +23,7 @@ from clusteragent.lib.clock import ago
 from clusteragent.lib.words import utc
 from nodes.goodbyes import note_goodbye
 from nodes.models import Hearing, Heartbeat, Node, NodeEvent, Runner
+from operators.admin.base import row_url
 from operators.pages import now
 from operators.roles import Role
 from operators.tests.cast import user
@@ -399,6 +401,27 @@ def test_a_plan_that_relieves_no_overloaded_node_is_not_offered_as_a_relief(clie
         in answer
     )
     assert not Plan.objects.exclude(order__verb="pin").exclude(order__verb="reassign").exists()
+
+
+def test_a_relief_that_is_not_enough_says_so_before_and_on_its_page(client: Client) -> None:
+    furnish(ash=[0.65] * 20, birch=[])
+    Runner.objects.bulk_create(Runner(node=node, workers=10) for node in Node.objects.all())
+    Runner.objects.filter(node__name="ash").update(overloaded_rounds=2, overloaded_since=Now())
+    enough = "A relief moves 5 configs at most, which is not enough: plan another one after it."
+    assert enough not in client.get(NOW).content.decode()
+    Cost.objects.update(workers_needed=1)
+    assert enough in client.get(NOW).content.decode()
+    # Without runners what was fetched long ago has run, so it may move, and a node has 4 workers.
+    Runner.objects.all().delete()
+    answer = client.post("/admin/now/remedy/overloaded/", follow=True).content.decode().replace("\u202f", " ")
+    assert "These moves are not enough: ash stays at 375 % and birch stays at 125 %." in answer
+    assert (
+        "It has as many moves as one may have: plan another one after it, or a rebalance without a limit of moves."
+        in answer
+    )
+    assert "Balancing goes on: at most 5 configs in " in answer
+    freezes.freeze(actor="otto")
+    assert "Nothing follows by itself: balancing is off." in client.get(row_url(Plan.objects.get())).content.decode()
 
 
 def test_no_relief_is_offered_where_a_config_alone_needs_more_than_any_node_has(client: Client) -> None:

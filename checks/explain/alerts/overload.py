@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from django.db.models import F, Max, Sum
 
+from checks import dispatcher
 from checks.dispatcher import costs
 from checks.dispatcher.inventory import read_reserved
 from checks.explain.alerts.kinds import NAMED, Alert, Kind, Target, some
@@ -31,9 +32,10 @@ class _Large(NamedTuple):
     rest: float
 
 
-def of_overload(now: datetime) -> Iterator[Alert]:
-    """Nodes whose configs need more than their capacity, which they did in two rounds of stats, too."""
-    rows = list(Runner.objects.overloaded().select_related("node"))
+def of_overload(now: datetime, only: int | None = None) -> Iterator[Alert]:
+    """Nodes whose configs need more than their capacity, which they did in two rounds of stats, too. only: one node's id."""
+    found = Runner.objects.overloaded().select_related("node")
+    rows = list(found if only is None else found.filter(pk=only))
     if not rows:
         return
     needed, able = Cost.objects.by_node(), Runner.objects.capacity()
@@ -52,7 +54,8 @@ def of_overload(now: datetime) -> Iterator[Alert]:
     rests = {node: one.rest for node, one in large.items()}
     excess = sum(min(needed[row.pk] - able[row.pk], rests.get(row.pk, math.inf)) for row in full if row.pk not in held)
     rest = f" {_room(excess, needed, able, 'what else' if large else 'what')}" if excess > 0 else ""
-    cause = f"{'; '.join(one.words for one in told)}{others}.{_of_large(large)}{rest}{_pins(stuck)}"
+    plans = _more_plans([row.pk for row in full if row.pk not in {*held, *large}], needed, able)
+    cause = f"{'; '.join(one.words for one in told)}{others}.{_of_large(large)}{rest}{plans}{_pins(stuck)}"
     since = min(row.overloaded_since for row in full if row.overloaded_since)
     target = Target.row(full[0].node) if len(full) == 1 else Target.rows(Node)
     yield Alert(Kind.OVERLOADED, len(full), cause, target, now, since, parts=parts)
@@ -130,6 +133,21 @@ def _room(excess: float, needed: Mapping[int, float], able: Mapping[int, float],
         are = "is" if too_many.endswith("worker") else "are"
         return f"Others have room for {room:.2g} of the {too_many} that {are} too many: add nodes."
     return f"Others have room for {what} is too much."
+
+
+def _more_plans(nodes: Collection[int], needed: Mapping[int, float], able: Mapping[int, float]) -> str:
+    """That one relief moves too few configs for these nodes, where not even the costliest would be enough; else empty."""
+    most, number = dispatcher.budget(), 0
+    excess = {node: needed[node] - able[node] for node in nodes}
+    on_them = Assignment.objects.filter(node__in=nodes, config__cost__isnull=False)
+    costly = on_them.order_by("-config__cost__workers_needed").values_list("node", "config__cost__workers_needed")
+    for node, cost in costly:
+        if excess[node] > 0:
+            excess[node] -= cost
+            number += 1
+    if number <= most:
+        return ""
+    return f" A relief moves {plain_count(most, 'config')} at most, which is not enough: plan another one after it."
 
 
 def held_by_pins() -> dict[int, list[int]]:
