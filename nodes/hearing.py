@@ -189,7 +189,5 @@ def lose_expired(nodes: NodeQuerySet, *, force: bool = False) -> dict[int, str]:
     )
     names = dict(lost.values_list("pk", "name"))
     causes = dict(lost.annotate(said=said).values_list("name", "said"))
-    NodeEvent.objects.note_each(
-        NodeEvent.Kind.EXPIRED, causes, {name: gone[id_].heard_at for id_, name in names.items()}
-    )
+    NodeEvent.objects.note_each(NodeEvent.Kind.EXPIRED, causes, {name: gone[id_].last() for id_, name in names.items()})
     return names

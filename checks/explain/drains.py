@@ -132,12 +132,17 @@ def of(name: str) -> Drain:
     node = counted(Node.objects.with_state().select_related("heartbeat")).filter(name=name).first()
     if node is None:
         raise Node.objects.unknown(name)
+    return of_row(node)
+
+
+def of_row(node: Any) -> Drain:
+    """Return how far the drain of a node is, of its row with its state and heartbeat, as `counted` annotated it."""
     is_lost = node.state == "lost"
     has_fetched = is_lost or node.heartbeat.acknowledged == node.config_version
     is_closed = is_lost or node.leaving or not node.schedulable
     since = _since(node) if node.draining else None
     return Drain(
-        name=name,
+        name=node.name,
         state=node.state,
         is_draining=node.draining,
         now=node.now,

@@ -51,20 +51,23 @@ class NodeEventQuerySet(models.QuerySet["NodeEvent"]):
         """Add an event of the kind for each of these nodes, all with one cause."""
         self.note_each(kind, dict.fromkeys(names, cause))
 
-    def note_each(self, kind: str, causes: Mapping[str, str], heard: Mapping[str, datetime] | None = None) -> None:
-        """Add an event of the kind for each of these nodes, with its own cause: {name: cause}. heard: when each was last heard.
+    def note_each(
+        self, kind: str, causes: Mapping[str, str], last: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
+        """Add an event of the kind for each of these nodes, with its own cause: {name: cause}. last: {name: {field: value}} of
+        the last report of each.
 
         A node that says too much gets no more rows for what it says: the last such row gets the new time and cause.
         """
         told = {name: brief(cause) for name, cause in causes.items()}
         if kind in self.model.SAID:
             for name in self._overrun(told):
-                last = self.filter(node_name=name, kind=kind, time__gte=ago(OF_A_NODE_WITHIN)).order_by("-id")
-                if self.filter(pk__in=last.values("pk")[:1]).update(time=Now(), cause=told[name]):
+                rows = self.filter(node_name=name, kind=kind, time__gte=ago(OF_A_NODE_WITHIN)).order_by("-id")
+                if self.filter(pk__in=rows.values("pk")[:1]).update(time=Now(), cause=told[name]):
                     del told[name]
         self.bulk_create(
             [
-                self.model(node_name=name, kind=kind, cause=cause, time=Now(), heard_at=(heard or {}).get(name))
+                self.model(node_name=name, kind=kind, cause=cause, time=Now(), **(last or {}).get(name, {}))
                 for name, cause in told.items()
             ],
             batch_size=1000,
@@ -151,8 +154,10 @@ class NodeEvent(models.Model):
     kind = models.CharField(max_length=16, choices=event_kinds)
     cause = models.TextField(db_default="")
     time = models.DateTimeField(db_default=Now())
-    # Of an expiry: when the node was last heard. Null in rows of older versions.
+    # Of an expiry: when the node was last heard, and what it said of itself. Null in rows of older versions.
     heard_at = models.DateTimeField(null=True)
+    address = models.GenericIPAddressField(null=True)
+    node_type = models.PositiveSmallIntegerField(null=True)
 
     objects = NodeEventQuerySet.as_manager()
 

@@ -63,10 +63,16 @@ class Held(NamedTuple):
 
 
 class Death(NamedTuple):
-    """Why a node is dead, as `deaths` says it, and when it was last heard."""
+    """Why a node is dead, as `deaths` says it, when it was last heard, and what it said of itself."""
 
     cause: str
     heard_at: datetime
+    address: str | None
+    node_type: int
+
+    def last(self) -> dict[str, Any]:
+        """What an event keeps of its last report."""
+        return {"heard_at": self.heard_at, "address": self.address, "node_type": self.node_type}
 
 
 class Beat(NamedTuple):
@@ -264,7 +270,9 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
         Locking waits for heartbeats in flight and looks at them again, so none is overlooked; one that comes later finds no row.
         """
         dead = self.perhaps_dead().filter(pk__in=node_ids).order_by("pk").select_for_update(of=("self",))
-        found = {pk: Death(*death) for pk, *death in dead.values_list("pk", "cause", "seen_at")}
+        found = {
+            pk: Death(*death) for pk, *death in dead.values_list("pk", "cause", "seen_at", "client_ip", "node_type")
+        }
         with connection.cursor() as cursor:
             # Not the ORM: it would delete their probes, too, which are locked in another order elsewhere.
             cursor.execute("DELETE FROM nodes_heartbeat WHERE node_id = ANY(%s)", [list(found)])

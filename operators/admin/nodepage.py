@@ -1,21 +1,27 @@
 """What a node's page shows around its fields: its state, its configs, its timeline."""
 
+from collections.abc import Collection
 from typing import Any
 
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from checks.dispatcher import costs
-from checks.explain import drains
-from checks.models import Config, Handover, Move
+from checks.explain import alerts, drains
+from checks.models import Config, Move
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf
-from clusteragent.lib.words import grouped_count, percent, utc
-from nodes.models import Node, NodeEvent, Pod, Runner, RunnerStats, Slowness
+from clusteragent.lib.words import duration, grouped_count, percent, utc
+from nodes.models import Node, NodeEvent, NodeType, Pod, Runner, RunnerStats, Slowness
 from nodes.runnercertificates import written
 from operators.admin.base import TABLE_ROWS, Table, aged, anchor, by_load, dated, link, list_url
+from operators.pages.remedies import Line, lines
+
+# How often the page of a node that is being drained is fetched again.
+REFRESH_SECONDS = 5
 
 
 def context(node: Any) -> dict[str, Any]:
@@ -25,13 +31,29 @@ def context(node: Any) -> dict[str, Any]:
     return {
         "facts": _facts(node),
         "load": node.load,
-        "drain": drains.of(node.name) if node.draining else None,
+        "drain": drains.of_row(node) if node.draining else None,
+        "at": node.now,
+        "refresh": REFRESH_SECONDS,
     }
 
 
+def needs(request: HttpRequest, node: Any) -> list[Line]:
+    """That the node is overloaded, as the first page says it, with its buttons; nothing if it is not."""
+    return lines(alerts.of_overload(node.now, node.pk), request.user)
+
+
+def last_reports(names: Collection[str]) -> dict[str, NodeEvent]:
+    """What is known of lost nodes: {name: its last expiry}."""
+    expiries = NodeEvent.objects.filter(node_name__in=names, kind=NodeEvent.Kind.EXPIRED)
+    return {event.node_name: event for event in expiries.order_by("node_name", "-id").distinct("node_name")}
+
+
 def told_load(node: Any) -> SafeString:
-    """The load of a node that has `load` and `is_assumed`, linked to what makes it."""
+    """The load of a node that has `load` and `is_assumed`, linked to what makes it, with a sign above 100 %."""
     shown = anchor(by_load(node.name), percent(node.load))
+    # A guess alarms nobody.
+    if node.load > 1 and not node.is_assumed:
+        shown = format_html('<span class="load-over" title="more than its workers can do">{}</span>', shown)
     return format_html("{} (assumed)", shown) if node.is_assumed else shown
 
 
@@ -62,10 +84,10 @@ def timeline(node: Node) -> Table:
 
 
 def _facts(node: Any) -> list[tuple[str, Any]]:
-    """The facts as (name, value). Of a lost node, which has no load, little is known."""
+    """The facts as (name, value). Of a lost node, which has no load, they are of its last report."""
     state = ("State", node.state if node.intake == "open" else f"{node.state}, {node.intake}")
     configs = ("Configs", anchor(list_url(Config, node=node.name), grouped_count(node.configs, "config")))
-    known = [state, configs]
+    known = [state, *_of_loss(node), configs] if node.state == "lost" else [state, configs]
     runner = Runner.objects.filter(node=node).first()
     if node.load is not None:
         running = RunnerStats.objects.filter(node=node).count()
@@ -88,15 +110,36 @@ def _facts(node: Any) -> list[tuple[str, Any]]:
             ("Running by its stats", told),
         ]
     pod = Pod.objects.filter(node=node).first()
-    handing = Handover.objects.handed_over_by(node).count()
     slowness = Slowness.objects.filter(node=node, node__heartbeat__isnull=False).first()
     slow = ("Pace", _pace(slowness) if slowness and slowness.state else "")
-    handed = ("Hands over", grouped_count(handing, "config") if handing else "")
+    handed = ("Hands over", grouped_count(node.handing, "config") if node.handing else "")
     oddities = (
         ("Pod", pod.told if pod else ""), slow, handed, ("Looks like", node.looks_like()),
         ("Implausible stats", runner.clamped if runner else ""), *(_certificates(runner) if runner else ())
     )  # fmt: skip
     return known + [(name, value) for name, value in oddities if value]
+
+
+def _of_loss(node: Any) -> list[tuple[str, Any]]:
+    """When and why it was lost, and what it last said of itself, as far as an older version noted that."""
+    last = last_reports([node.name]).get(node.name)
+    found = [("Lost", dated(node.lost_at, node.now))]
+    if last is None:
+        return found
+    heard = dated(last.heard_at, node.now) or "not noted"
+    address = last.address or "unknown"
+    type_ = "unknown" if last.node_type is None else NodeType(last.node_type).label
+    return [*found, ("Why", _why(last)), ("Last heard", heard), ("Address", address), ("Type", type_)]
+
+
+def _why(expiry: NodeEvent) -> str:
+    """Why a node was given up, in words."""
+    words = {
+        "": f"it was silent for longer than {duration(conf.NODE_EXPIRATION_TIMEOUT)}",
+        NodeEvent.ANNOUNCED: "it said goodbye, and fell silent",
+        NodeEvent.ANNOUNCED_GONE: "it said goodbye, and its pod is gone",
+    }
+    return words.get(expiry.cause, scrub(expiry.cause))
 
 
 def _certificates(runner: Runner) -> list[tuple[str, str]]:

@@ -79,6 +79,10 @@ class NodeList(UncountedChangeList):
         loads, assumed = costs.told_of([node.pk for node in self.result_list])
         for node in self.result_list:
             node.load, node.is_assumed = loads.get(node.pk), node.pk in assumed
+        lost = [node.name for node in self.result_list if node.state == "lost"]
+        last = nodepage.last_reports(lost) if lost else {}
+        for node in self.result_list:
+            node.last = last.get(node.name)
 
 
 @admin.register(Node)
@@ -189,8 +193,10 @@ class NodeAdmin(ReadOnlyAdmin):
 
     @display(description="last heard", ordering="silence")
     def heard(self, node: Any) -> SafeString | str:
-        """How long ago its last heartbeat came; empty for a lost node."""
-        return aged(node.heartbeat.seen_at, node.now) if node.silence is not None else ""
+        """How long ago its last heartbeat came; empty for a lost node of which that was not noted."""
+        if node.state == "lost":
+            return aged(node.last.heard_at, node.now) if node.last else ""
+        return aged(node.heartbeat.seen_at, node.now)
 
     @display(description="type", ordering="heartbeat__node_type")
     def shown_type(self, node: Any) -> str:
@@ -259,6 +265,7 @@ class NodeAdmin(ReadOnlyAdmin):
         call = example(request, "operators:node-detail", node.name)
         asked = [("command", command("whatif", "--remove", node.name))] if node.state != "lost" else []
         return nodepage.context(node) | {
+            "needs": nodepage.needs(request, node),
             "configs": NodeConfigs(request, node.name),
             "history": charts.of_node(request, node),
             "elsewhere": elsewhere(request, node, call, ("name", node.name), *asked),

@@ -6,6 +6,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 
 from checks.explain import loss as losing
+from clusteragent.lib import clock
 from nodes.models import Node
 from nodes.models.nodes import named_domain
 from operators.pages import base
@@ -37,6 +38,7 @@ def _shown(request: HttpRequest, lost: str, names: Collection[str]) -> HttpRespo
     found = losing.of(names)
     context = {
         "loss": found,
+        "at": clock.now(),
         "moving": sum(found.placed.values()),
         "receivers": list(found.placed.items())[:MOST_RECEIVERS],
         "more": len(found.placed) - MOST_RECEIVERS,

@@ -112,10 +112,11 @@ def lines(found: Iterable[Alert], user: Any) -> list[Line]:
             remedy = None
         is_overload = alert.kind == Kind.OVERLOADED
         held = held_by_pins() if is_overload else {}
-        if is_overload and len(beyond_moves(held)) == alert.count:
+        beyond, one = beyond_moves(held) if is_overload else set(), alert.target.pk
+        if is_overload and (len(beyond) == alert.count if one is None else one in beyond):
             # The cause says what helps instead.
             remedy, kept = None, ""
-        unpins = bool(held) and user.has_perm(REMEDIES[UNPIN].permission)
+        unpins = (bool(held) if one is None else one in held) and user.has_perm(REMEDIES[UNPIN].permission)
         rows.append(Line(alert, remedy, unpins, scrub(kept)))
     return rows
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
@@ -195,7 +196,6 @@ def test_a_lost_node_can_be_forgotten(client: Client) -> None:
     dispatcher.expire_nodes(force=True)
     shown = page(client)
     assert [name for name, _ in shown.context["row_actions"]] == ["forget"]
-    assert facts(client).keys() == {"State", "Configs"}
     text = shown.content.decode()
     assert "It has no config." in text
     assert "There is nothing here yet" not in text
@@ -206,6 +206,46 @@ def test_a_lost_node_can_be_forgotten(client: Client) -> None:
     assert not Node.objects.filter(name="ash").exists()
     assert Move.objects.filter(source_node="ash").exists()
     assert NodeEvent.objects.filter(node_name="ash").exists()
+
+
+def test_a_lost_node_keeps_when_and_why_it_was_lost_and_what_it_last_said(client: Client) -> None:
+    place(1, "ash", "birch")
+    Heartbeat.objects.update(client_ip="10.1.2.3", node_type=NodeType.RUNNER)
+    silence("ash")
+    dispatcher.expire_nodes(force=True)
+    shown = facts(client)
+    assert list(shown) == ["State", "Lost", "Why", "Last heard", "Address", "Type", "Configs"]
+    assert (shown["Why"], shown["Address"], shown["Type"]) == (
+        "it was silent for longer than 30 s", "10.1.2.3", "cluster check runner",
+    )  # fmt: skip
+    assert shown["Last heard"].endswith(">31 s ago</time>")
+    assert ">31 s ago</time>" in client.get("/admin/nodes/node/?state=lost").content.decode().replace("\u202f", " ")
+    NodeEvent.objects.update(heard_at=None, address=None, node_type=None, cause=NodeEvent.REFUSES)
+    shown = facts(client)
+    assert (shown["Why"], shown["Last heard"], shown["Type"]) == (NodeEvent.REFUSES, "not noted", "unknown")
+    report("ash")
+    assert "Lost" not in facts(client)
+
+
+def test_the_page_of_an_overloaded_node_says_so_with_the_first_page_s_button(client: Client) -> None:
+    place(2, "ash")
+    report("birch")
+    Runner.objects.bulk_create(Runner(node=node, workers=4) for node in Node.objects.all())
+    Cost.objects.bulk_create(Cost(config_id=config(f"key-{number}").pk, workers_needed=3) for number in range(2))
+    assert page(client).context["needs"] == []
+    Runner.objects.update(overloaded_rounds=2, overloaded_since=Now())
+    text = page(client).content.decode().replace("\u202f", " ")
+    assert "ash is at 150 % of its 4 workers, most by http_check key-0 (3 workers)" in text
+    assert 'action="/admin/now/remedy/overloaded/"' in text
+    assert f'href="/admin/checks/config/{config("key-1").pk}/change/">http_check key-1 on ash</a>' in text
+    assert page(client, "birch").context["needs"] == []
+    assert 'class="load-over"' in text
+    assert client.get("/admin/nodes/node/").content.decode().count('class="load-over"') == 1
+    assert "pages-beyond" in client.get("/admin/").content.decode()
+    viewer = Client()
+    viewer.force_login(user("vera", Role.VIEWER, is_staff=True))
+    text = page(viewer).content.decode()
+    assert "Plan a relief" not in text.partition('action="/admin/now/remedy/overloaded/"')[2]
 
 
 def test_a_known_node_is_not_forgotten(client: Client) -> None:

@@ -38,6 +38,7 @@ __all__ = [
     "current",
     "held_by_pins",
     "not_replaced",
+    "of_overload",
     "pins_astray",
     "unacknowledged",
     "warmup",
