@@ -119,6 +119,9 @@ def test_a_drain_shows_its_progress(client: Client) -> None:
     assert ": 3 of 8 left to move<" in page(client).content.decode()
     assert facts(client)["State"] == "alive, draining"
     assert "uncordon" in [name for name, _ in page(client).context["row_actions"]]
+    # All of it that changes is fetched again, and only while it drains.
+    live = 'hx-select="#node-live" hx-select-oob="#node-foot"'
+    assert (live in page(client).content.decode(), live in page(client, "birch").content.decode()) == (True, False)
 
 
 def test_a_drain_shows_its_deadline_and_what_can_not_go(client: Client) -> None:
