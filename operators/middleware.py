@@ -107,7 +107,8 @@ class Readable:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         # The API says what is wrong with it.
-        if not request.path.startswith(API):
+        while "%00" in request.META["QUERY_STRING"] and not request.path.startswith(API):
+            # What is left may be another one.
             request.META["QUERY_STRING"] = request.META["QUERY_STRING"].replace("%00", "")
         return self._get_response(request)
 

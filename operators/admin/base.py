@@ -284,10 +284,12 @@ class DeclaredAdmin(WatchedForms, GreyingAdmin, ModelAdmin):
         return super().changelist_view(request, {**own, **(extra_context or {})})
 
     def _gone(self, request: HttpRequest) -> HttpResponse | None:
-        """The answer to an action of rows none of which is there any more; None to others.
+        """The answer to an action of rows none of which is there any more; None to others, and for who may not do it.
 
         Raises BadRequest for what can be no row of the list.
         """
+        if request.method != "POST" or request.POST.get("action") not in self.get_actions(request):
+            return None
         keys = request.POST.getlist(ACTION_CHECKBOX_NAME)
         for key in keys:
             try:

@@ -1,6 +1,7 @@
 """Labels in forms."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,8 +9,11 @@ from django import forms
 from django.core.exceptions import ValidationError
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-# What separates labels, and a label's name from its value: a label that holds one is written as JSON.
-_SIGNS = ",="
+from clusteragent.lib.words import cut
+
+# A label that holds one of these is written as JSON: as a rule a comma was forgotten.
+_ODD = re.compile(r"[,=;{}\[\]\s]")
+MOST_SHOWN = 60
 
 
 class LabelsField(forms.Field):
@@ -40,7 +44,7 @@ class LabelsField(forms.Field):
 
 def _written(labels: Mapping[str, Any]) -> str:
     words = [*labels, *labels.values()]
-    if any(not isinstance(word, str) or word != word.strip() or not word or set(_SIGNS) & {*word} for word in words):
+    if not all(isinstance(word, str) and word and not _ODD.search(word) for word in words):
         return json.dumps(labels, ensure_ascii=False)
     return ", ".join(f"{name}={value}" for name, value in labels.items())
 
@@ -56,9 +60,9 @@ def _of_json(text: str) -> dict[str, Any]:
 def _of_pairs(text: str) -> dict[str, Any]:
     labels = {}
     for pair in filter(None, map(str.strip, text.split(","))):
-        name, sign, value = map(str.strip, pair.partition("="))
-        if not (name and sign and value):
-            raise ValidationError(f"{pair} is no label: write zone=a.")
+        name, _, value = map(str.strip, pair.partition("="))
+        if not (name and value) or _ODD.search(name + value):
+            raise ValidationError(f"{cut(pair, MOST_SHOWN)} is no label: write zone=a, with commas between labels.")
         if name in labels:
             raise ValidationError(f"The label {name} is there twice.")
         labels[name] = value

@@ -622,7 +622,7 @@ def test_a_rule_bears_its_author_and_holds_for_what_is_placed_next() -> None:
     dispatcher.move_misplaced()
     assert owners()["db"] == "birch"
     assert "labels are an object with texts" in post(
-        client, f"{RULES}add/", **rule | {"name": "bad", "required": "[1]"}
+        client, f"{RULES}add/", **rule | {"name": "bad", "required": '{"a": 1}'}
     )
     confirmed(client, f"{RULES}{Rule.objects.get().pk}/delete/", post="yes")
     assert not Rule.objects.exists()

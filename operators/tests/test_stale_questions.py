@@ -211,15 +211,30 @@ def test_an_action_of_what_is_gone_does_nothing(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "where", ["nodes/node", "checks/config", "checks/pin", "checks/rule", "nodes/nodetoken", "auth/user"]
+    ("where", "action"),
+    [
+        ("nodes/node", "cordon"),
+        ("checks/config", "unpin"),
+        ("checks/pin", "delete_selected"),
+        ("checks/rule", "delete_selected"),
+        ("nodes/nodetoken", "delete_selected"),
+        ("auth/user", "delete_selected"),
+    ],
 )
-def test_an_action_of_what_is_no_row_is_refused(client: Client, where: str) -> None:
-    answer = client.post(f"/admin/{where}/", {"action": "delete_selected", "_selected_action": "x"})
+def test_an_action_of_what_is_no_row_is_refused(client: Client, where: str, action: str) -> None:
+    answer = client.post(f"/admin/{where}/", {"action": action, "_selected_action": "x"})
     assert answer.status_code == 400
 
 
 @pytest.mark.parametrize(
-    "address", ["nodes/node/?domain=%00", "nodes/domain-loss/?name=%00", "checks/config/?q=%00", "map/?group=%00"]
+    "address",
+    [
+        "nodes/node/?domain=%00",
+        "nodes/node/?domain=%%0000",
+        "nodes/domain-loss/?name=%00",
+        "checks/config/?q=%00",
+        "map/?group=%00",
+    ],
 )
 def test_a_nul_in_an_address_is_left_out(client: Client, address: str) -> None:
     assert client.get(f"/admin/{address}").status_code in (200, 404)
