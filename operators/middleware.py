@@ -14,8 +14,8 @@ from acts.recording import entered, record
 from checks.dispatcher import Outside
 from checks.dispatcher.acting import is_on_record
 from checks.models.bounds import within
-from clusteragent.front.environ import recognise
 from clusteragent.lib import clients, conf
+from clusteragent.lib.callers import recognise
 from clusteragent.lib.logs import RateLimit
 from operators import bounds, errors, tokens
 from operators.wanted import wanted

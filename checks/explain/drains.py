@@ -32,10 +32,14 @@ class Stuck(NamedTuple):
 
 
 class Left(NamedTuple):
-    """How many configs a node that is being drained has left at the time `now`, and its deadline, if it has one."""
+    """How many configs a node that is being drained has left at the time `now`, and its deadline, if it has one.
+
+    handing_over: how many of these are being handed over.
+    """
 
     name: str
     configs: int
+    handing_over: int
     by: datetime | None
     now: datetime
 
@@ -46,7 +50,10 @@ class Left(NamedTuple):
 
     def __str__(self) -> str:
         by = f"by {utc(self.by, self.now)}{', which is over' if self.state == 'late' else ''}" if self.by else ""
-        return ", ".join(filter(None, (f"{self.configs} left" if self.configs else "nothing left", by)))
+        to_move = self.configs - self.handing_over
+        handed = f"{self.handing_over} being handed over" if self.handing_over else ""
+        left = f"{to_move} left" if to_move or not handed else ""
+        return ", ".join(filter(None, (left if self.configs else "nothing left", handed, by)))
 
 
 class Drain(NamedTuple):
@@ -165,7 +172,7 @@ def under_way() -> Iterator[Left]:
 
 def left_on(node: Any) -> Left:
     """Return what is left on a node that is being drained, as `counted` annotated it."""
-    return Left(node.name, node.configs + node.handing, node.drain_by, node.now)
+    return Left(node.name, node.configs + node.handing, node.handing, node.drain_by, node.now)
 
 
 def counted(nodes: Any) -> Any:

@@ -25,12 +25,13 @@ from django.urls.exceptions import Resolver404
 
 from clusteragent.front import spans
 from clusteragent.front.bodies import Bodies, Refused, is_awaited
-from clusteragent.front.environ import caller, credential, environ_of
+from clusteragent.front.environ import environ_of
 from clusteragent.front.load import Load, Overloaded
 from clusteragent.front.quota import Quota, Slots, TooMany
 from clusteragent.front.spool import PIECE, Abandoned, BrokenOff, Spool
 from clusteragent.front.threads import Busy, Threads
 from clusteragent.lib import clients, traces
+from clusteragent.lib.callers import caller, credential
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]

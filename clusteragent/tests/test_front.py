@@ -15,11 +15,12 @@ from django.urls import path
 from clusteragent import front
 from clusteragent.front import Front, bodies
 from clusteragent.front.bodies import Bodies, Refused
-from clusteragent.front.environ import caller, environ_of, recognise
+from clusteragent.front.environ import environ_of
 from clusteragent.front.load import ALL, OTHERS, Load, Overloaded
 from clusteragent.front.quota import Slots, TooMany
 from clusteragent.front.spool import ON_DISK, PIECE, Abandoned, Spool
 from clusteragent.front.threads import QUEUE, Busy, Threads
+from clusteragent.lib.callers import caller, recognise
 
 T = TypeVar("T")
 SCOPE: dict[str, Any] = {

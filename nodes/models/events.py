@@ -178,8 +178,7 @@ class NodeEvent(models.Model):
 
     @property
     def told(self) -> str:
-        """The cause as people see it: what is about a config ends with its digest. Older versions named its check alone."""
+        """The cause as people see it: what is about a config ends with its digest, which is told as its short ID."""
         if not self.digest:
             return scrub(self.cause)
-        named = scrub(self.cause.removesuffix(self.digest).rstrip())
-        return named if " " in named else f"{named} {short_id(self.digest)}".strip()
+        return f"{scrub(self.cause.removesuffix(self.digest).rstrip())} {short_id(self.digest)}".strip()

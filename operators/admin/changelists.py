@@ -62,6 +62,7 @@ class DeclaredChangeList(ChangeList):
     model_admin: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._ordered: dict[str, Any] = {}
         super().__init__(*args, **kwargs)
         # Django's asks to select one to change, which nobody can.
         self.title = capfirst(self.opts.verbose_name_plural)
@@ -142,7 +143,11 @@ class DeclaredChangeList(ChangeList):
 
     def get_ordering_field_columns(self) -> Any:
         self._number_columns()
-        return super().get_ordering_field_columns()
+        # Django compares expressions for it, which evaluates their queries.
+        asked = str(self.params.get(ORDER_VAR, ""))
+        if asked not in self._ordered:
+            self._ordered[asked] = super().get_ordering_field_columns()
+        return self._ordered[asked]
 
     @property
     def sorting_columns(self) -> set[str]:

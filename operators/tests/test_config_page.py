@@ -281,7 +281,7 @@ def test_a_paused_config_says_so_and_is_nobodys() -> None:
     text = page()
     assert "Owner: none: paused" in text
     assert "It is paused, so it runs nowhere (ash ran it before)." in text
-    assert re.search(r"Paused by eve on \S+ \S+: deploy", text)
+    assert re.search(r"Paused by eve on \S+ \S+ UTC: deploy", text)
     assert truths() == ["no", "no", "no"]
 
 

@@ -54,7 +54,7 @@ def test_another_check_brings_its_template_but_not_in_place_of_what_was_written(
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_text("No integration is called htp_check: is http_check meant?")).to_be_visible()
     check.fill("http_check")
-    check.blur()
+    page.keyboard.press("Tab")
     expect(page.get_by_text("1 config would be added, on ")).to_be_visible()
     expect(page.locator(".ace_content")).to_contain_text("mine.example.com")
     # Whoever is asked is shown the text, too.
@@ -68,7 +68,7 @@ def test_another_check_brings_its_template_but_not_in_place_of_what_was_written(
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator(".ace_content")).to_contain_text("mine.example.com")
     check.fill("tcp_check")
-    check.blur()
+    page.keyboard.press("Tab")
     expect(
         page.get_by_text("Nothing is wrong with it.").or_(page.locator(".ace_gutter .ace_error")).first
     ).to_be_visible()

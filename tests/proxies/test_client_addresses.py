@@ -86,7 +86,7 @@ def test_a_rude_client_behind_a_proxy_uses_up_its_own_share_of_bodies(tmp_path: 
             """Send a body of 2 MiB but for its last byte."""
             connection = HTTPSConnection("127.0.0.1", proxy.port, source_address=("127.0.0.2", 0), context=TLS)
             stack.enter_context(contextlib.closing(connection))
-            connection.putrequest("POST", LOGIN, skip_host=True)
+            connection.putrequest("POST", "/api/operator/v1/nodes", skip_host=True)
             for name, value in {
                 "Host": "localhost",
                 "Authorization": "Bearer made-up",

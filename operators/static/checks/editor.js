@@ -62,7 +62,7 @@ addEventListener("load", () => {
             const answer = await fetch(`${field.dataset.template}?${new URLSearchParams({ check: check.value })}`);
             const text = await answer.text();
             // Somebody may have begun to write meanwhile.
-            if (answer.ok && editor.getValue() === untouched) {
+            if (answer.ok && text !== untouched && editor.getValue() === untouched) {
                 untouched = text;
                 editor.setValue(text, -1);
             }
