@@ -194,7 +194,7 @@ def test_its_colours_are_those_of_the_page(page: Page, scheme: str) -> None:
 # How much higher a frame is than the editor in it.
 GAP = """() => {
     const [frame, editor] = ['.django-ace-editor', '.ace_editor'].map((one) => document.querySelector(one));
-    return frame.clientHeight - editor.offsetHeight;
+    return editor ? frame.clientHeight - editor.offsetHeight : NaN;
 }"""
 
 
@@ -202,7 +202,7 @@ def test_the_editor_fills_its_frame_and_a_refusal_is_said_once(page: Page) -> No
     page.goto(ADD)
     page.get_by_label("Name").fill("twice")
     page.get_by_label("Check").fill("tcp_check")
-    assert page.evaluate(GAP) == 0
+    wait_for("the editor is as high as its frame", lambda: page.evaluate(GAP) == 0, PATIENCE)
     frame = page.locator(".django-ace-editor")
     room = frame.bounding_box()
     assert room
@@ -218,7 +218,8 @@ def test_the_editor_fills_its_frame_and_a_refusal_is_said_once(page: Page) -> No
     expect(page.locator("#id_yaml_error")).to_contain_text("a [ begins here that is not closed")
     assert page.locator(".ace_gutter .ace_error").count()
     # The frame has the focus, not what lies below the line of the cursor.
-    assert frame.evaluate("one => getComputedStyle(one).outlineStyle") == "solid"
+    outline = "one => getComputedStyle(one).outlineStyle"
+    wait_for("the frame has the focus", lambda: frame.evaluate(outline) == "solid", PATIENCE)
     page.locator(".ace_content").click()
     page.keyboard.type("7")
     expect(remark).to_be_visible()
