@@ -20,7 +20,7 @@ MOVED, WAITING = "postgres.d/db-07.yaml", "snmp.d/lab.yaml"
 OPTIONS = {"DD_CLUSTER_CHECKS_NODE_EXPIRATION_TIMEOUT": "5s", "CLUSTERAGENT_REBALANCE_BUDGET": "0.05"}
 # Sets the times of all events so far back.
 _AGE = """
-    UPDATE nodes_node SET first_seen = first_seen - interval '{0}';
+    UPDATE nodes_node SET first_seen = first_seen - interval '{0}', lost_at = lost_at - interval '{0}';
     UPDATE nodes_nodeevent SET time = time - interval '{0}';
     UPDATE checks_move SET time = time - interval '{0}';
     UPDATE checks_assignment SET since = since - interval '{0}'
