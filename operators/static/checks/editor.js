@@ -49,14 +49,19 @@ addEventListener("load", () => {
         sent?.remove();
         field.dispatchEvent(new Event("input", { bubbles: true }));
     });
+    const annotate = (remarks) => {
+        for (const line of remarks.querySelectorAll("li")) {
+            line.hidden = sent?.isConnected && said(sent).includes(said(line.lastChild));
+        }
+        editor.session.setAnnotations(rows(remarks));
+    };
     document.body.addEventListener("htmx:afterSwap", ({ detail }) => {
         if (detail.target.id === "yaml-remarks") {
-            for (const line of detail.target.querySelectorAll("li")) {
-                line.hidden = sent?.isConnected && said(sent).includes(said(line.lastChild));
-            }
-            editor.session.setAnnotations(rows(detail.target));
+            annotate(detail.target);
         }
     });
+    // The first may have come before all was loaded.
+    annotate(document.getElementById("yaml-remarks"));
     check.addEventListener("change", async () => {
         if (editor.getValue() === untouched && field.dataset.template) {
             const answer = await fetch(`${field.dataset.template}?${new URLSearchParams({ check: check.value })}`);
