@@ -68,5 +68,5 @@ def test_a_wrong_rule_changes_nothing(operator: Client, wrong: dict[str, str]) -
 
 def test_what_is_no_label_is_refused(operator: Client) -> None:
     page = operator.post(f"{RULES}add/", RULE | {"labels": "[]"}).content.decode()
-    assert "[] is no label: write zone=a." in page
+    assert "[] is no label: write zone=a, with commas between labels." in page
     assert Node.objects.get(name="ash").labels == {}
