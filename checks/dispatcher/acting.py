@@ -1,6 +1,6 @@
 """What is recorded of the orders that people give and end."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from django.db.models import QuerySet
@@ -14,7 +14,6 @@ from checks.models.configs import ConfigQuerySet
 from checks.models.orders import Isolation, Order, Pause, Pin
 from checks.models.titles import called
 from clusteragent.lib.words import grouped_count, listed
-from nodes.models import Node
 
 # The orders that a decision of this verb replaces or ends.
 _REPLACED: dict[str, type[Order]] = {
@@ -114,7 +113,8 @@ def record(decision: Decision, plan: Plan | None) -> None:
         plan=plan.pk if plan else None,
         reason=decision.order.get("note", ""),
         configs=ids,
-        nodes={name for one in decision.moves for name in (one.from_node, one.to_node) if name} | _keeping(decision),
+        nodes={name for one in decision.moves for name in (one.from_node, one.to_node) if name}
+        | nodes_of(one.config for one in decision.placements if not one.moves),
     )
 
 
@@ -125,8 +125,7 @@ def record_end(verb: Act.Verb, orders: QuerySet[Any]) -> None:
     # Locked: nobody else ends them meanwhile.
     ids = list(orders.order_by("pk").select_for_update().values_list("config_id", flat=True))
     if ids:
-        nodes = Assignment.objects.filter(config__in=ids).values_list("node__name", flat=True)
-        record_act(verb, shown(ids), before=_orders(orders.model, ids), configs=ids, nodes=set(nodes))
+        record_act(verb, shown(ids), before=_orders(orders.model, ids), configs=ids, nodes=nodes_of(ids))
 
 
 def replaced(decision: Decision) -> QuerySet[Any] | None:
@@ -160,6 +159,11 @@ def record_refusal(what: str, why: Exception, *, plan: Plan | None = None) -> No
 def is_on_record(why: object) -> bool:
     """Whether this refusal was recorded."""
     return bool(getattr(why, "is_on_record", False))
+
+
+def nodes_of(config_ids: Iterable[int]) -> set[str]:
+    """Return the names of the nodes that have these configs."""
+    return set(Assignment.objects.filter(config__in=list(config_ids)).values_list("node__name", flat=True))
 
 
 def shown(config_ids: Collection[int]) -> str:
@@ -223,12 +227,6 @@ def _after(decision: Decision) -> Any:
     if "alone" in decision.order:
         said["others_moved"] = len({one.config for one in decision.moves} - {*decision.order["alone"]})
     return said or (_nodes(decision, "to_node") if decision.verb in _GIVING else None) or None
-
-
-def _keeping(decision: Decision) -> set[str]:
-    """The names of the nodes that keep a config which the decision is about; a plan does not store them."""
-    ids = {one.source for one in decision.placements if one.source and not one.moves}
-    return set(Node.objects.filter(pk__in=ids).values_list("name", flat=True)) if ids else set()
 
 
 def _nodes(decision: Decision, end: str) -> list[dict[str, Any]]:

@@ -11,12 +11,12 @@ from checks.dispatcher.transaction import light_entries
 from checks.explain.loss import homeless_reasons
 from checks.models import Assignment, Config, Cost
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import grouped, grouped_count, listed
+from clusteragent.lib.words import grouped_count, listed
 
 # How many configs that would run nowhere are asked why: each asks all nodes.
 ASKED_WHY = 20
-# Of so many configs that run nowhere now it is worked out whether they get the room that something leaves, and so many are named.
-MOST_WAITING, NAMED = 1000, 3
+# Of so many configs that run nowhere now it is worked out whether they get the room that something leaves.
+MOST_WAITING = 1000
 
 
 class Moving(NamedTuple):
@@ -168,10 +168,8 @@ def refilled_after(left: Mapping[int, int | None]) -> list[Moving]:
 
 def told_refilled(found: Sequence[Moving]) -> list[str]:
     """Return a sentence about these, the first of them by name; nothing without any."""
-    first = [f"{title} on {one.to}" for one, title in titled(found[:NAMED])]
-    more = [f"{grouped(len(found) - NAMED)} more"] if len(found) > NAMED else []
-    number = grouped_count(len(found), "config")
-    return [f"{number} without a node would get one: {listed([*first, *more], None)}."] if found else []
+    said = listed([f"{title} on {one.to}" for one, title in titled(found)])
+    return [f"{grouped_count(len(found), 'config')} without a node would get one: {said}."] if found else []
 
 
 def _dangling() -> list[tuple[int, str]]:

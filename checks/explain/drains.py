@@ -31,6 +31,10 @@ class Stuck(NamedTuple):
     configs: int
 
 
+def _handed(number: int) -> str:
+    return f"{number} being handed over" if number else ""
+
+
 class Left(NamedTuple):
     """How many configs a node that is being drained has left at the time `now`, and its deadline, if it has one.
 
@@ -51,7 +55,7 @@ class Left(NamedTuple):
     def __str__(self) -> str:
         by = f"by {utc(self.by, self.now)}{', which is over' if self.state == 'late' else ''}" if self.by else ""
         to_move = self.configs - self.handing_over
-        handed = f"{self.handing_over} being handed over" if self.handing_over else ""
+        handed = _handed(self.handing_over)
         left = f"{to_move} left" if to_move or not handed else ""
         return ", ".join(filter(None, (left if self.configs else "nothing left", handed, by)))
 
@@ -98,7 +102,7 @@ class Drain(NamedTuple):
         if self.is_empty:
             return f"node {self.name} is {'lost' if self.state == 'lost' else 'empty'}: safe to stop"
         if not self.is_draining and self.is_leaving:
-            return f"node {self.name} is leaving: {', '.join(filter(None, (f'{self.left} left', self._handed)))}"
+            return f"node {self.name} is leaving: {', '.join(filter(None, (f'{self.left} left', _handed(self.handing_over))))}"
         if not self.is_draining:
             return f"node {self.name} is not being drained, and has {plain_count(self.left, 'config')}"
         return f"node {self.name}: {self.progress}"
@@ -114,11 +118,7 @@ class Drain(NamedTuple):
             to_move = self.left - self.handing_over
             left = f"{to_move or 'none'} of {self.moved + self.left} left to move"
         by = f"by {utc(self.by, self.now)}{', which is over' if self.is_late else ''}" if self.by else ""
-        return ", ".join(filter(None, (left, self._handed, by)))
-
-    @property
-    def _handed(self) -> str:
-        return f"{self.handing_over} being handed over" if self.handing_over else ""
+        return ", ".join(filter(None, (left, _handed(self.handing_over), by)))
 
     @property
     def reasons(self) -> list[str]:

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from acts.recording import foresee
 from checks.models import Plan
 from clusteragent.lib.words import agreeing, grouped_count, percent
 from nodes.models import Node
@@ -88,8 +87,6 @@ def worse(peak: Sequence[float], nowhere_: int) -> list[str]:
 
 
 def require_accepted(objections: Sequence[Objection], accepted: Collection[str]) -> None:
-    """Raise NotAccepted for those of them that are not accepted. The act that follows says which were."""
+    """Raise NotAccepted for those of them that are not accepted. What was, is for the caller to note with the act."""
     if rest := [one for one in objections if one.accepted_by not in accepted]:
         raise NotAccepted(rest)
-    if objections:
-        foresee((), worse=[one.reason for one in objections])

@@ -79,7 +79,7 @@ def why_stale(plan: Plan) -> str:
 
 def _require_no_fuller(plan: Plan, decision: Decision) -> None:
     """Raise StalePlan for what `_why_fuller` says. Other reasons come first: those are the commit's to say."""
-    if not plan.applied_at and not dispatcher.why_stale(decision) and (why := _why_fuller(plan, decision)):
+    if not plan.applied_at and (why := _why_fuller(plan, decision)) and not dispatcher.why_stale(decision):
         raise StalePlan(why)
 
 

@@ -11,9 +11,9 @@ from django.db.models import Exists, OuterRef, QuerySet
 from acts.models import Act
 from acts.recording import record
 from checks import dispatcher
-from checks.dispatcher import Refused
+from checks.dispatcher import Refused, acting
 from checks.dispatcher.changes import Sent
-from checks.models import Assignment, ClusterStore, Config, Move, Origin, Source, bounds
+from checks.models import ClusterStore, Config, Move, Origin, Source, bounds
 from checks.sources.source import Judgement
 from checks.wire import patching, sharding
 from checks.wire.patching import IntegrationConfig, PatchedConfig, UnpatchableConfig
@@ -222,17 +222,17 @@ def put(
         # Before the first of its transactions. What is new has no id yet.
         was = _texts(before)
         texts = [one.patched.text[:MOST_OF_TEXT] for one in admitted.sent[:MOST_TEXTS]]
-        record(verb, what, before=list(was.values()) or None, after=texts, configs=was, nodes=_nodes_of(was))
+        record(verb, what, before=list(was.values()) or None, after=texts, configs=was, nodes=acting.nodes_of(was))
         replace(source, admitted, actor=actor)
         return admitted
     with dispatcher.single_transaction():
         ClusterStore.objects.lock()
         verify()
         was, hashes = _texts(before), _digests(before)
-        nodes = _nodes_of(was)
+        nodes = acting.nodes_of(was)
         replace(source, admitted, actor=actor)
         now = _texts(after)
-        configs, nodes = {*was, *now}, {*nodes, *_nodes_of(now)}
+        configs, nodes = {*was, *now}, {*nodes, *acting.nodes_of(now)}
         if list(was.values()) == list(now.values()):
             what += ": only how it is written" if hashes == _digests(after) else ": what changed is hidden"
         record(verb, what, before=list(was.values()) or None, after=list(now.values()), configs=configs, nodes=nodes)
@@ -242,11 +242,6 @@ def put(
 def _digests(keys: Collection[tuple[str, str]]) -> list[str]:
     """The digests of the configs of these (source, key) pairs, which differ where their secrets do."""
     return sorted(Origin.objects.keyed(keys).values_list("config__digest", flat=True))
-
-
-def _nodes_of(configs: Collection[int]) -> set[str]:
-    """The names of the nodes that run these."""
-    return set(Assignment.objects.filter(config__in=list(configs)).values_list("node__name", flat=True))
 
 
 def replace(source: str, admitted: Admitted, *, term: int | None = None, actor: str = "") -> list[Move]:
@@ -267,7 +262,7 @@ def take_back(keys: Collection[tuple[str, str]], *, actor: str) -> None:
     with dispatcher.single_transaction() if len(keys) <= dispatcher.CHUNK else nullcontext():
         texts = _texts(keys)
         names = listed([f"{source}:{key}" for source, key in sorted(keys)])
-        nodes = _nodes_of(texts)
+        nodes = acting.nodes_of(texts)
         record(Act.Verb.DELETE, f"config {names}", before=list(texts.values()), configs=texts, nodes=nodes)
         dispatcher.unschedule(keys, actor=actor)
 

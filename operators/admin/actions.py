@@ -1,6 +1,6 @@
 """The actions on configs, in their list and on their pages. An action that moves something shows a plan first."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from django import forms
@@ -23,7 +23,7 @@ from clusteragent.lib.words import grouped_count, load_in_words, plain_count
 from nodes.models import Node
 from operators import returning
 from operators.admin import sameness
-from operators.admin.base import TABLE_ROWS, ReadOnlyAdmin, Table, link, list_url, row_url
+from operators.admin.base import TABLE_ROWS, ReadOnlyAdmin, Table, is_across, link, list_url, row_url
 from operators.admin.orderforms import DecidingForm, PauseForm, PinForm, ReassignForm
 from operators.admin.plans import show_plan, unpin
 from operators.admin.questions import Question, said
@@ -37,11 +37,6 @@ MOST_SELECTED = 20_000
 def _needing(name: str) -> Callable[[Any, HttpRequest], bool]:
     """A check for the admin: whether the user has the permission that this action needs."""
     return lambda self, request: bool(request.user.has_perm(NEEDED[name]))
-
-
-def is_across(sent: Mapping[str, Any]) -> bool:
-    """Whether an action is meant for all that match the filter, by what its form sent."""
-    return bool(sent.get("select_across") == "1")
 
 
 class AcrossForm(ActionForm):

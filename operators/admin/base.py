@@ -189,6 +189,11 @@ MOST_SEARCHED, MOST_WORDS = 500, 10
 _DjangoModelAdmin: Any = admin.ModelAdmin
 
 
+def is_across(sent: Mapping[str, Any]) -> bool:
+    """Whether an action is meant for all that match the filter, by what its form sent."""
+    return bool(sent.get("select_across") == "1")
+
+
 class WithoutTransaction(_DjangoModelAdmin):
     """Forms and deletions outside of a transaction, for rows that verbs change in their own transactions.
 
@@ -296,8 +301,7 @@ class DeclaredAdmin(WatchedForms, GreyingAdmin, ModelAdmin):
                 self.opts.pk.to_python(key)
             except ValidationError:
                 raise BadRequest("What was chosen is no row.") from None
-        is_across = request.POST.get("select_across") == "1"
-        if not keys or is_across or self.get_queryset(request).filter(pk__in=keys).exists():
+        if not keys or is_across(request.POST) or self.get_queryset(request).filter(pk__in=keys).exists():
             return None
         messages.info(request, "Nothing was done: what was chosen is gone already.")
         return redirect(request.get_full_path())

@@ -135,7 +135,7 @@ class ConfigForm(forms.ModelForm):  # type: ignore[type-arg]
         if self.is_bound or self.instance.pk or getattr(self, REOPEN, None):
             # A text that is whole already.
             self.fields["yaml"].widget.attrs["hx-trigger"] = f"load, {CHANGES}"
-        elif not self.instance.pk:
+        else:
             # Another check brings its template, but never in place of what somebody wrote.
             self.fields["yaml"].widget.attrs["data-template"] = reverse("admin:checks_config_template")
         if not self.instance.pk:

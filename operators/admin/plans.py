@@ -192,12 +192,7 @@ class PlanAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         word = planpage.typed_word(plan)
         if plan.applied_at is None and word and not is_typed(request, word):
-            problem = f"Nothing was done: type {word} to confirm it"
-            configs, nodes = plan.concerned(MOST_LISTED)
-            what = f"plan {plan.pk}: {plan}"
-            record(Act.Verb.REFUSE, what, reason=problem, plan=plan.pk, configs=configs, nodes=nodes)
-            messages.error(request, f"{problem}.")
-            return redirect(row_url(plan))
+            return _refused(request, plan, f"plan {plan.pk}: {plan}", f"type {word} to confirm it")
         if plan.order.get("verb") == "drain":
             form = DrainForm(request.POST)
             if not form.is_valid():
@@ -241,12 +236,8 @@ class PlanAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         way = request.POST.get("way") or ways[0]
         if way not in ways:
-            problem = "Nothing was done: this plan's pins, or its moves, were taken back or replaced already"
-            configs, nodes = plan.concerned(MOST_LISTED)
-            what = f"{way} plan {plan.pk}: {plan}"
-            record(Act.Verb.REFUSE, what, reason=problem, plan=plan.pk, configs=configs, nodes=nodes)
-            messages.error(request, f"{problem}.")
-            return redirect(row_url(plan))
+            why = "this plan's pins, or its moves, were taken back or replaced already"
+            return _refused(request, plan, f"{way} plan {plan.pk}: {plan}", why)
         if way == "unpin":
             return unpin(request, plans.pinned_by(plan), row_url(plan)) or redirect(row_url(plan))
         return show_plan(request, lambda: plans.decide_undo(plan), "Nothing to undo") or redirect(row_url(plan))
@@ -268,6 +259,14 @@ class PlanAdmin(ReadOnlyAdmin):
             "list_url": list_url(Plan),
         }
         return TemplateResponse(request, "admin/checks/rebalance.html", context)
+
+
+def _refused(request: HttpRequest, plan: Plan, what: str, why: str) -> HttpResponse:
+    """Say why nothing was done with a plan, on record, and lead back to its page. what: what was to be done."""
+    problem, (configs, nodes) = f"Nothing was done: {why}", plan.concerned(MOST_LISTED)
+    record(Act.Verb.REFUSE, what, reason=problem, plan=plan.pk, configs=configs, nodes=nodes)
+    messages.error(request, f"{problem}.")
+    return redirect(row_url(plan))
 
 
 def _kept(user: Any, plan: Plan) -> str:

@@ -179,12 +179,16 @@ class OperatorViewSet(GenericViewSet[Any]):
         return None
 
     def require_accepted(self, needed: Sequence[Objection], asked: Asked) -> None:
-        """Raise Conflict, on record as a refusal of what was asked for, for what the call does not accept."""
+        """Raise Conflict, on record as a refusal of what was asked for, for what the call does not accept. The act that follows
+        says what it does accept.
+        """
         try:
             objections.require_accepted(needed, Acceptance.given(self.request.query_params))
         except NotAccepted as refusal:
             asking(refusal, asked)
             raise self.unaccepted(refusal) from None
+        if needed:
+            recording.foresee((), worse=[one.reason for one in needed])
 
     def unaccepted(self, refusal: NotAccepted, what: str = "", *, plan: Plan | None = None) -> Conflict:
         """Put it on record that something must be accepted, and return the error that says how. what: see `record_refusal`."""
