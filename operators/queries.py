@@ -1,7 +1,6 @@
 """Queries that the admin and the operators' API share."""
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Self
 
@@ -9,7 +8,7 @@ from django.db.models import Aggregate, Count, Q, QuerySet, Sum
 
 from checks.models import Assignment, Config, Origin
 from checks.models.orders import Isolation, Pause, Pin
-from checks.models.tags import TEAM, tags_in, with_tag, with_tag_beginning
+from checks.models.tags import TEAM, commonest, with_tag
 from checks.models.troubles import Trouble
 from checks.wire.scrub import scrub
 from clusteragent.lib.database.bulk import TooSlow, within
@@ -90,9 +89,9 @@ class Word(NamedTuple):
 
 # The last term of a query that is being typed.
 _UNFINISHED = re.compile(r"""(?:^|(?<=\s))(-?)(?:([a-z]+):"?)?([^\s"]*)\Z""")
-# The most values that a word is completed with, and the configs whose texts are read for tags.
-MOST_VALUES, MOST_READ = 20, 100
-# Milliseconds that a completion may take: a beginning that few texts have is looked for in all of them.
+# The most values that a word is completed with.
+MOST_VALUES = 20
+# Milliseconds that a completion may take: a beginning that few tags have is looked for in all of them.
 COMPLETING = 150
 
 
@@ -118,11 +117,7 @@ def _names(rows: QuerySet[Any], column: str) -> Callable[[str], list[str]]:
 
 
 def _tags(beginning: str) -> list[str]:
-    """The commonest tags that begin with this, of the first configs that have one."""
-    having = Config.objects.filter(with_tag_beginning(beginning)).order_by()
-    texts = having.values_list("text", flat=True)[:MOST_READ]
-    counts = Counter(tag for text in texts for tag in tags_in(text) if tag.startswith(beginning))
-    return [tag for tag, _ in counts.most_common(MOST_VALUES)]
+    return commonest(beginning, MOST_VALUES)
 
 
 def _teams(beginning: str) -> list[str]:
@@ -135,29 +130,39 @@ def _is(condition: Q) -> Callable[[], Q]:
 
 _STATES = {state: _is(condition) for state, condition in (CONFIG_STATES | ORDERED).items()}
 _TROUBLES = {kind: lambda kind=kind: in_trouble(kind) for kind in Trouble.Kind.values}
+# The ids of the configs that these words find.
+_IDS: dict[str, Callable[[str], QuerySet[Any]]] = {
+    "tag": with_tag,
+    "team": lambda value: with_tag(TEAM + value),
+    "check": lambda value: Config.objects.filter(name=value).order_by().values("pk"),
+    "node": of_node,
+    "source": lambda value: Origin.objects.filter(source=value).values("config"),
+}
+
+
+def _found_by(word: str, told: str, values: Callable[[str], Iterable[str]]) -> Word:
+    return Word(told, lambda value: Q(pk__in=_IDS[word](value)), values)
+
+
 # What the bar above the configs understands.
 CONFIG_WORDS = {
-    "tag": Word("a tag of an instance", with_tag, _tags),
-    "team": Word("the tag team:", lambda value: with_tag(TEAM + value), _teams),
+    "tag": _found_by("tag", "a tag of an instance", _tags),
+    "team": _found_by("team", "the tag team:", _teams),
     "check": Word("the check's name", lambda value: Q(name=value), _names(Config.objects.all(), "name")),
-    "node": Word("the node that has it", lambda value: Q(pk__in=of_node(value)), _names(Node.objects.all(), "name")),
+    "node": _found_by("node", "the node that has it", _names(Node.objects.all(), "name")),
     "state": _choice("what is wrong with it, or ordered", _STATES | _TROUBLES),
-    "source": Word(
-        "who sends it",
-        lambda value: Q(pk__in=Origin.objects.filter(source=value).values("config")),
-        _names(Origin.objects.all(), "source"),
-    ),
+    "source": _found_by("source", "who sends it", _names(Origin.objects.all(), "source")),
 }
 
 
 def _running(word: str) -> Word:
     """The nodes that have a config which the bar above the configs finds by this word."""
-    told, condition, values = CONFIG_WORDS[word]
+    told, _, values = CONFIG_WORDS[word]
 
     def having(value: str) -> Q:
-        configs = Config.objects.filter(condition(value)).order_by().values("pk")
-        # Read now, once: a list asks several times, and reads texts of configs for tags.
-        return Q(pk__in=list(Assignment.objects.filter(config__in=configs).values_list("node", flat=True).distinct()))
+        owned = Assignment.objects.filter(config__in=_IDS[word](value))
+        # Read now, once: a list asks several times.
+        return Q(pk__in=list(owned.values_list("node", flat=True).distinct()))
 
     return Word(f"of a config that it has: {told}", having, values)
 

@@ -227,6 +227,39 @@ def test_texts_that_a_search_reads_are_those_of_all_configs_whenever_they_were_s
     assert database.run(found) == [("shop\nurl: shop",), ("store\nurl: stock",)]
 
 
+def test_tags_that_a_filter_reads_are_those_of_all_configs_whenever_they_were_stored(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tag(title: str, *tags: str) -> None:
+        items = "".join(f"  - {one}\n" for one in tags)
+        text = f"check_name: x\ninstances:\n- hosts:\n  - team:host\n  tags:\n{items}  url: x\n"
+        database.run("UPDATE checks_config SET text = %s, patched_with = '4.x' WHERE title = %s", text, title)
+
+    database.migrate_by_old_ones(("checks", "0046_printable_rules"))
+    write_configs(database, "Shop", "Stock", "Store")
+    tag("Shop", "env:prod", "'team:it''s'", "team:shop", "env:prod")
+    tag("Stock", "team:stock")
+    migration = importlib.import_module("checks.migrations.0047_searched_tags")
+    with monkeypatch.context() as broken:
+        broken.setattr(migration, "OF_BATCH", "SELECT 1 / (%s - %s)")
+        broken.setattr(online, "BATCH", 1)
+        with pytest.raises(Exception, match="division by zero"):
+            database.migrate_by_old_ones(("checks", "0047_searched_tags"))
+    # As a replica of an older release goes on.
+    long = "team:" + "x" * 3000
+    tag("Stock", "'team:'", f"{long[:80]}\n    {long[80:]}", "zone:a")
+    write_configs(database, "Till")
+    database.migrate()
+    found = "SELECT c.title, s.tags, s.team, s.patched_with FROM checks_searchedtext AS s"
+    assert database.run(f"{found} JOIN checks_config AS c ON c.id = s.config_id ORDER BY c.title") == [
+        ("Shop", ["env:prod", "'team:it''s'", "team:shop"], "'team:it''s'", "4.x"),
+        # No index takes the long one, and no query has it.
+        ("Stock", ["'team:'", "zone:a"], f"{long[:80]}\n    {long[80:]}", "4.x"),
+        ("Store", [], "", ""),
+        ("Till", [], "", ""),
+    ]
+
+
 def test_batches_hold_each_row_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(online, "BATCH", 4)
     with database.connection.cursor() as cursor:

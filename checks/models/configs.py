@@ -8,6 +8,8 @@ from operator import or_
 from typing import Any, NamedTuple, TypeVar
 
 from django.contrib.postgres.expressions import ArraySubquery
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
 from django.db import connection, models
 from django.db.models import Case, F, OuterRef, Subquery, Value, When
 from django.db.models.functions import Collate, Concat, Lower, Now
@@ -402,13 +404,22 @@ class Config(models.Model):
 
 
 class SearchedText(models.Model):
-    """What a search of configs reads: title and displayed text in small letters, without the wide rows of configs.
+    """What searches and filters of configs read, without the wide rows of configs.
 
-    The database writes it whenever either is stored, and deletes it with the config: migration 0042.
+    The database writes it whenever a display copy is stored, and deletes it with the config: migrations 0042 and 0047.
     """
 
     config = models.OneToOneField(Config, models.DO_NOTHING, primary_key=True, related_name="searched")
+    # Title and displayed text in small letters.
     folded = models.TextField(db_collation="C")
+    # The tags in the text, and the first that names a team, as the text writes them: checks/models/tags.py.
+    tags = ArrayField(models.TextField())
+    team = models.TextField()
+    # The config's: see `displayable`.
+    patched_with = models.CharField(max_length=64)
+
+    class Meta:
+        indexes = [GinIndex(fields=["tags"], name="searchedtext_by_tag")]
 
     def __str__(self) -> str:
         return self.folded.partition("\n")[0]

@@ -5,23 +5,30 @@ from collections.abc import Iterable
 from typing import Any
 
 import yaml
-from django.db.models import Case, F, Func, Q, TextField, Value, When
-from django.db.models.functions import Coalesce, Length, NullIf
-from django.db.models.lookups import GreaterThan
+from django.db import connection
+from django.db.models import Case, F, QuerySet, TextField, When
 
-from checks.models.configs import displayable
-from checks.wire import goyaml, options
+from checks.models.configs import SearchedText, displayable
+from checks.wire import goyaml, options, scrub
 
 TEAM, SERVICE = "team:", "service:"
-# A tag that YAML folds goes on in lines that are indented more.
+# A tag that YAML folds goes on in lines that are indented more. The database reads texts so, too: migration 0047.
 _TAGS = re.compile(r"^(?:- |  )tags:\n((?:  - .*\n(?:(?: {4}.*)?\n)*)+)", re.MULTILINE)
 # The instances, whose lines alone are indented below that key, and where one begins.
 _INSTANCES = re.compile(r"^instances:\n((?:(?:- |  ).*\n)+)", re.MULTILINE)
 _BEGINNING = re.compile(r"^- ", re.MULTILINE)
 _ITEM = re.compile(r"^  - ", re.MULTILINE)
 _QUOTES = ("", "'", '"')
-# YAML folds no item whose first line is that short. The rest of an item, with the lines in which it goes on.
-_SHORT, _WHOLE = 60, r"([^\n]*(?:\n {4}[^\n]*)*)"
+# The most tags that a completion counts.
+MOST_READ = 2000
+_BEGINNING_SO = """
+    SELECT tag FROM (
+        SELECT tag FROM checks_searchedtext, unnest(tags) AS tag
+        WHERE patched_with LIKE %s AND (starts_with(tag, %s) OR starts_with(tag, %s) OR starts_with(tag, %s))
+        LIMIT %s
+    ) AS found
+    GROUP BY tag ORDER BY count(*) DESC, tag LIMIT %s
+"""
 
 
 def tags_in(text: str) -> list[str]:
@@ -53,25 +60,28 @@ def tags_of_instances(text: str) -> list[list[str]]:
     return [tags_in(f"- {one}") for one in _BEGINNING.split(instances[1])[1:]] if instances else []
 
 
-def with_tag(tag: str) -> Q:
-    """Configs whose text has this tag."""
+def with_tag(tag: str) -> QuerySet[Any]:
+    """The ids of the configs whose text has this tag."""
     written = goyaml.write(goyaml.texts_node([tag])).removeprefix("- ").rstrip("\n").replace("\n", "\n  ")
-    found = _with_item(f"{written}\n")
     # What is a number or a truth may stand there without quotes, as its author wrote it.
-    return found | _with_item(f"{tag}\n") if written == f'"{tag}"' else found
+    ways = [written, tag] if written == f'"{tag}"' else [written]
+    return SearchedText.objects.filter(displayable(), tags__overlap=ways).values("config")
 
 
-def with_tag_beginning(beginning: str) -> Q:
-    """Configs whose text has a tag that begins so, in quotes or not."""
-    return _with_item(beginning) | _with_item(f"'{beginning}") | _with_item(f'"{beginning}')
+def commonest(beginning: str, most: int) -> list[str]:
+    """So many tags that begin so, the commonest first, of the first configs that have any."""
+    ways = (f"{quote}{beginning}" for quote in _QUOTES)
+    with connection.cursor() as cursor:
+        cursor.execute(_BEGINNING_SO, [f"{scrub.VERSION}.%", *ways, MOST_READ, most])
+        return [tag for (written,) in cursor.fetchall() if (tag := _read(written)).startswith(beginning)]
 
 
-def first_team(text: str = "text") -> Coalesce:
-    """Expression: the first tag `team:…` in a text of a config as it is written, which `team_of` reads; empty if there is none.
+def first_team(config: str = "") -> Case:
+    """Expression: the first tag `team:…` of a config as it is written, which `team_of` reads; empty if there is none.
 
-    Texts are split where that is enough: a regular expression takes several times as long.
+    config: the path to the config. NULL for a text that this version did not make.
     """
-    return Coalesce(*(_first_team(text, quote) for quote in _QUOTES), _text(""), output_field=TextField())
+    return Case(When(displayable(config), then=F(f"{config}searched__team")), output_field=TextField())
 
 
 def team_of(written: str) -> str:
@@ -79,30 +89,7 @@ def team_of(written: str) -> str:
     return _read(written).removeprefix(TEAM) if written else ""
 
 
-def _first_team(text: str, quote: str) -> NullIf:
-    """Expression: the first item that begins with this quote and TEAM and says more; NULL if none does."""
-    beginning = f"\n  - {quote}{TEAM}"
-    line = _part(_part(F(text), beginning, 2), "\n", 1)
-    whole = Func(F(text), _text(beginning + _WHOLE), function="substring", output_field=TextField())
-    rest = Case(When(GreaterThan(Length(line), _SHORT), then=whole), default=line)
-    begun = _text(f"{quote}{TEAM}")
-    return NullIf(Func(begun, rest, function="concat", output_field=TextField()), begun)
-
-
-def _part(text: Any, by: str, number: int) -> Func:
-    return Func(text, _text(by), Value(number), function="split_part", output_field=TextField())
-
-
-def _text(value: str) -> Value:
-    return Value(value, output_field=TextField())
-
-
 def _read(item: str) -> str:
     """The text of an item of a list in YAML."""
     item = item.rstrip("\n")
     return str(yaml.safe_load(item)) if item[0] in "\"'|>" or "\n" in item else item
-
-
-def _with_item(beginning: str) -> Q:
-    """Configs whose text has an item of an instance's list that begins so."""
-    return displayable() & Q(text__contains=f"\n  - {beginning}")

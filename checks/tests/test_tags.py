@@ -6,7 +6,7 @@ import pytest
 
 from checks import dispatcher
 from checks.models import Config
-from checks.models.tags import first_team, tags_in, team_of, teams_in, with_tag, with_tag_beginning
+from checks.models.tags import commonest, first_team, tags_in, team_of, teams_in, with_tag
 from checks.tests.cast import report, sent
 from checks.tests.operators import config
 
@@ -24,6 +24,10 @@ def schedule(key: str, *tags: str) -> Config:
     return config(key)
 
 
+def having(tag: str) -> list[Config]:
+    return list(Config.objects.filter(pk__in=with_tag(tag)))
+
+
 def team(key: str) -> str:
     return team_of(Config.objects.values_list(first_team(), flat=True).get(pk=config(key).pk))
 
@@ -34,13 +38,16 @@ def test_each_tag_is_read_and_found_as_its_author_wrote_it(warm: None) -> None:
     made = schedule("odd", *ODD)
     assert sorted(tags_in(made.text)) == sorted(ODD)
     for tag in ODD:
-        assert list(Config.objects.filter(with_tag(tag))) == [made], tag
-    assert set(Config.objects.filter(with_tag_beginning("env:prod"))) == {made, config("other")}
+        assert having(tag) == [made], tag
+    assert commonest("env:prod", 5) == ["env:prod", "env:production"]
+    teams = {tag for tag in (*ODD, LONG[:-1], "team:") if tag.startswith("team:")}
+    assert set(commonest("team:", 99)) == teams
+    assert set(commonest("zone", 99)) == {"zone: a"}
 
 
 def test_a_number_that_is_a_tag_is_found_without_quotes(warm: None) -> None:
     dispatcher.schedule([sent("number", instances=("url: x\ntags: [12, true]\n",))])
-    assert [list(Config.objects.filter(with_tag(tag))) for tag in ("12", "true")] == [[config("number")]] * 2
+    assert [having(tag) for tag in ("12", "true")] == [[config("number")]] * 2
 
 
 @pytest.mark.parametrize("tag", [tag for tag in ODD if tag.startswith("team:")])

@@ -3,12 +3,11 @@
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
-from django.db.models import Case, Exists, F, OuterRef, QuerySet, TextField, When
+from django.db.models import Exists, F, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from checks.explain.instances import Written
 from checks.models import Config, Origin
-from checks.models.configs import displayable
 from checks.models.originkeys import source_in_words
 from checks.models.tags import first_team, team_of
 from checks.models.troubles import Trouble, put_handles_back, whole_error
@@ -82,13 +81,8 @@ def groups(request: HttpRequest) -> HttpResponse:
 
 
 def _key(by: str, config: str = "") -> Any:
-    """Expression: what a row is grouped by. config: the path to its config.
-
-    Of a text that this version did not make it is not known which team it names.
-    """
-    if by == "team":
-        return Case(When(displayable(config), then=first_team(f"{config}text")), output_field=TextField())
-    return F(f"{config}name")
+    """Expression: what a row is grouped by. config: the path to its config."""
+    return first_team(config) if by == "team" else F(f"{config}name")
 
 
 def _grouped(configs: QuerySet[Config], by: str) -> QuerySet[Any, dict[str, Any]]:
