@@ -71,6 +71,21 @@ class Pool(Generic[N]):
             if among is None or node in among:
                 heapq.heappush(heap, (self.load(node), self._names[node], node))
 
+    def take(self, node: N, cost: float) -> None:
+        """Count one more config of this cost for a node, chosen elsewhere."""
+        if node in self._names:
+            self._costs[node] += cost
+            self._room[node] -= 1
+
+    def give_up(self, node: N, cost: float) -> None:
+        """Count one config of this cost fewer for a node."""
+        if node in self._names:
+            self._costs[node] = max(self._costs[node] - cost, 0.0)
+            self._room[node] += 1
+            # Heaps are corrected for loads that rise.
+            self._heaps.clear()
+            self._of_groups.clear()
+
     def beside(
         self,
         cost: float,

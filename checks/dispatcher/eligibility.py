@@ -78,6 +78,8 @@ class Snapshot(Candidates):
         self._left: dict[int, float] = defaultdict(float)
         # Configs that were given up: their owners' counts are without them.
         self._given_up: set[int] = set()
+        # What the pool is told once it is there: few who count ask it.
+        self._untold: list[tuple[Callable[[Pool[int], int, float], None], int, Entry]] = []
         self._able: dict[frozenset[int] | None, list[Candidate]] = {}
         self._has_place: dict[frozenset[int] | None, bool] = {}
 
@@ -246,11 +248,15 @@ class Snapshot(Candidates):
     def take(self, entry: Entry, node: int) -> None:
         """Count one more config for a node."""
         self._count(entry, node, 1)
+        self._untold.append((Pool.take, node, entry))
 
     def give_up(self, entry: Entry) -> None:
         """Count one config fewer for its owner."""
         self._count(entry, entry.owner or 0, -1)
+        self._untold.append((Pool.give_up, entry.owner or 0, entry))
         self._given_up.add(entry.id)
+        self._able.clear()
+        self._has_place.clear()
 
     def _owner(self, entry: Entry) -> Candidate | None:
         """The node whose counts include the config, if it is known."""
@@ -289,7 +295,7 @@ class Snapshot(Candidates):
             near, entry.why["together"] = beside[0], beside[1].name
         node = self._pool.place(cost, near, among, bar)
         if node is not None:
-            self.take(entry, node)
+            self._count(entry, node, 1)
             if entry.owner is not None:
                 self._neighbours.count(entry, entry.owner, -1)
         return node
@@ -343,8 +349,16 @@ class Snapshot(Candidates):
 
     # What nodes have, including the configs that were chosen since.
 
-    @cached_property
+    @property
     def _pool(self) -> Pool[int]:
+        if self._untold:
+            untold, self._untold = self._untold, []
+            for count, node, entry in untold:
+                count(self._counted, node, self.cost(entry))
+        return self._counted
+
+    @cached_property
+    def _counted(self) -> Pool[int]:
         nodes = [self.by_id[id_] for id_ in self._all]
         return Pool(
             {node.id: node.name for node in nodes},

@@ -159,7 +159,9 @@ def refilled_after(left: Mapping[int, int | None]) -> list[Moving]:
         return []
     later = read_snapshot(cold=True)
     owned = Assignment.objects.filter(config__in=left.keys(), node__in=later.by_id.keys()).order_by("config_id")
+    costs = Cost.objects.expected(left.keys())
     for entry in light_entries(owned.values_list("config_id", "config__name", "node_id"), later):
+        entry.cost = costs.get(entry.id)
         later.give_up(entry)
         if (to := left[entry.id]) in later.by_id:
             later.take(entry, to)

@@ -205,7 +205,8 @@ def _loads(
         return (0.0, 0.0), []
     after = dict(snapshot.loads())
     for fate in fates:
-        if fate.stops and not fate.entry.endpoint and (id_ := snapshot.by_name[fate.before].id) in after:
+        # What goes altogether was given up: the snapshot's loads are without it.
+        if fate.stops and fate.after and not fate.entry.endpoint and (id_ := snapshot.by_name[fate.before].id) in after:
             after[id_] -= snapshot.cost(fate.entry) / snapshot.by_id[id_].capacity
     one = snapshot.by_name[names[0]].id
     was, then = (before[one], after[one]) if len(names) == 1 else (max(before.values()), max(after.values()))

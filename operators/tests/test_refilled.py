@@ -19,6 +19,7 @@ from checks.tests.cast import owners, report, sent
 from checks.tests.operators import CONFIGS, apply, confirmed, page_of, planned, saved, superuser
 from clusteragent.lib import clock
 from clusteragent.lib.words import utc
+from nodes.models import NodeRule
 from operators.admin.base import row_url
 from operators.tests.cast import bearer
 
@@ -27,10 +28,13 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("warm")]
 FILLED = "1 config without a node would get one: http_check late on ash."
 
 
-@pytest.fixture
-def client() -> Client:
-    """Each node may have one config of the check: door and mail have theirs, late has none."""
-    Rule.objects.create(name="one each", check_pattern="http_check", max_per_node=1)
+@pytest.fixture(params=["rule", "node rule"])
+def client(request: pytest.FixtureRequest) -> Client:
+    """Each node may have one config: door and mail have theirs, late has none."""
+    if request.param == "rule":
+        Rule.objects.create(name="one each", check_pattern="http_check", max_per_node=1)
+    else:
+        NodeRule.objects.create(pattern="*", max_configs=1)
     client = superuser()
     report("ash")
     add = {"key": "door", "check": "http_check", "yaml": "instances:\n  - name: door\n    url: http://door\n"}
@@ -164,3 +168,22 @@ def test_what_outlives_a_config_by_hand_is_said(client: Client) -> None:
     chosen = {"action": "unschedule", "_selected_action": [id_of("door")]}
     page = client.post(CONFIGS, chosen).content.decode()
     assert "Their pauses stay, and hold again for what comes under the same name." in page
+
+
+def test_what_a_set_brings_gets_the_room_of_what_it_takes_away(caller: Any) -> None:
+    dispatcher.unschedule([("file", "late"), ("file", "mail"), ("admin", "door")])
+
+    def web(*names: str) -> dict[str, Any]:
+        return {"configs": [{"name": one, "check": "http_check", "instances": [{"url": one}]} for one in names]}
+
+    caller.call("PUT", "sources/shop", web("a", "b"))
+    assert len(owners()) == 2
+    told = caller.call("PUT", "sources/shop?dry_run=1", web("b", "c", "d")).json()
+    assert told["sentences"][:3] == [
+        "1 config would be added, on ash.", "1 config would be taken away from ash.", "1 config would run nowhere.",
+    ]  # fmt: skip
+    # A config as large as the one that goes.
+    assert "The load of ash would stay at 25\u202f%." in told["sentences"]
+    caller.call("PUT", "sources/shop", web("b", "c", "d"))
+    dispatcher.redispatch(force=True)
+    assert owners() == {"b": "birch", "c": "ash"}
