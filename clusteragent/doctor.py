@@ -21,12 +21,14 @@ from checks.sources.kubernetes.resources import Call
 from clusteragent import weaknesses, web
 from clusteragent.lib import certificates, clock, conf, locks
 from clusteragent.lib.files import CredentialsError
-from clusteragent.lib.words import duration, listed
+from clusteragent.lib.words import duration, escape_controls, listed
 from clusteragent.schema import compare
 from nodes import statsclient
 from nodes.models import Heartbeat, Node, NodeToken, SharedTokenUse
 from nodes.models.runners import SHOWS_ANOTHER
 from nodes.tokens import for_runners
+from operators import provider
+from operators.provider import Denied, Unreachable
 from operators.roles import Role, unknown_groups
 
 # PostgreSQL's oldest release that its makers still maintain.
@@ -76,6 +78,7 @@ def examine() -> Iterator[Finding]:
         yield from ending_tokens()
         yield from groups()
         yield from runners()
+    yield from single_sign_on()
     yield from kubernetes()
     yield from weak_defaults(with_database=is_usable)
 
@@ -272,6 +275,20 @@ def groups() -> Iterator[Finding]:
         yield Finding("groups", Level.WARN, text, remedy)
     elif conf.GROUP_ROLES:
         yield Finding("groups", Level.OK, "All groups of CLUSTERAGENT_GROUP_ROLES are there.")
+
+
+def single_sign_on() -> Iterator[Finding]:
+    """Ask the OpenID provider of CLUSTERAGENT_OIDC_ISSUER what it is."""
+    if not conf.OIDC_ISSUER:
+        return
+    try:
+        provider.ask()
+    except (Denied, Unreachable) as error:
+        text = f"{conf.OIDC_ISSUER} does not answer as a provider: {escape_controls(str(error))}."
+        remedy = "Its people are out an hour later. `clusteragent breakglass` lets an admin in until it answers."
+        yield Finding("single sign-on", Level.FAIL, text, remedy)
+    else:
+        yield Finding("single sign-on", Level.OK, f"{conf.OIDC_ISSUER} answers.")
 
 
 def weak_defaults(*, with_database: bool) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from authlib.integrations.requests_client import OAuth2Session  # type: ignore[import-untyped]
+from requests import RequestException, Response
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -80,10 +81,23 @@ class _TLSPool(HTTPSConnectionPool):
 
 
 _POOLS = {"http": _Pool, "https": _TLSPool}
+# The most bytes of an answer. A person in 20 000 groups takes less.
+MOST = 4 << 20
 
 
 class _Adapter(HTTPAdapter):
-    """Makes connections that end."""
+    """Makes connections that end, and reads no answer that is longer than MOST."""
+
+    def send(self, request: Any, stream: bool = False, *args: Any, **how: Any) -> Response:
+        answer = super().send(request, True, *args, **how)
+        content = bytearray()
+        for piece in answer.iter_content(1 << 16):
+            content += piece
+            if len(content) > MOST:
+                answer.close()
+                raise RequestException(f"its answer is longer than {MOST} bytes")
+        answer._content, answer._content_consumed = bytes(content), True
+        return answer
 
     def init_poolmanager(self, *args: Any, **how: Any) -> None:
         super().init_poolmanager(*args, **how)

@@ -98,7 +98,7 @@ def told(user: Any, now: datetime) -> str:
         )
     identity = of(user)
     if identity is None:
-        return "password" if user.has_usable_password() else "tokens alone"
+        return "password" if user.has_usable_password() and conf.LOCAL_LOGIN else "tokens alone"
     said = identity.refusal or f"in {listed(identity.groups) or 'no group'}"
     return f"{identity.issuer}: {said}, {ago(now - identity.confirmed_at)}"
 
@@ -187,8 +187,14 @@ def _made(person: Person, issuer: str) -> User:
     name = person.name
     if name == BREAKGLASS:
         raise Denied(f"the name {name} is kept for emergencies")
-    if User.objects.filter(username=name).exists():
-        raise Denied(f"a user {name} is there who does not log in by {issuer}: an admin renames or deletes it first")
+    # As Django's form for users: names that differ in capital letters alone are one name.
+    if user := User.objects.filter(username__iexact=name).first():
+        who = (
+            "another person"
+            if (theirs := of(user)) and theirs.issuer == issuer
+            else f"somebody who does not log in by {issuer}"
+        )
+        raise Denied(f"the user {user} is {who}: an admin renames or deletes it first")
     user = User.objects.create_user(name, person.email)
     Identity.objects.create(user=user, issuer=issuer, subject=person.subject)
     with known_as(name):

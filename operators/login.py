@@ -126,9 +126,8 @@ def own_password(request: HttpRequest) -> HttpResponseBase:
 
 def view(request: HttpRequest) -> HttpResponse:
     """The admin's login page. A refusal has its status; a login sets the cookie of a known browser."""
-    response = admin.site.login(
-        request, extra_context={"has_provider": bool(conf.OIDC_ISSUER), "has_passwords": conf.LOCAL_LOGIN}
-    )
+    context = {"has_provider": bool(conf.OIDC_ISSUER), "has_passwords": conf.LOCAL_LOGIN, "why_out": why_out(request)}
+    response = admin.site.login(request, extra_context=context)
     refusal = getattr(request, "login_refusal", None)
     if refusal:
         response.status_code = refusal.status
@@ -136,6 +135,12 @@ def view(request: HttpRequest) -> HttpResponse:
     elif request.method == "POST" and response.status_code == 302:
         lockout.remember(response, request.user)
     return response
+
+
+def why_out(request: HttpRequest) -> str:
+    """Return why the user of this session may not act any more; empty if there is none, or if it may."""
+    user_id = request.session.get(auth.SESSION_KEY)
+    return "" if user_id is None or request.user.is_authenticated else identities.found(int(user_id))[1]
 
 
 def begin(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> None:

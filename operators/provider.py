@@ -168,6 +168,12 @@ class _Away:
 _away = _Away()
 
 
+def ask() -> None:
+    """Let the provider describe itself. Raises Unreachable and Denied unless it does."""
+    with _asking() as client:
+        client.load_server_metadata()
+
+
 def begin(redirect_uri: str) -> tuple[str, Pending]:
     """Return the provider's URL where a person logs in, and what the answer will be compared with."""
     with _asking() as client:

@@ -38,6 +38,9 @@ AWAY = (
 
 log = structlog.get_logger()
 _failures = RateLimit(10)
+# The most logins of people who are not let in that are put on record, in an hour, by each process.
+MOST_REFUSED = 60
+_refused = RateLimit(MOST_REFUSED, seconds=3600)
 
 
 class Backend(login.Backend):
@@ -163,13 +166,24 @@ def _user(request: HttpRequest, pending: Pending) -> Any:
     if request.GET.get("iss", conf.OIDC_ISSUER) != conf.OIDC_ISSUER:
         raise Denied("another provider answered")
     if "code" not in request.GET:
-        raise Denied(request.GET.get("error", "no code came")[:100])
-    user, refusal = identities.enter(provider.finish(pending, request.GET["code"]))
+        raise Denied(request.GET.get("error", "")[:100] or "no code came")
+    person = provider.finish(pending, request.GET["code"])
+    try:
+        user, refusal = identities.enter(person)
+    except Denied as error:
+        user, refusal = None, str(error)
     if refusal:
-        with known_as(user.get_username()):
-            record(Act.Verb.FAIL, "to the admin", reason=refusal)
+        _note_refused(user.get_username() if user else person.name, refusal)
         raise Denied(refusal)
     return user
+
+
+def _note_refused(name: str, refusal: str) -> None:
+    """Put on record that a person was not let in, MOST_REFUSED times an hour: everybody whom the provider knows can come."""
+    more = _refused.take()
+    if more is not None:
+        with known_as(name):
+            record(Act.Verb.FAIL, "to the admin", after={"more": more} if more else None, reason=refusal)
 
 
 def _log_failure(request: HttpRequest, error: Exception) -> None:
@@ -182,7 +196,7 @@ def _log_failure(request: HttpRequest, error: Exception) -> None:
 
 def _failed(error: Exception) -> HttpResponse:
     if isinstance(error, Denied):
-        return errors.page(403, "You are not logged in", f"Your login was refused: {error}.")
+        return errors.page(403, "You are not logged in", f"Your login was refused: {escape_controls(str(error))}.")
     response = errors.page(503, *AWAY)
     response["Retry-After"] = "30"
     return response

@@ -14,7 +14,8 @@ _DIGITS = re.compile(r"(\d+)", re.ASCII)
 # More digits than any number in a name has; of a longer one the last digits decide.
 MOST_DIGITS = 20
 # Characters that move a cursor, begin a line, or change the direction of writing.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# Also what is not seen, or turns the direction of writing.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
 def escape_controls(text: str) -> str:

@@ -32,6 +32,7 @@ from clusteragent.upgrade import ADMIN
 from nodes import tokens
 from nodes.heartbeats import note_heartbeat
 from nodes.models import Node, NodeToken, Runner
+from operators import provider
 from tests.test_requirements import ROOT
 from tests.webserver import free_port
 
@@ -403,3 +404,15 @@ def test_config_files_that_may_read_no_environment_are_no_weak_default(monkeypat
     assert "environment" in {one.name for one in weaknesses.found(with_database=False)}
     monkeypatch.setattr(conf, "AD_DISABLE_ENV_VAR_RESOLUTION", True)
     assert "environment" not in {one.name for one in weaknesses.found(with_database=False)}
+
+
+def test_a_provider_of_logins_that_does_not_answer_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not list(doctor.single_sign_on())
+    monkeypatch.setattr(conf, "OIDC_ISSUER", "http://127.0.0.1:9")
+    provider.provider.cache_clear()
+    [found] = doctor.single_sign_on()
+    provider.provider.cache_clear()
+    monkeypatch.setattr(provider._away, "until", 0.0)
+    assert found.level == Level.FAIL
+    assert "http://127.0.0.1:9 does not answer as a provider: ConnectionError" in found.text
+    assert "clusteragent breakglass" in found.remedy

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from ipaddress import ip_network
 from threading import BoundedSemaphore, Event, Semaphore
@@ -29,8 +29,10 @@ from knox.models import AuthToken
 from acts.models import Act
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
+from clusteragent.lib.logs import RateLimit
 from nodes.models import NodeToken
 from operators import identities, provider, signon
+from operators.calls import Session
 from operators.models import BrokenGlass, Identity
 from operators.roles import Role
 from operators.tests.cast import bearer
@@ -117,6 +119,19 @@ def test_who_has_no_group_with_a_role_stays_out_and_no_user_is_made(idp: Identit
     assert "none of its groups (choir) has a role here" in answer.content.decode()
     assert not is_in(browser)
     assert not User.objects.filter(username="vera").exists()
+    act = Act.objects.get()
+    assert (act.person, str(act), act.reason) == (
+        "vera",
+        "fail to log in to the admin",
+        "none of its groups (choir) has a role here",
+    )
+
+
+def test_strangers_are_on_record_so_many_times_an_hour(idp: IdentityProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signon, "_refused", RateLimit(2, seconds=3600))
+    for _ in range(4):
+        enter(idp, idp.put("vera", "choir"))
+    assert Act.objects.count() == 2
 
 
 def test_who_has_no_role_any_more_stays_out_on_record(idp: IdentityProvider) -> None:
@@ -134,8 +149,27 @@ def test_a_name_that_a_local_user_has_is_not_taken_over(idp: IdentityProvider) -
     User.objects.create_superuser("admin")
     browser, answer = enter(idp, idp.put("admin", "sre"))
     assert answer.status_code == 403
-    assert "a user admin is there" in answer.content.decode()
+    assert f"the user admin is somebody who does not log in by {idp.issuer}" in answer.content.decode()
     assert not is_in(browser)
+
+
+def test_nobody_takes_the_name_of_another_person_or_one_that_looks_like_it(idp: IdentityProvider) -> None:
+    enter(idp, idp.put("olga", "sre"))
+    Identity.objects.update(subject="olga who left")
+    for name in ("olga", "OLGA"):
+        _, answer = enter(idp, idp.put(name, "sre"))
+        assert "the user olga is another person: an admin renames or deletes it first" in answer.content.decode()
+    identities.enter(provider.person("42", "ol\u200bga", "", ["sre"]))
+    assert set(User.objects.values_list("username", flat=True)) == {"olga", "ol\\u200bga"}
+
+
+def test_an_error_of_the_answer_is_shown_as_it_is(idp: IdentityProvider) -> None:
+    for error, told in (("\u202eabc", "\\u202eabc."), ("", "no code came.")):
+        browser = Client(headers={"host": "localhost"})
+        begun = browser.get(BEGIN)
+        state = parse_qs(urlsplit(begun["Location"]).query)["state"][0]
+        page = browser.get(BEGIN + "answer/", {"state": state, "error": error}).content.decode()
+        assert f"Your login was refused: {told}" in page
 
 
 def test_what_a_person_had_here_beyond_the_groups_goes(idp: IdentityProvider) -> None:
@@ -189,6 +223,9 @@ def test_who_left_all_groups_loses_session_and_tokens(idp: IdentityProvider) -> 
     assert refused.status_code == 401
     assert "none of its groups (none) has a role here" in refused.json()["detail"]
     assert not is_in(browser)
+    said = "Your session has ended: none of its groups (none) has a role here."
+    assert said in browser.get("/admin/", follow=True).content.decode()
+    assert "Your session has ended" not in Client().get("/admin/", follow=True).content.decode()
     assert roles("mara") == []
     idp.put(person, "sre")
     overdue()
@@ -464,6 +501,29 @@ def test_a_provider_whose_answer_never_ends_is_away(
     assert left.wait(60)
     with pytest.raises(provider.Unreachable, match="away a moment ago"):
         provider.begin(ANSWER)
+
+
+@pytest.mark.parametrize(("size", "is_read"), [(4 << 20, True), ((4 << 20) + 1, False)])
+def test_no_more_of_an_answer_is_read_than_a_provider_says(*, size: int, is_read: bool) -> None:
+    def answer() -> None:
+        with suppress(OSError), listening.accept()[0] as called:
+            called.recv(65536)
+            called.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+            called.sendall(b"x" * size)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(60)
+        answering = threading.Thread(target=answer)
+        answering.start()
+        try:
+            with (
+                Session("us") as session,
+                pytest.raises(requests.RequestException, match="longer") if not is_read else nullcontext(),
+            ):
+                got = session.request("GET", f"http://127.0.0.1:{listening.getsockname()[1]}", withhold_token=True)
+                assert len(got.content) == size
+        finally:
+            answering.join()
 
 
 def test_a_password_opens_no_session_of_the_providers_people(idp: IdentityProvider) -> None:

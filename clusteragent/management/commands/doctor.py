@@ -11,9 +11,9 @@ from clusteragent import doctor
 
 class Command(BaseCommand):
     help = (
-        "Check options, tokens, certificate, database, clock, schema, runners and Kubernetes from this machine, name weak "
-        "defaults that are on, and say what to do. Exits with 0 if all is well, with 1 if there are warnings, and with 2 if "
-        "something fails."
+        "Check options, tokens, certificate, database, clock, schema, runners, single sign-on and Kubernetes from this machine, "
+        "name weak defaults that are on, and say what to do. Exits with 0 if all is well, with 1 if there are warnings, and "
+        "with 2 if something fails."
     )
     # They are among what is told.
     requires_system_checks = ()
