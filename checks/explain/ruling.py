@@ -68,7 +68,7 @@ class Effect(NamedTuple):
         after = self.after
         yield from why_nowhere(map(scrub, after.why))
         counted = (
-            (self.above, "node", "{} above the most that it allows: what is there stays, and no more is added."),
+            (self.above, "node", "{} above the most that it allows: none goes for that, and no more is added."),
             (len(after.found), "config", "{} without a node would get one."),
             (after.waiting, "config", "{} would run nowhere, as now."),
             (after.staying, "config", "{} about to move away would stay."),

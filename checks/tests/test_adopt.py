@@ -371,6 +371,11 @@ def test_what_would_stop_by_adopting_must_be_accepted(there: Path) -> None:
     assert (refusal.person, refusal.object, refusal.reason) == ("olga", "adopt", "1 config would run nowhere.")
     adopt(there, "--apply", "--accept-dangling", code=1)
     assert owners() == {"shop": "birch", "mail": "birch"}
+    # What was accepted is on the act.
+    told = Act.objects.get(verb="adopt").foreseen
+    assert told["worse"] == ["1 config would run nowhere."]
+    [[name, node, why]] = told["tables"]["Stop"]
+    assert (name, node, why) == ("http_check", "ash", "it is in no source here")
 
 
 def test_what_rules_leave_no_node_later_must_be_accepted(there: Path) -> None:
@@ -389,4 +394,8 @@ def test_a_state_that_is_older_than_the_map_says_so(there: Path) -> None:
     report("cedar")
     dispatcher.reassign([Config.objects.get(origins__key="db").pk], "cedar", actor="eve")
     os.utime(there, (1_700_000_000,) * 2)
-    assert "It was written 2023-11-14 22:13:20 UTC; 1 move was made here since." in adopt(there)
+    # Its own moves are not among them.
+    for _ in range(2):
+        assert "It was written 2023-11-14 22:13:20 UTC; 1 move was made here since." in adopt(there, "--apply")
+        Move.objects.filter(reason="adopted").delete()
+        os.utime(there, (1_700_000_000,) * 2)

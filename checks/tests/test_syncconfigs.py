@@ -60,7 +60,7 @@ def test_syncconfigs_says_what_it_did(folder: Path) -> None:
         "added: one.yaml",
         "added: two.yaml",
         "passed over: redis.yaml: a template: it has ad_identifiers and no node_name",
-        "2 added, 0 changed, 0 removed, 1 configs that are no cluster checks",
+        "2 added, 0 changed, 0 removed, 1 config that is no cluster check",
     ]
     (folder / "two.yaml").unlink()
     assert "removed: two.yaml" in run()

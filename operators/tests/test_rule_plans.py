@@ -206,7 +206,7 @@ def test_more_than_a_rule_allows_stays_and_both_pages_say_so(client: Client) -> 
     fields = EVERYWHERE | {"name": "one each", "required": "{}", "max_per_node": "1"}
     page = shown(client, f"{RULES}add/", **fields)
     assert "Nothing moves." in page
-    assert "1 node above the most that it allows: what is there stays, and no more is added." in page
+    assert "1 node above the most that it allows: none goes for that, and no more is added." in page
     saved = confirmed(client, f"{RULES}add/", **fields)
     assert "A node that has more than 1 of them keeps them, and gets no more." in saved
     assert "move within seconds" not in saved

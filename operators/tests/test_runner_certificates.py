@@ -156,6 +156,8 @@ def test_the_command_shows_and_accepts_it() -> None:
     call_command("acceptcertificate", "ash", "--json", stdout=done)
     assert json.loads(done.getvalue()) == {"accepted": ["ash"]}
     assert kept() == OTHER
+    act = Act.objects.latest("pk")
+    assert f"ash shows SHA256:{OTHER} instead of SHA256:{KEPT}" in act.foreseen["sentences"][0]
 
 
 @pytest.mark.parametrize(

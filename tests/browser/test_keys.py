@@ -94,8 +94,11 @@ def test_the_palette_opens_what_was_typed_not_what_was_found_before(page: Page, 
     page.keyboard.press("Control+k")
     palette = page.get_by_role("dialog", name="Find")
     expect(palette.get_by_role("searchbox")).to_be_focused()
+    hint = palette.get_by_text("an act: drain ash")
+    expect(hint).to_be_visible()
     page.keyboard.type("cedar")
     expect(palette.get_by_role("link", name="cedar").first).to_be_visible()
+    expect(hint).to_be_hidden()
     # At once: nothing has been found for this yet.
     page.keyboard.press("ControlOrMeta+A")
     page.keyboard.type("drain birch")

@@ -1,6 +1,7 @@
 """What the documentation shows is spelt as the program takes it."""
 
 import re
+import runpy
 import shlex
 from argparse import ArgumentParser
 
@@ -8,6 +9,7 @@ import pytest
 from django.core.management.base import CommandError
 
 from clusteragent.command import INTERNAL, VERBS
+from clusteragent.lib import conf, options
 from clusteragent.management.commands import completion
 from tests.documentation.pages import ELSEWHERE, ELSEWHERE_AS_A_WHOLE, PAGES, ROOT, commands, elsewhere
 
@@ -58,6 +60,19 @@ def test_targets_of_make_are_known() -> None:
             "\n".join([*commands(page), *re.findall(r"`make [^`]*`", page.read_text())]),
         )
         assert set(named) <= TARGETS, name
+
+
+def settings() -> list[str]:
+    """Return each `OPTION=value` of ours that is shown and is no file's name: not what a reader puts in, nor what is quoted."""
+    shown = "\n".join(page.read_text() for page in PAGES.values())
+    found = re.findall(r"\b(?:CLUSTERAGENT|DD)_[A-Z_]+=[a-z0-9][^\s`'\",;|)]*", shown)
+    return sorted({one for one in found if one.partition("=")[0] in options.READ})
+
+
+@pytest.mark.parametrize("setting", settings())
+def test_a_value_that_is_shown_is_allowed(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(*setting.split("=", 1))
+    runpy.run_path(conf.__file__)
 
 
 @pytest.mark.parametrize("beginning", ELSEWHERE)

@@ -137,14 +137,18 @@ def _room(excess: float, needed: Mapping[int, float], able: Mapping[int, float],
 
 def _more_plans(nodes: Collection[int], needed: Mapping[int, float], able: Mapping[int, float]) -> str:
     """That one relief moves too few configs for these nodes, where not even the costliest would be enough; else empty."""
-    most, number = dispatcher.budget(), 0
-    excess = {node: needed[node] - able[node] for node in nodes}
-    on_them = Assignment.objects.filter(node__in=nodes, config__cost__isnull=False)
-    costly = on_them.order_by("-config__cost__workers_needed").values_list("node", "config__cost__workers_needed")
-    for node, cost in costly:
-        if excess[node] > 0:
-            excess[node] -= cost
-            number += 1
+    most = dispatcher.budget()
+    excess = {node: more for node in nodes if (more := needed[node] - able[node]) > 0}
+    number = len(excess)
+    # Each takes one move at least. The costs of more nodes than moves need not be read.
+    if number <= most:
+        on_them = Assignment.objects.filter(node__in=excess, config__cost__isnull=False)
+        costly = on_them.order_by("-config__cost__workers_needed").values_list("node", "config__cost__workers_needed")
+        number = 0
+        for node, cost in costly:
+            if excess[node] > 0:
+                excess[node] -= cost
+                number += 1
     if number <= most:
         return ""
     return f" A relief moves {plain_count(most, 'config')} at most, which is not enough: plan another one after it."

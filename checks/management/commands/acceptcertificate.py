@@ -2,6 +2,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from acts.recording import foresee
 from checks.explain import forecasts
 from checks.management import commandline
 from checks.management.commandline import ActingCommand
@@ -31,6 +32,8 @@ class Command(ActingCommand):
             if options["dry_run"]:
                 commandline.show_forecast(self, options, lambda: forecasts.accept_certificates(offers))
                 return
+            told = forecasts.accept_certificates(offers)
+            foresee(told.sentences, nodes=sorted(told.nodes))
             accepted = runnercertificates.accept(offers)
         except (UnknownNode, runnercertificates.NoOffer) as error:
             raise CommandError(escape_controls(str(error))) from error

@@ -22,6 +22,8 @@ from clusteragent.lib.words import escape_controls, listed, plain_count
 
 # Exit codes beside 0, all runs on: something restarts, moves or stops; and nothing could be read or compared.
 CHANGES, UNREADABLE = 1, 2
+# The most rows of a table that the act keeps.
+MOST_ON_RECORD = 100
 
 
 class Command(ActingCommand):
@@ -50,9 +52,11 @@ class Command(ActingCommand):
         try:
             state = self.read(options)
             forecast = adopting.forecast(state)
+            older = list(moved_since(_written(options["file"])))
             if options["apply"]:
                 require_accepted(forecast.objections, commandline.accepted(options))
-                foresee(sentences(forecast), worse=[one.reason for one in forecast.objections])
+                worse = [one.reason for one in forecast.objections]
+                foresee(sentences(forecast), worse=worse, tables=tables(forecast))
             outcome = self.apply(state, options["note"]) if options["apply"] else ""
         except (UnreadableState, NotReady) as error:
             raise CommandError(escape_controls(str(error)), returncode=UNREADABLE) from error
@@ -60,7 +64,6 @@ class Command(ActingCommand):
             raise commandline.unaccepted(refusal) from refusal
         except StalePlan as stale:
             raise CommandError(f"something changed meanwhile, adopt again: {described(stale)}") from stale
-        older = list(moved_since(_written(options["file"])))
         document = to_document(forecast) | {"applied": options["apply"] and not outcome}
         document["sentences"] = [*older, *document["sentences"]]
         report = lines(state, forecast, is_applied=options["apply"])
@@ -77,7 +80,8 @@ class Command(ActingCommand):
                 return states.read(options["file"].read_bytes())
             if not options["token_file"]:
                 raise CommandError("--from needs --token-file: its local token", returncode=UNREADABLE)
-            token = options["token_file"].read_text().strip()
+            if not (token := options["token_file"].read_text().strip()):
+                raise CommandError(f"{options['token_file']} is empty", returncode=UNREADABLE)
         except (OSError, UnicodeDecodeError) as error:
             file = options["file"] or options["token_file"]
             raise UnreadableState(f"{file}: {getattr(error, 'strerror', None) or error}") from error
@@ -124,6 +128,19 @@ def told(forecast: Forecast) -> list[str]:
 def sentences(forecast: Forecast) -> list[str]:
     """Return what adopting means besides what must be accepted: why something finds no node, and the highest load."""
     return [*why_nowhere(forecast.outlook.why), forecast.outlook.load]
+
+
+def tables(forecast: Forecast) -> dict[str, list[tuple[str, ...]]]:
+    """Return what stops, restarts and moves, for the act: {title: rows of words}."""
+    found, outlook = forecast.matching, forecast.outlook
+    later = [(pair, outlook.later[pair.ours.id]) for pair in found.pairs if pair.ours.id in outlook.later]
+    rows: dict[str, list[tuple[str, ...]]] = {
+        "Stop": [(one.name, one.node, one.why) for one in found.stops],
+        "Move by rules here": [(pair.ours.title, pair.node, one.to or "nobody", one.why) for pair, one in later],
+        "Move here": [(pair.ours.title, was, pair.node) for was, pair in _moved(forecast)],
+        "Restart once": [(pair.ours.title, pair.node, "; ".join(pair.changes)) for pair in found.restarts],
+    }
+    return {title: some[:MOST_ON_RECORD] for title, some in rows.items() if some}
 
 
 def _starting(one: Ours, outlook: Outlook) -> str:

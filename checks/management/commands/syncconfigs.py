@@ -11,7 +11,7 @@ from checks.management import commandline
 from checks.management.commandline import ActingCommand
 from checks.wire import lint
 from checks.wire.scrub import scrub
-from clusteragent.lib.words import escape_controls, listed, plain_count
+from clusteragent.lib.words import agreeing, escape_controls, listed, plain_count
 
 
 class Command(ActingCommand):
@@ -69,9 +69,10 @@ class Command(ActingCommand):
             self.stdout.write(self.style.WARNING(escape_controls(f"warning: {lint.without_secrets(*notice)}")))
         for problem in report.errors:
             self.stdout.write(self.style.ERROR(escape_controls(f"error: {lint.without_secrets(*problem)}")))
+        others = agreeing(report.other_checks, "that is no cluster check", "that are no cluster checks")
         self.stdout.write(
             f"{would}{len(report.added)} added, {len(report.changed)} changed, {len(report.removed)} removed,"
-            f" {report.other_checks} configs that are no cluster checks{_and_warnings(report)}{_and_more(report)}"
+            f" {plain_count(report.other_checks, 'config')} {others}{_and_warnings(report)}{_and_more(report)}"
         )
 
 
