@@ -37,6 +37,8 @@ from operators.pages.ranges import between
 
 # After this time without anything new, a story has ended.
 QUIET = timedelta(minutes=3)
+# Nodes that join within this time of each other start together: none takes another's place.
+TOGETHER = timedelta(seconds=30)
 # Moves that lie further apart are of several rounds. A large rebalance is several transactions, which follow at once.
 ROUND = timedelta(seconds=10)
 # The most node events, and acts, that are read. They are few beside moves.
@@ -340,13 +342,15 @@ class _Folding:
     def _apart(self, story: Story, event: Event, *, is_death: bool) -> Story:
         """The story of a node that goes while no rollout is under way: a new one if what came before is not about that.
 
-        The other new nodes may be the replacement of who says goodbye. Who dies or restarts has none before.
+        What joined later than who says goodbye may be its replacement. Who dies or restarts has none before.
         """
         since = event.silent_since if is_death else event.time
         before = [other for other in story.events if other.time < since]
         after = story.events[len(before) :]
-        new = {other.node for other in before if other.kind == _EVENT.REGISTERED}
-        is_apart = is_death or (event.node in new and (len(new) == 1 or event.kind != _EVENT.LEAVING))
+        new = {other.node: other.time for other in story.events if other.kind == _EVENT.REGISTERED}
+        joined = new.get(event.node)
+        has_later = joined is not None and max(new.values()) - joined > TOGETHER
+        is_apart = is_death or (joined is not None and not (has_later and event.kind == _EVENT.LEAVING))
         if not before or not is_apart or any(other.kind in _GOES for other in after):
             return story
         story.events = before

@@ -128,7 +128,8 @@ def _said(story: Story, *, moved: bool) -> list[str]:
 class _Turnover(NamedTuple):
     """The nodes that are gone for good, the new ones, those that restarted, and those that were lost without a word and are back,
     each by its last event. reported: those that are back, and of whose loss the story does not tell. dead: those of the gone that
-    expired. replaced: how many of the gone a new one stands for; revived: how many of these expired.
+    expired. brief: those of the gone that had joined in the same story, and said goodbye. replaced: how many of the gone a new
+    one stands for; revived: how many of these expired.
     """
 
     gone: list[str]
@@ -137,19 +138,21 @@ class _Turnover(NamedTuple):
     recovered: list[str]
     reported: list[str]
     dead: list[str]
+    brief: list[str]
     replaced: int
     revived: int
 
     @classmethod
     def of(cls, story: Story) -> Self:
-        last = {
-            event.node: event.kind for event in story.events if event.kind in (*_GONE, *_RETURNED, _EVENT.REGISTERED)
-        }
+        told = [event for event in story.events if event.kind in (*_GONE, *_RETURNED, _EVENT.REGISTERED)]
+        last = {event.node: event.kind for event in told}
+        first = {event.node: event.kind for event in reversed(told)}
         went, returned = {*story.nodes(*_GONE)}, {*story.nodes(*_RETURNED)}
         gone = {node for node, kind in last.items() if kind in _GONE}
         # A node that registers anew after it was gone has come back.
         back = {node for node in returned | (went & {*story.nodes(_EVENT.REGISTERED)}) if node not in gone}
         dead = gone - {*story.nodes(_EVENT.LEAVING)}
+        brief = {node for node in gone - dead if first[node] == _EVENT.REGISTERED}
         came = {node for node in last if node not in gone | back}
         announced = {*story.nodes(_EVENT.LEAVING, _EVENT.RESTARTING)}
         unannounced = (back & {*story.nodes(_EVENT.BACK)}) - announced
@@ -166,10 +169,10 @@ class _Turnover(NamedTuple):
                 rest.pop()
                 revived += 1
         restarted = back - recovered - reported
-        gone_, came_, restarted_, recovered_, reported_, dead_ = (
-            sorted(names, key=natural) for names in (gone, came, restarted, recovered, reported, dead)
+        gone_, came_, restarted_, recovered_, reported_, dead_, brief_ = (
+            sorted(names, key=natural) for names in (gone, came, restarted, recovered, reported, dead, brief)
         )
-        return cls(gone_, came_, restarted_, recovered_, reported_, dead_, taken + revived, revived)
+        return cls(gone_, came_, restarted_, recovered_, reported_, dead_, brief_, taken + revived, revived)
 
     @property
     def is_rollout(self) -> bool:
@@ -189,10 +192,11 @@ def _turned_over(story: Story, nodes: _Turnover) -> str:
 
 def _told(nodes: _Turnover) -> list[tuple[list[str], str]]:
     """What became of the nodes where that is no rollout, the worst first: [(names, verb)]."""
-    left = sorted({*nodes.gone} - {*nodes.dead}, key=natural)
+    left = sorted({*nodes.gone} - {*nodes.dead, *nodes.brief}, key=natural)
     told = (
         (nodes.dead, "lost"),
         (left, "left"),
+        (nodes.brief, "joined and left"),
         (nodes.recovered, "lost and back"),
         (nodes.reported, "back"),
         (nodes.restarted, "restarted"),

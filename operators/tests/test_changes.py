@@ -365,6 +365,24 @@ def test_a_rollout_of_nodes_that_are_new_themselves_stays_one_story(warm: None) 
     ]
 
 
+def test_nodes_that_joined_together_and_then_left_are_two_stories(warm: None) -> None:
+    names = [(number / 60, f"run-{number}", "registered") for number in (1, 2, 3)]
+    goodbyes = [(2.8, f"run-{number}", "leaving") for number in (1, 2, 3)]
+    joined = (0.02, 0.05, "run-1, run-2 and run-3 joined", "")
+    assert pool_told(*names, *goodbyes) == [(2.8, 2.8, "run-1, run-2 and run-3 left", ""), joined]
+    assert pool_told(*names, goodbyes[0]) == [(2.8, 2.8, "run-1 left", ""), joined]
+    instead = [(3, f"run-{number}", "registered") for number in (4, 5, 6)]
+    assert pool_told(*names, *goodbyes, *instead) == [(2.8, 3, "Rollout of run-*", "3 replaced"), joined]
+
+
+def test_a_story_of_nodes_that_joined_one_by_one_and_left_says_both(warm: None) -> None:
+    names = [(number, f"run-{number}", "registered") for number in (0, 1, 2)]
+    goodbyes = [(3, f"run-{number}", "leaving") for number in (0, 1, 2)]
+    assert pool_told(*names, *goodbyes) == [(0, 3, "run-0, run-1 and run-2 joined and left", "")]
+    left = (2.5, "run-9", "leaving")
+    assert pool_told(*names, left, *goodbyes) == [(0, 3, "run-9 left", "3 joined and left")]
+
+
 def test_a_slow_restart_that_was_announced_is_one_story(warm: None) -> None:
     found = pool_told((0, "birch", "restarting"), (2, "birch", "expired"), (9, "birch", "back"))
     assert found == [(0, 9, "birch restarted", "")]
