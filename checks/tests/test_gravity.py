@@ -118,7 +118,9 @@ def test_several_lost_nodes_need_somebody_and_very_many_are_grave() -> None:
     lose("oak-1", "oak-2")
     alert = found()["nodes_lost"]
     assert alert.count == 3
-    assert alert.cause.startswith("oak-0, oak-1 and oak-2 are lost within an hour, of 16, and none came for them.")
+    assert alert.cause.startswith(
+        "oak-0, oak-1 and oak-2 are lost within an hour, and their pool is short of 3 of 13 nodes."
+    )
     assert listed(alert) == {"oak-0", "oak-1", "oak-2"}
     lose("oak-3")
     assert found().keys() & {"nodes_lost", "many_nodes_lost"} == {"many_nodes_lost"}
@@ -142,10 +144,34 @@ def test_nodes_that_joined_with_a_lost_one_or_in_another_pool_came_for_none() ->
     lose("ash", "birch", "oak-0")
     report("elm-1", "elm-2", "elm-3")
     alert = found()["many_nodes_lost"]
-    assert "ash, birch and oak-0 are lost within an hour, of 12, and none came for them." in alert.cause
-    assert alerts.not_replaced() == 3
+    assert "ash, birch and oak-0 are lost within an hour, and their pools are short of 3 of 9 nodes." in alert.cause
     report("birch")
-    assert alerts.not_replaced() == 2
+    assert (
+        "ash and oak-0 are lost within an hour, and their pools are short of 2 of 9 nodes."
+        in found()["nodes_lost"].cause
+    )
+
+
+def test_how_many_are_lost_is_judged_by_what_was_there_before() -> None:
+    report(*(f"oak-{number}" for number in range(4)))
+    Node.objects.update(first_seen=Now() - timedelta(days=1))
+    lose("ash", "birch", "cedar")
+    report(*(f"elm-{number}" for number in range(30)))
+    assert "ash, birch and cedar are lost within an hour, and their pool is short of 3 of 3 nodes." in (
+        found()["many_nodes_lost"].cause
+    )
+    Node.objects.update(first_seen=Now() - timedelta(days=1))
+    assert "nodes_lost" in found()
+
+
+def test_of_lost_nodes_those_are_named_whose_pool_is_smaller() -> None:
+    report("oak-0", "oak-1", "oak-2")
+    Node.objects.update(first_seen=Now() - timedelta(days=1))
+    lose("ash", "birch", "oak-0")
+    report("oak-3")
+    alert = found()["nodes_lost"]
+    assert alert.cause.startswith("ash and birch are lost within an hour, and their pool is short of 2 of 3 nodes.")
+    assert alert.count == 2
 
 
 def test_a_rollout_that_first_brings_more_nodes_loses_none() -> None:
@@ -153,12 +179,12 @@ def test_a_rollout_that_first_brings_more_nodes_loses_none() -> None:
     Node.objects.update(first_seen=Now() - timedelta(days=1))
     report("oak-6", "oak-7", "oak-8")
     lose("oak-0", "oak-1", "oak-2")
-    assert alerts.not_replaced() == 0
+    assert alerts.not_replaced().missing == 0
     report("oak-9", "oak-10", "oak-11")
     lose("oak-3", "oak-4", "oak-5")
-    assert alerts.not_replaced() == 0
+    assert alerts.not_replaced().missing == 0
     lose("oak-9")
-    assert alerts.not_replaced() == 1
+    assert alerts.not_replaced().missing == 1
 
 
 def test_much_that_sources_took_away_without_a_hold_needs_somebody() -> None:

@@ -128,7 +128,9 @@ def snapshot() -> Contents:
     sizes = {pool.name: pool.known for pool in groups}
     history = stories.read(now - SPAN, now, MOST_MOVES, sizes)
     found = alerts.current(fingerprints.differing())
-    return Contents(now, found, groups, history, headroom.worst(), paused(now), costs.assumed(), alerts.not_replaced())
+    return Contents(
+        now, found, groups, history, headroom.worst(), paused(now), costs.assumed(), alerts.not_replaced().missing
+    )
 
 
 def latest() -> Contents:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db.models import Count, Exists, F, Min, OuterRef, QuerySet
 from django.db.models.functions import Extract
@@ -135,22 +135,50 @@ def _of_late_drains(now: datetime) -> Iterator[Alert]:
         yield Alert(Kind.DRAIN_LATE, len(nodes), cause[0].upper() + cause[1:], target, now, nodes[0].drain_by)
 
 
-def not_replaced() -> int:
-    """Return how many nodes were lost within an hour without a goodbye or a cordon, did not come back and were not replaced.
+class Losses(NamedTuple):
+    """The nodes that were lost within an hour in pools that are smaller since: they neither came back nor were replaced.
+
+    names: of the lost nodes of these pools. missing: by how many nodes the pools are smaller. before: how many they had; of_all:
+    how many all pools had, without those that joined later. pools: their number. since: the first of these losses.
+    """
+
+    names: Sequence[str] = ()
+    missing: int = 0
+    before: int = 0
+    of_all: int = 0
+    pools: int = 0
+    since: datetime | None = None
+
+
+def not_replaced() -> Losses:
+    """Return which nodes were lost within an hour without a goodbye or a cordon, did not come back and were not replaced.
 
     That is by how many each pool is smaller than before its first loss. Names without a generated suffix are one pool.
     """
-    lost: dict[str, list[tuple[datetime, datetime]]] = {}
-    times: Any = _lost_lately().values_list("name", "first_seen", "lost_at")
-    for name, joined, lost_at in times:
-        lost.setdefault(_pool(name), []).append((joined, lost_at))
+    lost: dict[str, list[tuple[str, datetime, datetime]]] = {}
+    rows: Any = _lost_lately().order_by("name").values_list("name", "first_seen", "lost_at")
+    for row in rows:
+        lost.setdefault(_pool(row[0]), []).append(row)
     if not lost:
-        return 0
+        return Losses()
     known: dict[str, list[datetime]] = {pool: [] for pool in lost}
     for name, joined in Node.objects.known().order_by().values_list("name", "first_seen"):
-        if (pool := _pool(name)) in known:
-            known[pool].append(joined)
-    return sum(_fewer(gone, known[pool]) for pool, gone in lost.items())
+        known.setdefault(_pool(name), []).append(joined)
+    before = {pool: _size_before(gone, known[pool]) for pool, gone in lost.items()}
+    fewer = {pool: size - len(known[pool]) for pool, size in before.items() if size > len(known[pool])}
+    if not fewer:
+        return Losses()
+    first = min(lost_at for gone in lost.values() for _, _, lost_at in gone)
+    others = sum(one < first for pool, joined in known.items() if pool not in lost for one in joined)
+    concerned = [row for pool in fewer for row in lost[pool]]
+    return Losses(
+        [name for name, _, _ in concerned],
+        sum(fewer.values()),
+        sum(before[pool] for pool in fewer),
+        sum(before.values()) + others,
+        len(fewer),
+        min(lost_at for _, _, lost_at in concerned),
+    )
 
 
 def _lost_lately() -> QuerySet[Node]:
@@ -162,32 +190,28 @@ def _pool(name: str) -> str:
     return "" if pool == name else pool
 
 
-def _fewer(lost: Sequence[tuple[datetime, datetime]], known: Sequence[datetime]) -> int:
-    """By how many nodes a pool is smaller than before. lost: when each joined and was lost. known: when each joined."""
-    first = min(lost_at for _, lost_at in lost)
-    joined = [*known, *(one for one, _ in lost)]
+def _size_before(lost: Sequence[tuple[str, datetime, datetime]], known: Sequence[datetime]) -> int:
+    """A pool's size before its first loss. lost: each one's name, when it joined and was lost. known: when each joined."""
+    first = min(lost_at for _, _, lost_at in lost)
+    joined = [*known, *(one for _, one, _ in lost)]
     # A rollout first makes the pool larger, so its size just before the loss is none to go by. Nor had a young pool one then.
-    before = sum(one < first - AHEAD for one in joined) or sum(one < min(joined) + BEGINS for one in joined)
-    return max(before - len(known), 0)
+    return sum(one < first - AHEAD for one in joined) or sum(one < min(joined) + BEGINS for one in joined)
 
 
 def of_lost_nodes(now: datetime) -> Iterator[Alert]:
     """Nodes that were lost lately without a goodbye, a cordon or a replacement."""
-    missing = not_replaced()
-    if missing < NODES_LOST:
+    losses = not_replaced()
+    if losses.missing < NODES_LOST:
         return
-    lost = _lost_lately()
-    count, since = lost.aggregate(count=Count("pk"), since=Min("lost_at")).values()
-    before = Node.objects.known().count() + missing
-    is_many = missing >= MANY_NODES_LOST and missing > before * SHARE_LOST
-    came = max(count - missing, 0)
-    instead = f"{plain_count(came, 'node')} came for them" if came else "none came for them"
+    lost, count = Node.objects.lost().filter(name__in=losses.names), len(losses.names)
+    are_short = "pool is" if losses.pools == 1 else "pools are"
     cause = (
-        f"{named(lost, count)} lost within an hour, of {before}, and {instead}. Look for what they share; forget those that"
-        " are to stay away."
+        f"{named(lost, count)} lost within an hour, and their {are_short} short of {losses.missing} of {losses.before} nodes."
+        " Look for what they share; forget those that are to stay away."
     )
+    is_many = losses.missing >= MANY_NODES_LOST and losses.missing > losses.of_all * SHARE_LOST
     kind = Kind.MANY_NODES_LOST if is_many else Kind.NODES_LOST
-    yield Alert(kind, count, cause, Target.rows(Node, state="lost"), now, since)
+    yield Alert(kind, count, cause, Target.rows(Node, state="lost"), now, losses.since)
 
 
 def of_slow_nodes(now: datetime) -> Iterator[Alert]:
