@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from checks import dispatcher
 from checks.explain import alerts
 from checks.explain.alerts import WORDS, Kind, Word
-from checks.models import Config, Move
+from checks.models import Assignment, Config, Move
 from checks.models.troubles import Trouble
 from checks.sources.sync import ACTOR
 from checks.tests.cast import report, sent, silence
@@ -137,6 +137,21 @@ def test_what_was_replaced_said_goodbye_or_was_cordoned_is_no_loss() -> None:
     assert found()["nodes_lost"].count == 2
     report("oak-4")
     assert "nodes_lost" not in found()
+
+
+def test_a_node_whose_drain_was_not_over_is_lost_and_a_drained_one_was_to_go() -> None:
+    report("oak-0", "oak-1")
+    Node.objects.update(first_seen=Now() - timedelta(days=1))
+    placed(10)
+    Node.objects.filter(name="oak-0").cordon(draining=True, actor="olga")
+    oak = Node.objects.get(name="oak-1")
+    Node.objects.filter(pk=oak.pk).cordon(draining=True, actor="olga")
+    Assignment.objects.filter(node=oak).update(node=Node.objects.get(name="ash"))
+    lose("oak-0", "oak-1", "cedar")
+    losses = alerts.not_replaced()
+    assert (losses.names, losses.missing) == (["cedar", "oak-0"], 2)
+    Move.objects.update(time=Now() - timedelta(minutes=1))
+    assert alerts.not_replaced().names == ["cedar"], "an earlier loss emptied it"
 
 
 def test_nodes_that_joined_with_a_lost_one_or_in_another_pool_came_for_none() -> None:

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from django.db.models import Count, Exists, F, Min, OuterRef, QuerySet
+from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet
 from django.db.models.functions import Extract
 
 from checks.explain import drains
 from checks.explain.alerts.kinds import LATELY, NAMED, Alert, Kind, Target, named, some
 from checks.explain.headroom import Headroom
-from checks.models import Assignment
+from checks.models import Assignment, Move
 from checks.models.handovers import Handover, deadline
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf
@@ -153,6 +153,7 @@ class Losses(NamedTuple):
 def not_replaced() -> Losses:
     """Return which nodes were lost within an hour without a goodbye or a cordon, did not come back and were not replaced.
 
+    One that was drained counts if it still had configs.
     That is by how many each pool is smaller than before its first loss. Names without a generated suffix are one pool.
     """
     lost: dict[str, list[tuple[str, datetime, datetime]]] = {}
@@ -182,7 +183,12 @@ def not_replaced() -> Losses:
 
 
 def _lost_lately() -> QuerySet[Node]:
-    return Node.objects.lost().filter(lost_at__gte=ago(LATELY), leaving=False, schedulable=True)
+    """The nodes whose loss nobody planned. A drained one was to go, but not before its drain was over."""
+    lost = Node.objects.lost().filter(lost_at__gte=ago(LATELY), leaving=False)
+    taken = Move.objects.filter(reason=Move.Reason.EXPIRED, source_node=OuterRef("name"), time__gte=OuterRef("lost_at"))
+    # By the time alone the ledger has an index.
+    cut_short = lost.filter(Exists(taken.filter(time__gte=ago(LATELY))), draining=True)
+    return lost.filter(Q(schedulable=True) | Q(pk__in=cut_short.order_by().values("pk")))
 
 
 def _pool(name: str) -> str:
