@@ -127,10 +127,9 @@ def snapshot() -> Contents:
     groups = pools(members())
     sizes = {pool.name: pool.known for pool in groups}
     history = stories.read(now - SPAN, now, MOST_MOVES, sizes)
-    found = alerts.current(fingerprints.differing())
-    return Contents(
-        now, found, groups, history, headroom.worst(), paused(now), costs.assumed(), alerts.not_replaced().missing
-    )
+    losses = alerts.not_replaced()
+    found = alerts.current(fingerprints.differing(), losses)
+    return Contents(now, found, groups, history, headroom.worst(), paused(now), costs.assumed(), losses.missing)
 
 
 def latest() -> Contents:

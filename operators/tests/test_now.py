@@ -116,6 +116,17 @@ def test_a_single_node_that_is_lost_and_was_not_replaced_is_in_the_sentence(clie
     assert " lost" not in sentence(client)
 
 
+def test_losses_are_looked_for_once(client: Client) -> None:
+    place(3, "ash", "birch", "cedar")
+    silence("ash", "birch")
+    dispatcher.expire_nodes(force=True)
+    with CaptureQueriesContext(connection) as queries:
+        contents = now.snapshot()
+    assert contents.lost == 2
+    assert Kind.NODES_LOST in [alert.kind for alert in contents.alerts]
+    assert len([query for query in queries if '"lost_at" >= ' in query["sql"] and "first_seen" in query["sql"]]) == 1
+
+
 def test_the_sentence_has_its_plurals_right(client: Client) -> None:
     place(1, "ash")
     Source.objects.update(held_removals=["a"])

@@ -13,6 +13,7 @@ from checks.explain.alerts.cluster import of_names, of_the_cluster, warmup
 from checks.explain.alerts.configs import of_checks, of_configs, of_removals
 from checks.explain.alerts.kinds import WORDS, Alert, Kind, Target, Word, word
 from checks.explain.alerts.nodes import (
+    Losses,
     not_replaced,
     of_flapping_nodes,
     of_headroom,
@@ -31,6 +32,7 @@ __all__ = [
     "WORDS",
     "Alert",
     "Kind",
+    "Losses",
     "Target",
     "Word",
     "beyond_moves",
@@ -65,15 +67,18 @@ _IN_THE_WARMUP = frozenset({Kind.UNSCHEDULED, Kind.DANGLING})
 _EXPLAINED = {Kind.ADOPTED: _BEFORE_THE_SWITCH, Kind.STARTING: _AT_THE_START, Kind.WARMUP: _IN_THE_WARMUP}
 
 
-def current(differing: Sequence[str] = ()) -> list[Alert]:
-    """Return all alerts, the most severe first. differing: names of this replica's secrets that differ from the leader's."""
+def current(differing: Sequence[str] = (), losses: Losses | None = None) -> list[Alert]:
+    """Return all alerts, the most severe first. differing: names of this replica's secrets that differ from the leader's.
+
+    losses: what `not_replaced` says, for who needs it, too: it reads all nodes.
+    """
     hearing = _hearing()
     return _by_gravity(
         *of_the_cluster(hearing, differing),
         *of_configs(hearing),
         *of_checks(hearing.now),
         *of_removals(hearing.now),
-        *of_lost_nodes(hearing.now),
+        *of_lost_nodes(hearing.now, not_replaced() if losses is None else losses),
         *of_nodes(hearing.now),
         *of_unread_runners(hearing.now),
         *of_tokens(hearing.now),

@@ -204,9 +204,8 @@ def _size_before(lost: Sequence[tuple[str, datetime, datetime]], known: Sequence
     return sum(one < first - AHEAD for one in joined) or sum(one < min(joined) + BEGINS for one in joined)
 
 
-def of_lost_nodes(now: datetime) -> Iterator[Alert]:
+def of_lost_nodes(now: datetime, losses: Losses) -> Iterator[Alert]:
     """Nodes that were lost lately without a goodbye, a cordon or a replacement."""
-    losses = not_replaced()
     if losses.missing < NODES_LOST:
         return
     lost, count = Node.objects.lost().filter(name__in=losses.names), len(losses.names)
