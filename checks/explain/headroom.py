@@ -32,8 +32,8 @@ class Headroom(NamedTuple):
     """What the loss of a failure domain would mean, or of the node `node` where there is no domain to lose.
 
     configs: how many it has. reach: the mean load of the others after it, as a share of their capacity; infinite if there are
-    none, None before costs are measured. homeless: how many of its configs no other node may have or has room for. at: when that
-    was so; None: now.
+    none, None before costs are measured. homeless: how many of its configs no other node may have or has room for. other: the
+    name of the others if it is one node. at: when that was so; None: now.
     """
 
     domain: str
@@ -41,6 +41,7 @@ class Headroom(NamedTuple):
     configs: int
     reach: float | None
     homeless: int
+    other: str = ""
     at: datetime | None = None
 
     @property
@@ -69,8 +70,9 @@ class Headroom(NamedTuple):
         if self.reach == math.inf:
             return f"If {self.lost} is lost, no node takes its {configs}."
         homeless = f"{configs} {'has' if self.homeless == 1 else 'have'} no node" if self.homeless else ""
-        reach = f"the others reach {percent(self.reach)} on average" if self.reach is not None else ""
-        said = ", and ".join(filter(None, (reach, homeless)))
+        share = "" if self.reach is None else percent(self.reach)
+        reach = f"{self.other} reaches {share}" if self.other else f"the others reach {share} on average"
+        said = ", and ".join(filter(None, (reach if share else "", homeless)))
         return f"If {self.lost} is lost, {said}." if said else ""
 
     def dated(self, now: datetime) -> str:
@@ -87,9 +89,11 @@ class _Sums:
     load: float = 0.0
     room: float = 0.0
     without_limit: int = 0
+    nodes: int = 0
 
     def add(self, node: Candidate, load: float, held: int, sign: int = 1) -> None:
         """Count one more node, or with sign -1 one fewer."""
+        self.nodes += sign
         self.capacity += sign * node.capacity
         self.load += sign * load
         if node.limit is None:
@@ -102,7 +106,7 @@ def note() -> list[Headroom]:
     """Work out what each loss would mean, store it, and return it. Call it once a round of stats, by the leader."""
     began = time.monotonic()
     losses = read()
-    TaskRun.objects.note(HEADROOM, time.monotonic() - began, result=json.dumps([one[:5] for one in losses]))
+    TaskRun.objects.note(HEADROOM, time.monotonic() - began, result=json.dumps([one[:6] for one in losses]))
     return losses
 
 
@@ -156,7 +160,8 @@ def _judged(
                 others.add(node, needed.get(node.id, 0.0), held[node.id], -1)
                 if snapshot.has_runners and node.is_runner:
                     other_runners.add(node, needed.get(node.id, 0.0), held[node.id], -1)
-        takers = other_runners if other_runners.capacity > ROUNDING else others
+        are_runners = other_runners.capacity > ROUNDING
+        takers = other_runners if are_runners else others
         configs = sum(held[node.id] for node in nodes)
         lost = sum(max(0.0, needed.get(node.id, 0.0) - node.own) for node in nodes)
         if takers.capacity <= ROUNDING:
@@ -165,7 +170,10 @@ def _judged(
         room = math.inf if takers.without_limit else takers.room
         homeless = bound.get(domain, 0)
         homeless += max(0, configs - homeless - int(min(room, configs)))
-        yield Headroom(domain, name, configs, (takers.load + lost) / takers.capacity if is_measured else None, homeless)
+        reach = (takers.load + lost) / takers.capacity if is_measured else None
+        gone = {node.id for node in nodes}
+        left = (node.name for node in open_nodes if node.id not in gone and (node.is_runner or not are_runners))
+        yield Headroom(domain, name, configs, reach, homeless, next(left) if takers.nodes == 1 else "")
 
 
 def _bound_to(snapshot: Snapshot) -> dict[str, int]:

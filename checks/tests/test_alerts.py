@@ -470,6 +470,17 @@ def test_pins_that_aim_where_no_node_is(kind: str, aim: str, astray: bool) -> No
     assert [alert.kind for alert in alerts.current()] == ([Kind.PIN_ASTRAY] if astray else [])
 
 
+def test_pins_astray_are_named() -> None:
+    report("ash")
+    dispatcher.schedule([sent("one"), sent("two")])
+    acknowledge()
+    Pin.objects.create(config=Config.objects.get(origins__key="one"), aim="gone")
+    said = "pinned to the node gone, and there is no such node now, so"
+    assert only().cause == f"http_check one: {said} it runs elsewhere or waits."
+    Pin.objects.create(config=Config.objects.get(origins__key="two"), aim="gone")
+    assert only().cause == f"http_check one and http_check two: {said} they run elsewhere or wait."
+
+
 def test_a_pin_that_is_over_or_waits_for_its_config_is_not_astray() -> None:
     report("ash")
     dispatcher.schedule([sent("one")])

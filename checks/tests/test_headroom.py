@@ -46,7 +46,7 @@ def test_own_load_dies_with_its_node_and_closed_nodes_take_nothing():
     furnish(ash=[1, 1], birch=[1], beech=[2])
     zones(a=["ash"], b=["birch", "beech"])
     assert told()[0] == ("zone b", 125)
-    assert sentence() == "If zone b is lost, the others reach 125 % on average."
+    assert sentence() == "If zone b is lost, ash reaches 125 %."
     Node.objects.filter(name="beech").cordon()
     assert dict(told())["zone a"] == 75
 
@@ -62,7 +62,7 @@ def test_while_runners_live_they_alone_take_it():
 def test_above_everything_it_needs_somebody():
     furnish(ash=[2, 1], birch=[2])
     zones(a=["ash"], b=["birch"])
-    assert sentence() == "If zone a is lost, the others reach 125 % on average."
+    assert sentence() == "If zone a is lost, birch reaches 125 %."
     [alert] = [one for one in alerts.current() if one.kind == Kind.NO_HEADROOM]
     assert alert.cause.replace("\u202f", " ").startswith(f"{sentence()[:-1]} (as of ")
     assert alert.target.query == {"domain": "a"}
@@ -75,10 +75,10 @@ def test_what_no_other_may_have_needs_somebody(measured: bool):
         Cost.objects.all().delete()
     zones(a=["ash"], b=["birch"])
     Assignment.objects.filter(config__origins__key__startswith="birch").update(node=Node.objects.get(name="ash"))
-    assert sentence() == ("If zone a is lost, the others reach 7.5 % on average." if measured else "")
+    assert sentence() == ("If zone a is lost, birch reaches 7.5 %." if measured else "")
     Rule.objects.create(name="near", required={"zone": "a"})
     assert sentence() == (
-        "If zone a is lost, the others reach 7.5 % on average, and 3 configs have no node."
+        "If zone a is lost, birch reaches 7.5 %, and 3 configs have no node."
         if measured
         else "If zone a is lost, 3 configs have no node."
     )
@@ -90,7 +90,7 @@ def test_the_most_that_nodes_may_have_is_room():
     zones(a=["ash"], b=["birch"])
     NodeRule.objects.create(pattern="birch", max_configs=3)
     NodeRule.objects.apply()
-    assert sentence() == "If zone a is lost, the others reach 10 % on average, and 1 config has no node."
+    assert sentence() == "If zone a is lost, birch reaches 10 %, and 1 config has no node."
 
 
 def test_where_nothing_else_takes_work_all_is_homeless():
@@ -103,9 +103,9 @@ def test_where_nothing_else_takes_work_all_is_homeless():
 
 def test_without_domains_it_is_the_worst_node():
     furnish(ash=[1], birch=[1, 1])
-    assert sentence() == "If birch is lost, the others reach 75 % on average."
+    assert sentence() == "If birch is lost, ash reaches 75 %."
     zones(a=["ash", "birch"])
-    assert sentence() == "If birch is lost, the others reach 75 % on average."
+    assert sentence() == "If birch is lost, ash reaches 75 %."
     [only] = headroom.read()
     assert (only.domain, only.node) == ("", "birch")
 
@@ -133,7 +133,7 @@ def test_what_is_told_is_of_the_last_round_of_stats_and_says_so():
     assert worst.at == TaskRun.objects.get(name="headroom").ended_at
     noon = worst.at.replace(hour=12, minute=0, second=0)
     said = worst._replace(at=noon).dated(noon).replace("\u202f", " ")
-    assert said == "If zone a is lost, the others reach 50 % on average (as of 12:00 UTC)."
+    assert said == "If zone a is lost, birch reaches 50 % (as of 12:00 UTC)."
     assert worst.document["as_of"] == worst.at.isoformat()
 
 
@@ -156,15 +156,12 @@ def test_the_first_page_says_it(client: Client):
         return client.get("/admin/").content.decode().replace("\u202f", " ")
 
     headroom.note()
-    assert "If zone a is lost, the others reach 50 % on average (as of " in page()
+    assert "If zone a is lost, birch reaches 50 % (as of " in page()
     assert "pages-short" not in page()
     Cost.objects.update(workers_needed=3)
-    assert "the others reach 50 % on average" in page()
+    assert "birch reaches 50 %" in page()
     headroom.note()
-    assert (
-        '<p id="now-headroom" class="pages-short">If zone a is lost, the others reach 150 % on average (as of '
-        in page()
-    )
+    assert '<p id="now-headroom" class="pages-short">If zone a is lost, birch reaches 150 % (as of ' in page()
 
 
 def test_it_takes_as_many_queries_for_two_nodes_as_for_thirty():

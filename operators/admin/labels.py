@@ -1,4 +1,4 @@
-"""Labels in forms."""
+"""Labels in forms, lists and pages."""
 
 import json
 import re
@@ -7,6 +7,7 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from clusteragent.lib.words import cut
@@ -26,11 +27,11 @@ class LabelsField(forms.Field):
         super().__init__(**known, help_text="With commas between: zone=a, disk=ssd. Or JSON.")
 
     def prepare_value(self, value: Any) -> Any:
-        return _written(value) if isinstance(value, Mapping) else value
+        return written(value) if isinstance(value, Mapping) else value
 
     def to_python(self, value: Any) -> dict[str, Any]:
         """The labels. Raises ValidationError."""
-        text = value if isinstance(value, str) else _written(value or {})
+        text = value if isinstance(value, str) else written(value or {})
         if not text.strip():
             return {}
         return _of_json(text) if text.lstrip().startswith("{") else _of_pairs(text)
@@ -42,7 +43,20 @@ class LabelsField(forms.Field):
             return True
 
 
-def _written(labels: Mapping[str, Any]) -> str:
+def labels_column(field: str, title: str = "") -> Any:
+    """A column, or a line of a page, that shows a row's labels; empty without any."""
+
+    @display(description=title or field, ordering=field)
+    def column(self: Any, row: Any) -> str:
+        """The labels as forms take them."""
+        labels = getattr(row, field)
+        return written(labels) if labels else ""
+
+    return column
+
+
+def written(labels: Mapping[str, Any]) -> str:
+    """The labels as forms take them: `zone=a, disk=ssd`; as JSON where that would be read otherwise."""
     words = [*labels, *labels.values()]
     if not all(isinstance(word, str) and word and not _ODD.search(word) for word in words):
         return json.dumps(labels, ensure_ascii=False)

@@ -48,6 +48,11 @@ def last_reports(names: Collection[str]) -> dict[str, NodeEvent]:
     return {event.node_name: event for event in expiries.order_by("node_name", "-id").distinct("node_name")}
 
 
+def last_type(expiry: NodeEvent | None) -> str:
+    """The type that a lost node had; empty if that was not noted."""
+    return "" if expiry is None or expiry.node_type is None else str(NodeType(expiry.node_type).label)
+
+
 def told_load(node: Any) -> SafeString:
     """The load of a node that has `load` and `is_assumed`, linked to what makes it, with a sign above 100 %."""
     shown = anchor(by_load(node.name), percent(node.load))
@@ -128,7 +133,7 @@ def _of_loss(node: Any) -> list[tuple[str, Any]]:
         return found
     heard = dated(last.heard_at, node.now) or "not noted"
     address = last.address or "unknown"
-    type_ = "unknown" if last.node_type is None else NodeType(last.node_type).label
+    type_ = last_type(last) or "unknown"
     return [*found, ("Why", _why(last)), ("Last heard", heard), ("Address", address), ("Type", type_)]
 
 

@@ -58,6 +58,7 @@ from operators.admin.filters import (
     StatsFilter,
     TypeFilter,
 )  # fmt: skip
+from operators.admin.labels import labels_column
 from operators.admin.plans import show_plan
 from operators.admin.questions import Question, only, seen_of, word_of
 from operators.queries import NODE_WORDS
@@ -106,10 +107,10 @@ class NodeAdmin(ReadOnlyAdmin):
     ordering = (Natural("name"),)
     # The head of the page shows the rest.
     fields = readonly_fields = (
-        "shown_declared", "labels", "weight", "max_configs", "config_version", "joined", "lost"
+        "shown_declared", "shown_labels", "weight", "max_configs", "config_version", "joined"
     )  # fmt: skip
     actions = ("cordon", "uncordon", "drain", "accept_certificate", "forget")
-    joined, lost = time_column("first_seen", dated), time_column("lost_at", dated)
+    joined, shown_labels = time_column("first_seen", dated), labels_column("labels")
     change_form_outer_before_template = "operators/node_head.html"
     change_form_outer_after_template = "operators/node_foot.html"
     list_before_template = "operators/no_nodes.html"
@@ -200,13 +201,15 @@ class NodeAdmin(ReadOnlyAdmin):
 
     @display(description="type", ordering="heartbeat__node_type")
     def shown_type(self, node: Any) -> str:
-        """Its type; empty for a lost node."""
-        return str(node.heartbeat.get_node_type_display()) if node.state != "lost" else ""
+        """Its type; of a lost node the last one, empty if that was not noted."""
+        return nodepage.last_type(node.last) if node.state == "lost" else str(node.heartbeat.get_node_type_display())
 
     @display(description="address", ordering="heartbeat__client_ip")
     def address(self, node: Any) -> str:
-        """Its address; empty if unknown."""
-        return node.heartbeat.client_ip or "" if node.state != "lost" else ""
+        """Its address, of a lost node the last one; empty if unknown."""
+        if node.state == "lost":
+            return node.last.address or "" if node.last else ""
+        return node.heartbeat.client_ip or ""
 
     @display(description="drain", ordering=Case(When(draining=True, then="configs")))
     def shown_drain(self, node: Any) -> str:

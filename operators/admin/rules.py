@@ -18,7 +18,7 @@ from operators import rules
 from operators.admin.base import NotedAdmin, WithoutTransaction, list_url, row_url, time_column
 from operators.admin.editing import Changed
 from operators.admin.greying import Greyed
-from operators.admin.labels import LabelsField
+from operators.admin.labels import LabelsField, labels_column
 from operators.admin.questions import Question, ShownDeletions, moving_table, said, seen_of_moves, tens, word_of
 from operators.admin.sameness import Call, Deed
 
@@ -32,10 +32,11 @@ class RuleAdmin(ShownDeletions, NotedAdmin, WithoutTransaction):
         " are kept apart from or beside. What it would move is shown before it is made."
     )
     list_display: tuple[str, ...] = (
-        "name", "check_pattern", "source_pattern", "required", "forbidden", "max_per_node", "spread", "apart_from",
+        "name", "check_pattern", "source_pattern", "shown_required", "shown_forbidden", "max_per_node", "spread", "apart_from",
         "together_with", "handover", "author", "when",
     )  # fmt: skip
     when = time_column("time")
+    shown_required, shown_forbidden = labels_column("required"), labels_column("forbidden")
     change_form_outer_before_template = "admin/greyed.html"
     search_fields: tuple[str, ...] = ("name", "check_pattern")
     fields: tuple[str, ...] = (
@@ -147,7 +148,8 @@ class NodeRuleAdmin(RuleAdmin):
         "A node rule gives nodes of some name or network labels, a weight or a limit of configs. What it would move is shown"
         " before it is made."
     )
-    list_display = ("about", "node_type", "labels", "weight", "max_configs", "author", "when")
+    list_display = ("about", "node_type", "shown_labels", "weight", "max_configs", "author", "when")
+    shown_labels = labels_column("labels")
     search_fields = ("pattern",)
     fields = ("pattern", "network", "node_type", "labels", "weight", "max_configs", "note")
     typed_field = "pattern"

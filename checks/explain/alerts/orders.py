@@ -12,6 +12,7 @@ from checks.models.orders import Isolation, Pause, Pin
 from checks.models.troubles import MOST_CHARACTERS
 from checks.wire.scrub import scrub
 from clusteragent.lib.clock import ago
+from clusteragent.lib.words import agreeing
 from nodes.models import Node
 
 # A pass runs each second and resumes the pauses that are over.
@@ -37,9 +38,9 @@ def of_orders(now: datetime) -> Iterator[Alert]:
         cause = f"{configs_of(alone, count)}: alone on a node, because the nodes that ran it died."
         yield Alert(Kind.QUARANTINED, count, cause, Target.rows(Config, order="isolated"), now, since)
     if astray := _astray():
-        aims = some(str(pin) for pin, _ in astray)
-        cause = f"Pinned to {aims}: there is no such node now, so these configs run elsewhere or wait."
-        count = sum(number for _, number in astray)
+        aims, count = some(str(pin) for pin, _ in astray), sum(number for _, number in astray)
+        they = agreeing(count, "it runs elsewhere or waits", "they run elsewhere or wait")
+        cause = f"{configs_of(pins_astray(), count)}: pinned to {aims}, and there is no such node now, so {they}."
         yield Alert(Kind.PIN_ASTRAY, count, cause, Target.rows(Config, order="astray"), now)
     overdue = Pause.objects.filter(until__lt=ago(LATE_RESUMING), config__isnull=False)
     count, since = overdue.aggregate(count=Count("pk"), since=Min("until")).values()
