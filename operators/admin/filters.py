@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time
 from typing import Any
 
+from django.contrib import messages
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.dateparse import parse_date
@@ -18,10 +19,11 @@ from checks.models.troubles import Trouble
 from checks.sources.kubernetes.subjects import CLUSTERCHECK, SERVICE, Subject, beginnings
 from checks.wire.scrub import scrub
 from clusteragent.lib.database import distinct
+from clusteragent.lib.words import cut, listed
 from nodes.models import Node, NodeType, Runner, Slowness
 from operators.queries import CONFIG_STATES, ORDERED, in_trouble, of_node
 
-MOST_CHOICES = 500
+MOST_CHOICES, MOST_SHOWN = 500, 60
 # The states of nodes with their colours, and the reasons why a node takes nothing new.
 # A lost node is no fault in itself: others have its configs. What still needs somebody is an alert.
 STATE_COLOURS = {"alive": "success", "silent": "warning", "lost": "default"}
@@ -48,7 +50,7 @@ class DaysFilter(RangeDateFilter):
 
 
 class OptionFilter(DropdownFilter):
-    """Rows by one of some options. Other values in the URL filter nothing. options: {value: label}."""
+    """Rows by one of some options. For other values in the URL nothing is shown, and why. options: {value: label}."""
 
     options: Mapping[str, str]
 
@@ -61,7 +63,15 @@ class OptionFilter(DropdownFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         value = self.value()
-        return queryset.filter(self.condition(value)) if value in self.options else queryset
+        if not value:
+            return queryset
+        if value in self.options:
+            return queryset.filter(self.condition(value))
+        known = listed(list(self.options), None)
+        messages.error(
+            request, f"Nothing is shown: there is no {self.title} {cut(scrub(value), MOST_SHOWN)}, only {known}."
+        )
+        return queryset.none()
 
 
 class OwnerFilter(OptionFilter):

@@ -103,11 +103,18 @@ def uncordoned(client: Client, name: str) -> str:
         ("?type=runner", []),
         ("?schedulable=no", ["cedar"]),
         ("?schedulable=yes", ["ash", "birch"]),
-        ("?state=nonsense", ["ash", "birch", "cedar"]),
+        ("?state=", ["ash", "birch", "cedar"]),
+        ("?state=draining", []),
     ],
 )
 def test_the_list_shows_what_its_filters_ask_for(operator: Client, trees: None, query: str, found: list[str]) -> None:
     assert names(operator, query) == found
+
+
+def test_an_option_that_a_filter_lacks_is_refused(operator: Client, trees: None) -> None:
+    page = operator.get(f"{LIST}?state=draining").content.decode()
+    assert page.count("Nothing is shown: there is no state draining, only alive, silent and lost.") == 1
+    assert "state: draining" in page, "it can be taken off"
 
 
 def test_a_draining_node_is_alive_and_draining_and_a_lost_one_is_neither(operator: Client, trees: None) -> None:
