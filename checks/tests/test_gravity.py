@@ -119,7 +119,7 @@ def test_several_lost_nodes_need_somebody_and_very_many_are_grave() -> None:
     alert = found()["nodes_lost"]
     assert alert.count == 3
     assert alert.cause.startswith(
-        "oak-0, oak-1 and oak-2 are lost within an hour, and their pool is short of 3 of 13 nodes."
+        "oak-0, oak-1 and oak-2 are lost within an hour, so 3 of 13 nodes of oak-* are missing."
     )
     assert listed(alert) == {"oak-0", "oak-1", "oak-2"}
     lose("oak-3")
@@ -159,10 +159,13 @@ def test_nodes_that_joined_with_a_lost_one_or_in_another_pool_came_for_none() ->
     lose("ash", "birch", "oak-0")
     report("elm-1", "elm-2", "elm-3")
     alert = found()["many_nodes_lost"]
-    assert "ash, birch and oak-0 are lost within an hour, and their pools are short of 3 of 9 nodes." in alert.cause
+    assert (
+        "ash, birch and oak-0 are lost within an hour, so 3 of 9 nodes with names of their own and of oak-* are missing."
+        in alert.cause
+    )
     report("birch")
     assert (
-        "ash and oak-0 are lost within an hour, and their pools are short of 2 of 9 nodes."
+        "ash and oak-0 are lost within an hour, so 2 of 9 nodes with names of their own and of oak-* are missing."
         in found()["nodes_lost"].cause
     )
 
@@ -172,7 +175,7 @@ def test_how_many_are_lost_is_judged_by_what_was_there_before() -> None:
     Node.objects.update(first_seen=Now() - timedelta(days=1))
     lose("ash", "birch", "cedar")
     report(*(f"elm-{number}" for number in range(30)))
-    assert "ash, birch and cedar are lost within an hour, and their pool is short of 3 of 3 nodes." in (
+    assert "ash, birch and cedar are lost within an hour, so 3 of 3 nodes with names of their own are missing." in (
         found()["many_nodes_lost"].cause
     )
     Node.objects.update(first_seen=Now() - timedelta(days=1))
@@ -185,7 +188,9 @@ def test_of_lost_nodes_those_are_named_whose_pool_is_smaller() -> None:
     lose("ash", "birch", "oak-0")
     report("oak-3")
     alert = found()["nodes_lost"]
-    assert alert.cause.startswith("ash and birch are lost within an hour, and their pool is short of 2 of 3 nodes.")
+    assert alert.cause.startswith(
+        "ash and birch are lost within an hour, so 2 of 3 nodes with names of their own are missing."
+    )
     assert alert.count == 2
 
 

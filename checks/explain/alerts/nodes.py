@@ -15,7 +15,7 @@ from checks.models.handovers import Handover, deadline
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf
 from clusteragent.lib.clock import ago
-from clusteragent.lib.words import agreeing, plain_count
+from clusteragent.lib.words import agreeing, listed, plain_count
 from nodes.models import Node, NodeEvent, Runner, Slowness
 from nodes.models.events import SAID_AGAIN_AFTER
 from nodes.pools import pool_of
@@ -139,14 +139,14 @@ class Losses(NamedTuple):
     """The nodes that were lost within an hour in pools that are smaller since: they neither came back nor were replaced.
 
     names: of the lost nodes of these pools. missing: by how many nodes the pools are smaller. before: how many they had; of_all:
-    how many all pools had, without those that joined later. pools: their number. since: the first of these losses.
+    how many all pools had, without those that joined later. pools: their names. since: the first of these losses.
     """
 
     names: Sequence[str] = ()
     missing: int = 0
     before: int = 0
     of_all: int = 0
-    pools: int = 0
+    pools: Sequence[str] = ()
     since: datetime | None = None
 
 
@@ -177,7 +177,7 @@ def not_replaced() -> Losses:
         sum(fewer.values()),
         sum(before[pool] for pool in fewer),
         sum(before.values()) + others,
-        len(fewer),
+        sorted(fewer),
         min(lost_at for _, _, lost_at in concerned),
     )
 
@@ -209,9 +209,9 @@ def of_lost_nodes(now: datetime, losses: Losses) -> Iterator[Alert]:
     if losses.missing < NODES_LOST:
         return
     lost, count = Node.objects.lost().filter(name__in=losses.names), len(losses.names)
-    are_short = "pool is" if losses.pools == 1 else "pools are"
+    pools = listed([f"of {pool}" if pool else "with names of their own" for pool in losses.pools])
     cause = (
-        f"{named(lost, count)} lost within an hour, and their {are_short} short of {losses.missing} of {losses.before} nodes."
+        f"{named(lost, count)} lost within an hour, so {losses.missing} of {losses.before} nodes {pools} are missing."
         " Look for what they share; forget those that are to stay away."
     )
     is_many = losses.missing >= MANY_NODES_LOST and losses.missing > losses.of_all * SHARE_LOST
