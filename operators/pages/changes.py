@@ -112,8 +112,8 @@ def _first_record() -> datetime | None:
 
 
 def _sizes() -> dict[str, int]:
-    """How many nodes that are not lost each pool has now."""
-    return Counter(pool_of(name) for name in Node.objects.known().values_list("name", flat=True))
+    """How many nodes each pool has now that are not lost, and have not said that they leave."""
+    return Counter(pool_of(name) for name in Node.objects.known().filter(leaving=False).values_list("name", flat=True))
 
 
 @base.fragment

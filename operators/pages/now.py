@@ -125,7 +125,7 @@ def snapshot() -> Contents:
     """The present contents of the page. They are the same for every user."""
     now = clock.now()
     groups = pools(members())
-    sizes = {pool.name: pool.known for pool in groups}
+    sizes = {pool.name: pool.staying for pool in groups}
     history = stories.read(now - SPAN, now, MOST_MOVES, sizes)
     losses = alerts.not_replaced()
     found = alerts.current(fingerprints.differing(), losses)

@@ -57,6 +57,11 @@ class NodePool:
         """The number of nodes that are not lost."""
         return len(self.members) - self._states["lost"]
 
+    @property
+    def staying(self) -> int:
+        """The number of nodes that are not lost, and have not said that they leave."""
+        return self.known - self._states["leaving"]
+
     @cached_property
     def configs(self) -> int:
         """The number of configs on all its nodes."""

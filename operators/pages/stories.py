@@ -1,6 +1,7 @@
 """Stories: moves, node events and acts of one cause, folded into one. A rollout of 300 nodes is one story, not 7 000 lines."""
 
-from collections import Counter
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -37,7 +38,7 @@ from operators.pages.ranges import between
 
 # After this time without anything new, a story has ended.
 QUIET = timedelta(minutes=3)
-# Nodes that join within this time of each other start together: none takes another's place.
+# Nodes that join, or say goodbye, within this time of each other do so together: none takes another's place.
 TOGETHER = timedelta(seconds=30)
 # Moves that lie further apart are of several rounds. A large rebalance is several transactions, which follow at once.
 ROUND = timedelta(seconds=10)
@@ -82,9 +83,9 @@ class Story:
 
     placed: how often each config got a node. dangling: configs that have no node at the end. gap: the longest time that a
     config ran nowhere, as far as the ledger shows: of a strict move, from when the former node was to stop it until the new one
-    was given it. size: how many nodes the pool has now. more: how many moves it has that came
-    before `steps` and were only counted. sources: the sources of new or changed configs. gone: the nodes that left, restarted or
-    died. has_death: whether one of them died.
+    was given it. size: how many nodes the pool has now that stay. more: how many moves it has that came before `steps` and were
+    only counted. sources: the sources of new or changed configs. joined: {node: when it joined}. gone: the nodes that left,
+    restarted or died. has_death: whether one of them died.
     """
 
     cause: Cause
@@ -100,6 +101,7 @@ class Story:
     more: int = 0
     first_move: int = 0
     sources: list[str] = field(default_factory=list)
+    joined: dict[str, datetime] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     has_death: bool = False
 
@@ -163,7 +165,7 @@ class StoryList(NamedTuple):
 
 
 def read(since: datetime, until: datetime, most: int, sizes: Mapping[str, int] | None = None) -> StoryList:
-    """The stories of a range of time. sizes: {pool: number of nodes}.
+    """The stories of a range of time. sizes: {pool: number of nodes that stay}.
 
     The last `most` moves are read one by one, and all others are counted: no story loses what it had, however many moves follow.
     """
@@ -220,9 +222,10 @@ def fold(
 ) -> list[Story]:
     """Fold moves, events and acts, each sorted by time, and counts of older moves into stories, the last one first.
 
-    sizes: {pool: number of nodes}.
+    sizes: {pool: number of nodes that stay}.
     """
-    folding = _Folding()
+    events = list(events)
+    folding = _Folding(events)
     things: list[LedgerLine | Event | Older | Deed] = [*deeds, *events, *older, *steps]
     # A stable sort: what somebody did, or happened to a node, comes before what that moved at the same time.
     for thing in sorted(things, key=attrgetter("time")):
@@ -240,8 +243,13 @@ def fold(
 
 
 class _Folding:
-    def __init__(self) -> None:
+    def __init__(self, events: Iterable[Event]) -> None:
         self.stories: list[Story] = []
+        # What says goodbye, by its pool.
+        self._goodbyes: dict[str, list[Event]] = defaultdict(list)
+        for event in events:
+            if event.kind == _EVENT.LEAVING:
+                self._goodbyes[pool_of(event.node)].append(event)
         self._open: dict[Cause, Story] = {}
         # The configs that run nowhere: {config id: (since when, the story in which it lost its node)}.
         self._lost: dict[int, tuple[datetime, Story]] = {}
@@ -328,34 +336,59 @@ class _Folding:
                 del self._open[cause]
             return story
         story = self._story(cause, event.time)
-        if event.kind not in _GOES:
-            return story
+        if event.kind == _EVENT.REGISTERED:
+            story.joined[event.node] = event.time
+        return self._gone(story, event, is_announced=is_announced) if event.kind in _GOES else story
+
+    def _gone(self, story: Story, event: Event, *, is_announced: bool) -> Story:
+        """The story of a node that goes: this one, or a new one where that is about something else."""
         is_death = event.kind == _EVENT.EXPIRED and not is_announced
-        if not story.has_death and len(story.gone) < 2:
-            story = self._apart(story, event, is_death=is_death)
+        if is_death and not story.has_death and len(story.gone) < 2:
+            # No rollout is under way: what came before its last word has nothing to do with it.
+            story = self._apart(story, [other for other in story.events if other.time >= event.silent_since], event)
+        elif not is_death and event.node in story.joined and event.node not in story.gone:
+            # It goes in another story than that in which it came.
+            story = self._apart(story, self._instead(story, event), event)
         story.gone.add(event.node)
         story.has_death |= is_death
         if event.kind == _EVENT.EXPIRED:
             self._expiries[event.node] = event, story
         return story
 
-    def _apart(self, story: Story, event: Event, *, is_death: bool) -> Story:
-        """The story of a node that goes while no rollout is under way: a new one if what came before is not about that.
+    def _instead(self, story: Story, event: Event) -> list[Event]:
+        """Who joined in this story in the place of a node that joined in it, too, and says goodbye, or of those that go with it.
 
-        What joined later than who says goodbye may be its replacement. Who dies or restarts has none before.
+        Nobody who joined together with it, or goes with it, and nobody who may stand for what went before.
         """
-        since = event.silent_since if is_death else event.time
-        before = [other for other in story.events if other.time < since]
-        after = story.events[len(before) :]
-        new = {other.node: other.time for other in story.events if other.kind == _EVENT.REGISTERED}
-        joined = new.get(event.node)
-        has_later = joined is not None and max(new.values()) - joined > TOGETHER
-        is_apart = is_death or (joined is not None and not (has_later and event.kind == _EVENT.LEAVING))
-        if not before or not is_apart or any(other.kind in _GOES for other in after):
+        if event.kind != _EVENT.LEAVING:
+            return []
+        went = len(story.gone - story.joined.keys())
+        came = [other for other in story.events if other.kind == _EVENT.REGISTERED][went:]
+        joined, going = story.joined[event.node], self._going_with(event)
+        return [other for other in came if other.time - joined > TOGETHER and other.node not in going]
+
+    def _going_with(self, event: Event) -> set[str]:
+        """The nodes of its pool that say goodbye together with this one or after it, each within TOGETHER of another."""
+        found, last = set(), event.time
+        goodbyes = self._goodbyes[pool_of(event.node)]
+        for other in goodbyes[bisect_left(goodbyes, event.time, key=attrgetter("time")) :]:
+            if other.time - last > TOGETHER:
+                break
+            found.add(other.node)
+            last = other.time
+        return found
+
+    def _apart(self, story: Story, after: Sequence[Event], event: Event) -> Story:
+        """The story that begins with these events of another one, and with this one; the same if nothing came before."""
+        moved = {*after}
+        before = [other for other in story.events if other not in moved]
+        if not before or any(other.kind in _GOES for other in after):
             return story
         story.events = before
         story.end = max([before[-1].time, *(step.time for step in story.steps[-1:])])
-        found = self._open[story.cause] = Story(story.cause, [*after, event][0].time, event.time, events=after)
+        joined = {other.node: story.joined.pop(other.node) for other in after if other.kind == _EVENT.REGISTERED}
+        begin = [*after, event][0].time
+        found = self._open[story.cause] = Story(story.cause, begin, event.time, events=[*after], joined=joined)
         self.stories.append(found)
         return found
 

@@ -128,7 +128,7 @@ def _said(story: Story, *, moved: bool) -> list[str]:
 class _Turnover(NamedTuple):
     """The nodes that are gone for good, the new ones, those that restarted, and those that were lost without a word and are back,
     each by its last event. reported: those that are back, and of whose loss the story does not tell. dead: those of the gone that
-    expired. brief: those of the gone that had joined in the same story, and said goodbye. replaced: how many of the gone a new
+    expired. brief: those of the gone that had joined in the same story. replaced: how many of the gone a new
     one stands for; revived: how many of these expired.
     """
 
@@ -152,7 +152,7 @@ class _Turnover(NamedTuple):
         # A node that registers anew after it was gone has come back.
         back = {node for node in returned | (went & {*story.nodes(_EVENT.REGISTERED)}) if node not in gone}
         dead = gone - {*story.nodes(_EVENT.LEAVING)}
-        brief = {node for node in gone - dead if first[node] == _EVENT.REGISTERED}
+        brief = {node for node in gone if first[node] == _EVENT.REGISTERED}
         came = {node for node in last if node not in gone | back}
         announced = {*story.nodes(_EVENT.LEAVING, _EVENT.RESTARTING)}
         unannounced = (back & {*story.nodes(_EVENT.BACK)}) - announced
@@ -192,11 +192,10 @@ def _turned_over(story: Story, nodes: _Turnover) -> str:
 
 def _told(nodes: _Turnover) -> list[tuple[list[str], str]]:
     """What became of the nodes where that is no rollout, the worst first: [(names, verb)]."""
-    left = sorted({*nodes.gone} - {*nodes.dead, *nodes.brief}, key=natural)
+    left = sorted({*nodes.gone} - {*nodes.dead}, key=natural)
     told = (
         (nodes.dead, "lost"),
         (left, "left"),
-        (nodes.brief, "joined and left"),
         (nodes.recovered, "lost and back"),
         (nodes.reported, "back"),
         (nodes.restarted, "restarted"),
@@ -209,7 +208,9 @@ def _replaced(story: Story, nodes: _Turnover) -> str:
     if not nodes.is_rollout:
         return ", ".join(f"{grouped(len(names))} {verb}" for names, verb in _told(nodes)[1:])
     lost = len(nodes.dead) - nodes.revived
-    more_gone = len(nodes.gone) - nodes.replaced - lost
+    # Who joined and died had somebody's place.
+    before = len(nodes.gone) - len(nodes.brief)
+    more_gone = max(before - nodes.replaced - lost, 0)
     numbers = (
         (nodes.replaced, "replaced"),
         (len(nodes.restarted), "restarted"),
@@ -219,11 +220,12 @@ def _replaced(story: Story, nodes: _Turnover) -> str:
         (more_gone, "more gone"),
         (len(nodes.came) - nodes.replaced, "more joined"),
     )
-    # The pool may have shrunk since.
+    # Without who came, and with who went. The pool may have shrunk since.
+    size = story.size - len(nodes.came) + before
     known = nodes.replaced + len(nodes.restarted) + len(nodes.recovered) + len(nodes.reported) + lost + more_gone
-    size = f" of {grouped(max(story.size, known))}" if story.size else ""
+    of_size = f" of {grouped(max(size, known))}" if story.size else ""
     parts = [
-        (f"{grouped(number)}{size if verb in ('replaced', 'restarted') else ''}", verb)
+        (f"{grouped(number)}{of_size if verb in ('replaced', 'restarted') else ''}", verb)
         for number, verb in numbers
         if number
     ]

@@ -21,7 +21,7 @@ from checks.tests.operators import apply, config, shown, superuser
 from clusteragent.lib import clock
 from clusteragent.lib.clock import ago
 from nodes.models import Heartbeat, Node, NodeEvent
-from operators.pages import changes, stories, titles
+from operators.pages import changes, now, stories, titles
 from operators.pages.exports import harmless
 from operators.pages.ranges import AROUND
 from operators.roles import Role
@@ -303,7 +303,7 @@ def test_what_said_goodbye_may_have_had_its_replacement_before(warm: None) -> No
     NodeEvent.objects.note(["runner-1"], NodeEvent.Kind.LEAVING)
     NodeEvent.objects.note(["runner-2"], NodeEvent.Kind.EXPIRED)
     found = stories.read(hours_ago(1), hours_ago(-1), 100, {"runner-*": 9})
-    assert [facts for _, _, facts in titles.titled(found.stories)] == ["1 of 9 replaced, 1 lost"]
+    assert [facts for _, _, facts in titles.titled(found.stories)] == ["1 of 10 replaced, 1 lost"]
 
 
 def pool_told(*events: tuple[float, str, str]) -> list[tuple[float, float, str, str]]:
@@ -357,11 +357,12 @@ def test_a_rollout_in_which_a_node_dies_stays_one_story(warm: None) -> None:
 def test_a_rollout_of_nodes_that_are_new_themselves_stays_one_story(warm: None) -> None:
     names = [(0, f"clc-{number}", "registered") for number in (1, 2)]
     surge = [(1, "clc-11", "registered"), (1, "clc-1", "leaving"), (2, "clc-12", "registered"), (2, "clc-2", "leaving")]
-    assert pool_told(*names, *surge) == [(0, 2, "Rollout of clc-*", "2 replaced")]
+    joined = (0, 0, "clc-1 and clc-2 joined", "")
+    assert pool_told(*names, *surge) == [(1, 2, "Rollout of clc-*", "2 replaced"), joined]
     restarts = [(1, "clc-1", "restarted"), (2, "clc-2", "restarted")]
     assert pool_told(*names, *restarts) == [
         (1, 2, "Rollout of clc-*", "2 restarted"),
-        (0, 0, "clc-1 and clc-2 joined", ""),
+        joined,
     ]
 
 
@@ -375,12 +376,57 @@ def test_nodes_that_joined_together_and_then_left_are_two_stories(warm: None) ->
     assert pool_told(*names, *goodbyes, *instead) == [(2.8, 3, "Rollout of run-*", "3 replaced"), joined]
 
 
-def test_a_story_of_nodes_that_joined_one_by_one_and_left_says_both(warm: None) -> None:
+def test_nodes_that_joined_one_by_one_and_then_left_are_two_stories(warm: None) -> None:
     names = [(number, f"run-{number}", "registered") for number in (0, 1, 2)]
     goodbyes = [(3, f"run-{number}", "leaving") for number in (0, 1, 2)]
-    assert pool_told(*names, *goodbyes) == [(0, 3, "run-0, run-1 and run-2 joined and left", "")]
-    left = (2.5, "run-9", "leaving")
-    assert pool_told(*names, left, *goodbyes) == [(0, 3, "run-9 left", "3 joined and left")]
+    joined, left = (0, 2, "run-0, run-1 and run-2 joined", ""), (3, 3, "run-0, run-1 and run-2 left", "")
+    assert pool_told(*names, *goodbyes) == [left, joined]
+
+
+def rolled(first: int, last: int, to: int, minute: float) -> list[tuple[float, str, str]]:
+    """A rollout by surge: each of these nodes is replaced by one with a number that is higher by `to`."""
+    return [
+        happened
+        for number in range(first, last + 1)
+        for happened in (
+            (minute + number / 10, f"run-{number + to}", "registered"),
+            (minute + number / 10 + 0.05, f"run-{number}", "leaving"),
+        )
+    ]
+
+
+def test_a_rollout_is_not_told_anew_by_what_follows_it(warm: None) -> None:
+    joined = [(number / 50, f"run-{number}", "registered") for number in (1, 2, 3, 4, 5)]
+    death = (2, "run-12", "expired")
+    told = [
+        (1.1, 2, "Rollout of run-*", "4 replaced, 1 lost"),
+        (0.02, 0.1, "run-1, run-2, run-3 and 2 more joined", ""),
+    ]
+    first = [*joined, *rolled(1, 5, 10, 1), death]
+    assert pool_told(*first) == told
+    ended = [(4, f"run-{number}", "leaving") for number in (11, 13, 14, 15)]
+    left = (4, 4, "run-11, run-13, run-14 and 1 more left", "")
+    assert pool_told(*first, *ended) == [left, *told]
+    # Not half of it, either, while the next is under way.
+    second = rolled(13, 15, 10, 2.5)
+    for number in range(1, 4):
+        told_anew = pool_told(*first, *second[: 2 * number])
+        assert told_anew == [(3.8, 3.75 + number / 10, "Rollout of run-*", f"{number} replaced"), *told]
+    recreated = [(4.5, f"run-{number}", "registered") for number in (21, 23, 24, 25)]
+    assert pool_told(*first, *ended, *recreated) == [(4, 4.5, "Rollout of run-*", "4 replaced"), *told]
+
+
+def test_a_rollouts_whole_is_what_was_there_before_it(warm: None) -> None:
+    names = [f"runner-{number}" for number in range(1, 9)]
+    report(*names)
+    NodeEvent.objects.all().delete()
+    NodeEvent.objects.note(["runner-7", "runner-8"], NodeEvent.Kind.REGISTERED)
+    NodeEvent.objects.note(["runner-1"], NodeEvent.Kind.LEAVING)
+    Node.objects.filter(name="runner-1").update(leaving=True)
+    # Six were there: two have come, and one of the six goes.
+    assert [(title, facts) for _, title, facts in titles.titled(now.snapshot().history.stories)] == [
+        ("Rollout of runner-*", "1 of 6 replaced, 1 more joined")
+    ]
 
 
 def test_a_slow_restart_that_was_announced_is_one_story(warm: None) -> None:
