@@ -6,12 +6,17 @@ Workers get its URL from the environment, and each makes a database of its own t
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
 _folder: Path | None = None
+
+# Tests start many processes of ours. Without stored bytecode each would compile the whole program, and each worker all tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Settings are read before any hook of ours runs, so the URL and the tokens must be known on import.
 if "DATABASE_URL" not in os.environ:
