@@ -128,8 +128,8 @@ def _said(story: Story, *, moved: bool) -> list[str]:
 class _Turnover(NamedTuple):
     """The nodes that are gone for good, the new ones, those that restarted, and those that were lost without a word and are back,
     each by its last event. reported: those that are back, and of whose loss the story does not tell. dead: those of the gone that
-    expired. brief: those of the gone that had joined in the same story. replaced: how many of the gone a new
-    one stands for; revived: how many of these expired.
+    expired. brief: those of the gone that had joined in the same story. replaced: how many of the gone a new one stands for.
+    revived: how many of these expired.
     """
 
     gone: list[str]
@@ -144,15 +144,15 @@ class _Turnover(NamedTuple):
 
     @classmethod
     def of(cls, story: Story) -> Self:
-        told = [event for event in story.events if event.kind in (*_GONE, *_RETURNED, _EVENT.REGISTERED)]
-        last = {event.node: event.kind for event in told}
-        first = {event.node: event.kind for event in reversed(told)}
+        last = {
+            event.node: event.kind for event in story.events if event.kind in (*_GONE, *_RETURNED, _EVENT.REGISTERED)
+        }
         went, returned = {*story.nodes(*_GONE)}, {*story.nodes(*_RETURNED)}
         gone = {node for node, kind in last.items() if kind in _GONE}
         # A node that registers anew after it was gone has come back.
         back = {node for node in returned | (went & {*story.nodes(_EVENT.REGISTERED)}) if node not in gone}
         dead = gone - {*story.nodes(_EVENT.LEAVING)}
-        brief = {node for node in gone if first[node] == _EVENT.REGISTERED}
+        brief = gone & story.joined.keys()
         came = {node for node in last if node not in gone | back}
         announced = {*story.nodes(_EVENT.LEAVING, _EVENT.RESTARTING)}
         unannounced = (back & {*story.nodes(_EVENT.BACK)}) - announced
