@@ -55,6 +55,20 @@ def test_what_is_not_ours_counts_as_load_but_not_as_a_config():
     assert [nodes.place() for _ in range(5)] == ["birch", "birch", "ash", "birch", None]
 
 
+def test_what_is_taken_and_given_up_elsewhere_counts_as_if_it_had_been_so_before():
+    nodes = Pool({"ash": "ash", "birch": "birch"}, {"ash": 3.0}, counts={"ash": 1}, limits={"ash": 1, "birch": 1})
+    assert (nodes.best(), nodes.place()) == ([("birch", 0.0), ("ash", 0.75)], "birch")
+    nodes.take("gone", 1.0)
+    nodes.give_up("gone", 1.0)
+    assert nodes.place() is None
+    nodes.give_up("ash", 3.0)
+    assert nodes.best() == [("ash", 0.0), ("birch", 0.25)]
+    nodes.take("ash", 2.0)
+    assert (nodes.load("ash"), nodes.has_room("ash")) == (0.5, False)
+    nodes.give_up("birch", 1.0)
+    assert nodes.place() == "birch"
+
+
 def test_the_ceiling_grows_with_the_workers():
     nodes = Pool({"ash": "ash", "birch": "birch"}, {}, 4, workers={"ash": 4, "birch": 12})
     given_to = [nodes.place() for _ in range(9)]

@@ -223,9 +223,9 @@ def test_who_left_all_groups_loses_session_and_tokens(idp: IdentityProvider) -> 
     assert refused.status_code == 401
     assert "none of its groups (none) has a role here" in refused.json()["detail"]
     assert not is_in(browser)
-    said = "Your session has ended: none of its groups (none) has a role here."
+    said = "Your user may not act now: none of its groups (none) has a role here."
     assert said in browser.get("/admin/", follow=True).content.decode()
-    assert "Your session has ended" not in Client().get("/admin/", follow=True).content.decode()
+    assert "may not act now" not in Client().get("/admin/", follow=True).content.decode()
     assert roles("mara") == []
     idp.put(person, "sre")
     overdue()
