@@ -184,7 +184,8 @@ def still_vouched(user: Any) -> None:
 def _made(person: Person, issuer: str) -> User:
     if not _roles(person.groups):
         raise Denied(_NO_ROLE.format(groups=listed(person.groups) or "none"))
-    name = person.name
+    # As Django keeps it: letters that look alike may be one.
+    name = User.normalize_username(person.name)
     if name == BREAKGLASS:
         raise Denied(f"the name {name} is kept for emergencies")
     # As Django's form for users: names that differ in capital letters alone are one name.

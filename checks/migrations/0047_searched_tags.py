@@ -14,8 +14,8 @@ READ = r"""
         ADD COLUMN IF NOT EXISTS patched_with varchar(64);
     CREATE OR REPLACE FUNCTION checks_tags_in(written text, OUT tags text[], OUT team text) LANGUAGE sql IMMUTABLE AS $$
         WITH items AS (
-            SELECT rtrim(item, E'\n') AS tag, row_number() OVER () AS number
-            FROM regexp_matches(written, '^(?:- |  )tags:\n((?:  - .*\n(?:(?: {4}.*)?\n)*)+)', 'gn') AS list,
+            SELECT rtrim(item, E' \n') AS tag, row_number() OVER () AS number
+            FROM regexp_matches(written, '^(?:- |  )tags:\n((?:  - .*\n(?:(?: {4}.*| *)\n)*)+)', 'gn') AS list,
                 regexp_split_to_table(list[1], '^  - ', 'n') AS item
             WHERE item <> ''
         )

@@ -14,7 +14,8 @@ from django.core.exceptions import PermissionDenied
 
 from checks.models.configs import KUBERNETES, Config
 from checks.models.originkeys import object_of
-from checks.models.tags import tags_of_instances
+from checks.wire import patching
+from checks.wire.options import made_by_us
 from clusteragent.lib.patterns import fits
 from clusteragent.lib.words import listed
 
@@ -61,16 +62,16 @@ class Reach(NamedTuple):
         """Whether it covers a source, or a namespace of Kubernetes."""
         return any(fits(place, pattern) for pattern in self.sources)
 
-    def has_check(self, name: str, text: Callable[[], str]) -> bool:
+    def has_check(self, name: str, tags: Callable[[], list[list[str]]]) -> bool:
         """Whether it covers a config: by its check's name, or since each of its instances has one of the tags.
 
-        text: reads the config's text, which is asked only where the name does not tell.
+        tags: reads those of each instance, which are asked for only where the name does not tell.
         """
         if any(":" not in word and fits(name, word) for word in self.checks):
             return True
         words = [word for word in self.checks if ":" in word]
-        instances = tags_of_instances(text()) if words else []
-        return bool(instances) and all(any(fits(tag, word) for tag in tags for word in words) for tags in instances)
+        instances = tags() if words else []
+        return bool(instances) and all(any(fits(tag, word) for tag in some for word in words) for some in instances)
 
 
 # Of each of these, one has to cover what is touched: of what the roles reach, and of what the token reaches. None: everything.
@@ -155,13 +156,18 @@ def _limits_of(permission: str) -> Limits:
 def _not_covered(reaches: Sequence[Reach], ids: Collection[int]) -> list[str]:
     """The titles of the first of these configs that none covers. What does not exist any more is not judged."""
     found: list[str] = []
-    rows = Config.objects.filter(pk__in=ids).order_by("pk").only("title", "name", "digest", "text", "patched_with")
+    rows = Config.objects.filter(pk__in=ids).order_by("pk").only("title", "name", "digest", "scrubbed", "patched_with")
     for config in rows.iterator(chunk_size=1000):
-        if not any(reach.has_check(config.name, lambda config=config: config.display_text) for reach in reaches):  # type: ignore[misc]
+        if not any(reach.has_check(config.name, lambda config=config: _tags(config)) for reach in reaches):  # type: ignore[misc]
             found.append(str(config))
         if len(found) > MOST_NAMED:
             break
     return found
+
+
+def _tags(config: Config) -> list[list[str]]:
+    """The tags of each of its instances. Not as its text has them: what is bound must not depend on how a text is laid out."""
+    return patching.tags(bytes(config.scrubbed)) if made_by_us(config.patched_with) else []
 
 
 def _outside(found: Sequence[str], reaches: Sequence[Reach], kind: str) -> str:

@@ -13,7 +13,7 @@ from checks.wire import goyaml, options, scrub
 
 TEAM, SERVICE = "team:", "service:"
 # A tag that YAML folds goes on in lines that are indented more. The database reads texts so, too: migration 0047.
-_TAGS = re.compile(r"^(?:- |  )tags:\n((?:  - .*\n(?:(?: {4}.*)?\n)*)+)", re.MULTILINE)
+_TAGS = re.compile(r"^(?:- |  )tags:\n((?:  - .*\n(?:(?: {4}.*| *)\n)*)+)", re.MULTILINE)
 # The instances, whose lines alone are indented below that key, and where one begins.
 _INSTANCES = re.compile(r"^instances:\n((?:(?:- |  ).*\n)+)", re.MULTILINE)
 _BEGINNING = re.compile(r"^- ", re.MULTILINE)
@@ -92,4 +92,11 @@ def team_of(written: str) -> str:
 def _read(item: str) -> str:
     """The text of an item of a list in YAML."""
     item = item.rstrip("\n")
-    return str(yaml.safe_load(item)) if item[0] in "\"'|>" or "\n" in item else item
+    if item[:1] not in ("'", '"', "|", ">") and "\n" not in item:
+        return item
+    try:
+        read = yaml.safe_load(f"{item}\n")
+    except yaml.YAMLError:
+        read = None
+    # A map or a list is no tag, and is shown as it is written.
+    return read if isinstance(read, str) else item

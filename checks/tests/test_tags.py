@@ -9,6 +9,7 @@ from checks.models import Config
 from checks.models.tags import commonest, first_team, tags_in, team_of, teams_in, with_tag
 from checks.tests.cast import report, sent
 from checks.tests.operators import config
+from checks.wire import patching
 
 pytestmark = pytest.mark.django_db
 
@@ -16,6 +17,7 @@ LONG = "team:" + "many words " * 20 + "end"
 ODD = (
     "env:prod", "zone: a", 'team:"q"', "team:it's #1", "team:é: x", "team:\t x", "team:x ", "'team:x'", "- x", "true", "12",
     "😀 team", "team:\\x", LONG, LONG + ": x", "team:" + "x" * 200 + " y", "two\nlines", "\u2028",
+    "a\n\n\nb", "a\n\n  b\n", "team:|", "a\r\nb", "\ufeffx", "x" * 90 + "\n\n- y", "a\n\n\n",
 )  # fmt: skip
 
 
@@ -59,3 +61,13 @@ def test_the_first_team_is_the_whole_tag(warm: None, tag: str) -> None:
 def test_a_config_may_have_no_team(warm: None) -> None:
     schedule("none", "env:prod", "team:", "steam:x", "a team:b")
     assert (team("none"), teams_in(config("none").text)) == ("", [])
+
+
+def test_what_is_no_text_is_shown_as_it_is_written(warm: None) -> None:
+    tags = "[{a: 1, b: 2}, [x, z], [], {}, team:web, null]"
+    dispatcher.schedule([sent("odd", instances=(f"url: x\ntags: {tags}\n",))])
+    made = config("odd")
+    assert tags_in(made.text)[:5] == ["a: 1\n    b: 2", "- x\n    - z", "[]", "{}", "team:web"]
+    assert team("odd") == "web"
+    assert set(commonest("a", 9)) == {"a: 1\n    b: 2"}
+    assert patching.tags(bytes(made.scrubbed))[0][:5] == ["map[a:1 b:2]", "[x z]", "[]", "map[]", "team:web"]

@@ -242,6 +242,14 @@ def calls(scrubbed: bytes) -> tuple[Call, ...]:
         return ()
 
 
+def tags(scrubbed: bytes) -> list[list[str]]:
+    """Return the tags of each instance of a stored display copy, as agents read them; none when it can't be read any more."""
+    try:
+        return [_tags(yamlnodes.get(_map(text), "tags")) for text in _stored(scrubbed)["instances"]]
+    except (KeyError, TypeError, ValueError):
+        return []
+
+
 def place_of(scrubbed: bytes, number: int, of: int) -> str:
     """Return what an instance of a stored display copy connects to; empty when it does not say so, or has not so many.
 

@@ -1,6 +1,5 @@
 """Stories: moves, node events and acts of one cause, folded into one. A rollout of 300 nodes is one story, not 7 000 lines."""
 
-from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -56,6 +55,8 @@ _NODES_COME_AND_GO = {
 }  # fmt: skip
 # How a node goes, for good or to start again.
 _GOES = {_EVENT.EXPIRED, _EVENT.LEAVING, _EVENT.RESTARTING, _EVENT.RESTARTED}
+# And how it comes, anew or again.
+_COMES = {_EVENT.REGISTERED, _EVENT.BACK, _EVENT.RESTARTED}
 
 # Where somebody, or the balancing, gives configs to other nodes. What nodes do that come and go is not to be undone.
 _UNDOABLE = {_MOVE.REBALANCED, _MOVE.OPERATOR, _MOVE.UNDONE}
@@ -245,11 +246,21 @@ def fold(
 class _Folding:
     def __init__(self, events: Iterable[Event]) -> None:
         self.stories: list[Story] = []
-        # What says goodbye, by its pool.
-        self._goodbyes: dict[str, list[Event]] = defaultdict(list)
-        for event in events:
-            if event.kind == _EVENT.LEAVING:
-                self._goodbyes[pool_of(event.node)].append(event)
+        # When each node says goodbye. Of each goodbye, until when those of its pool follow that each come within TOGETHER of
+        # another, and how many these are.
+        self._goodbyes: dict[str, list[datetime]] = defaultdict(list)
+        self._together: dict[int, tuple[datetime, int]] = {}
+        following: dict[str, tuple[datetime, datetime, int]] = {}
+        for event in sorted(
+            (event for event in events if event.kind == _EVENT.LEAVING), key=attrgetter("time"), reverse=True
+        ):
+            self._goodbyes[event.node].append(event.time)
+            pool = pool_of(event.node)
+            next_one, until, number = following.get(pool, (event.time, event.time, 0))
+            if next_one - event.time > TOGETHER:
+                until, number = event.time, 0
+            following[pool] = event.time, until, number + 1
+            self._together[event.id] = until, number + 1
         self._open: dict[Cause, Story] = {}
         # The configs that run nowhere: {config id: (since when, the story in which it lost its node)}.
         self._lost: dict[int, tuple[datetime, Story]] = {}
@@ -260,8 +271,8 @@ class _Folding:
         self._drained: dict[str, Cause] = {}
         # The last expiry of each node that is not back, and the story of it.
         self._expiries: dict[str, tuple[Event, Story]] = {}
-        # The nodes that said that they leave, or restart.
-        self._announced: set[str] = set()
+        # The nodes that said that they leave, or restart, each with the story of it.
+        self._announced: dict[str, Story] = {}
         # The last story with an act of each kind of cause, and the last one of each rule.
         self._acted: dict[str, Story] = {}
 
@@ -324,25 +335,38 @@ class _Folding:
 
     def _came_and_went(self, event: Event, cause: Cause) -> Story:
         """The story of an event of a node that comes or goes."""
-        is_announced = event.node in self._announced
+        story = self._told_with(event) or self._coming_or_going(event, cause)
         if event.kind in (_EVENT.LEAVING, _EVENT.RESTARTING):
-            self._announced.add(event.node)
-        elif event.kind in (_EVENT.REGISTERED, _EVENT.BACK, _EVENT.RESTARTED):
-            self._announced.discard(event.node)
-        if event.kind == _EVENT.BACK and event.node in self._expiries:
-            _, story = self._expiries.pop(event.node)
-            # A return belongs to the story of the loss, however late it is. What follows such a late one does not.
-            if event.time - story.end > QUIET and self._open.get(cause) is story:
-                del self._open[cause]
-            return story
+            self._announced[event.node] = story
+        elif event.kind == _EVENT.EXPIRED:
+            self._expiries[event.node] = event, story
+        elif event.kind in _COMES:
+            self._announced.pop(event.node, None)
+        return story
+
+    def _told_with(self, event: Event) -> Story | None:
+        """The story to which it belongs, however late it is: a return to that of the loss, the end of what said goodbye to its
+        goodbye; None if it is neither.
+        """
+        if event.kind == _EVENT.EXPIRED:
+            return self._announced.get(event.node)
+        if event.kind != _EVENT.BACK or event.node not in self._expiries:
+            return None
+        _, story = self._expiries.pop(event.node)
+        # What follows upon a late return does not belong there.
+        if event.time - story.end > QUIET and self._open.get(story.cause) is story:
+            del self._open[story.cause]
+        return story
+
+    def _coming_or_going(self, event: Event, cause: Cause) -> Story:
         story = self._story(cause, event.time)
         if event.kind == _EVENT.REGISTERED:
             story.joined[event.node] = event.time
-        return self._gone(story, event, is_announced=is_announced) if event.kind in _GOES else story
+        return self._gone(story, event) if event.kind in _GOES else story
 
-    def _gone(self, story: Story, event: Event, *, is_announced: bool) -> Story:
+    def _gone(self, story: Story, event: Event) -> Story:
         """The story of a node that goes: this one, or a new one where that is about something else."""
-        is_death = event.kind == _EVENT.EXPIRED and not is_announced
+        is_death = event.kind == _EVENT.EXPIRED
         if is_death and not story.has_death and len(story.gone) < 2:
             # No rollout is under way: what came before its last word has nothing to do with it.
             story = self._apart(story, [other for other in story.events if other.time >= event.silent_since], event)
@@ -351,8 +375,6 @@ class _Folding:
             story = self._apart(story, self._instead(story, event), event)
         story.gone.add(event.node)
         story.has_death |= is_death
-        if event.kind == _EVENT.EXPIRED:
-            self._expiries[event.node] = event, story
         return story
 
     def _instead(self, story: Story, event: Event) -> list[Event]:
@@ -362,21 +384,15 @@ class _Folding:
         """
         if event.kind != _EVENT.LEAVING:
             return []
-        went = len(story.gone - story.joined.keys())
+        until, number = self._together[event.id]
+        joined, went = story.joined[event.node], len(story.gone - story.joined.keys())
         came = [other for other in story.events if other.kind == _EVENT.REGISTERED][went:]
-        joined, going = story.joined[event.node], self._going_with(event)
-        return [other for other in came if other.time - joined > TOGETHER and other.node not in going]
+        rest = [other for other in came if other.time - joined > TOGETHER and not self._goes(other, event.time, until)]
+        return rest[:number]
 
-    def _going_with(self, event: Event) -> set[str]:
-        """The nodes of its pool that say goodbye together with this one or after it, each within TOGETHER of another."""
-        found, last = set(), event.time
-        goodbyes = self._goodbyes[pool_of(event.node)]
-        for other in goodbyes[bisect_left(goodbyes, event.time, key=attrgetter("time")) :]:
-            if other.time - last > TOGETHER:
-                break
-            found.add(other.node)
-            last = other.time
-        return found
+    def _goes(self, joined: Event, since: datetime, until: datetime) -> bool:
+        """Whether a node that joined says goodbye within this time."""
+        return any(since <= time <= until for time in self._goodbyes.get(joined.node, ()))
 
     def _apart(self, story: Story, after: Sequence[Event], event: Event) -> Story:
         """The story that begins with these events of another one, and with this one; the same if nothing came before."""

@@ -267,8 +267,7 @@ def test_a_tag_counts_where_each_instance_has_it() -> None:
     ],
 )
 def test_words_are_names_of_checks_or_tags(words: list[str], name: str, tags: str, covered: bool) -> None:
-    text = f"check_name: {name}\ninstances:\n- url: x\n" + (f"  tags:\n  - {tags}\n" if tags else "")
-    assert Reach("it", (), tuple(words)).has_check(name, lambda: text) is covered
+    assert Reach("it", (), tuple(words)).has_check(name, lambda: [[tags] if tags else []]) is covered
 
 
 def test_of_two_roles_either_may_cover() -> None:

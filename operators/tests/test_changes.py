@@ -416,6 +416,18 @@ def test_a_rollout_is_not_told_anew_by_what_follows_it(warm: None) -> None:
     assert pool_told(*first, *ended, *recreated) == [(4, 4.5, "Rollout of run-*", "4 replaced"), *told]
 
 
+def test_the_end_of_what_said_goodbye_is_told_with_the_goodbye(warm: None) -> None:
+    """It is half a minute later, and another story may have begun."""
+    first = [(-30, f"run-{number}", "registered") for number in (1, 2, 3)] + rolled(1, 3, 10, 0)
+    expiries = [(minute + 0.5, node, "expired") for minute, node, kind in first if kind == "leaving"]
+    left = [(0.6, "run-11", "leaving"), (1.1, "run-11", "expired")]
+    assert pool_told(*sorted([*first, *expiries, *left])) == [
+        (0.6, 1.1, "run-11 left", ""),
+        (0.1, 0.85, "Rollout of run-*", "3 replaced"),
+        (-30, -30, "run-1, run-2 and run-3 joined", ""),
+    ]
+
+
 def test_a_rollouts_whole_is_what_was_there_before_it(warm: None) -> None:
     names = [f"runner-{number}" for number in range(1, 9)]
     report(*names)
