@@ -284,7 +284,7 @@ def single_sign_on() -> Iterator[Finding]:
     try:
         provider.ask()
     except (Denied, Unreachable) as error:
-        text = f"{conf.OIDC_ISSUER} does not answer as a provider: {escape_controls(str(error))}."
+        text = f"{conf.OIDC_ISSUER} does not answer as its provider: {escape_controls(str(error))}."
         remedy = "Its people are out an hour later. `clusteragent breakglass` lets an admin in until it answers."
         yield Finding("single sign-on", Level.FAIL, text, remedy)
     else:

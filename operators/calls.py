@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from io import BytesIO
 from typing import Any
 
 from authlib.integrations.requests_client import OAuth2Session  # type: ignore[import-untyped]
@@ -12,6 +13,7 @@ from requests import RequestException, Response
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
 
 
 class Ending:
@@ -91,12 +93,15 @@ class _Adapter(HTTPAdapter):
     def send(self, request: Any, stream: bool = False, *args: Any, **how: Any) -> Response:
         answer = super().send(request, True, *args, **how)
         content = bytearray()
-        for piece in answer.iter_content(1 << 16):
-            content += piece
-            if len(content) > MOST:
-                answer.close()
-                raise RequestException(f"its answer is longer than {MOST} bytes")
-        answer._content, answer._content_consumed = bytes(content), True
+        try:
+            for piece in answer.raw.stream(1 << 16, decode_content=True):
+                content += piece
+                if len(content) > MOST:
+                    answer.close()
+                    raise RequestException(f"its answer is longer than {MOST} bytes")
+        except HTTPError as error:
+            raise RequestException(error) from error
+        answer.raw = BytesIO(content)
         return answer
 
     def init_poolmanager(self, *args: Any, **how: Any) -> None:

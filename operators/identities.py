@@ -22,7 +22,7 @@ from clusteragent.lib.words import ago, escape_controls, listed, moment
 from operators import provider
 from operators.ciphers import cipher
 from operators.models import BrokenGlass, Identity
-from operators.provider import Denied, Person, Unreachable
+from operators.provider import MOST_OF_NAME, Denied, Person, Unreachable
 from operators.roles import Role, unknown_groups
 
 # While the provider can't be asked, its last word holds for this long after it was due. It is tried again this often.
@@ -184,8 +184,10 @@ def still_vouched(user: Any) -> None:
 def _made(person: Person, issuer: str) -> User:
     if not _roles(person.groups):
         raise Denied(_NO_ROLE.format(groups=listed(person.groups) or "none"))
-    # As Django keeps it: letters that look alike may be one.
-    name = User.normalize_username(person.name)
+    # As Django keeps it: letters that look alike may be one, and one may become several.
+    name = User.normalize_username(person.name)[:MOST_OF_NAME].strip()
+    if not name:
+        raise Denied("the provider gives no name that can be kept")
     if name == BREAKGLASS:
         raise Denied(f"the name {name} is kept for emergencies")
     # As Django's form for users: names that differ in capital letters alone are one name.

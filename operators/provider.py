@@ -19,6 +19,8 @@ from operators.calls import Session, ending_within
 
 # Signatures that only the provider can make. A provider may offer `none` and secrets that clients share, too.
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
+# What a login needs of its description of itself.
+NEEDED = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 # Where a person's name is taken from: the first of these claims that there is, else the subject.
 NAMES = ("preferred_username", "email")
 # The most that is kept of a person: OpenID allows a subject 255 letters, Django a name 150 and an address 254.
@@ -78,9 +80,9 @@ class Provider(OAuth2Mixin, OpenIDMixin, BaseApp):  # type: ignore[misc]
         if time.time() - self.server_metadata.get("_loaded_at", 0) > DESCRIBED_FOR:
             self.server_metadata.clear()
         metadata = super().load_server_metadata()
-        if metadata.get("issuer") != conf.OIDC_ISSUER:
+        if (named := metadata.get("issuer")) != conf.OIDC_ISSUER:
             self.server_metadata.clear()
-            raise Misnamed(f"the provider calls itself {metadata.get('issuer')!r}, not {conf.OIDC_ISSUER!r}")
+            raise Misnamed(f"the provider calls itself {named!r}, not {conf.OIDC_ISSUER!r}")
         offered = metadata.get("id_token_signing_alg_values_supported") or ["RS256"]
         metadata["id_token_signing_alg_values_supported"] = [name for name in offered if name in ALGORITHMS]
         return metadata
@@ -169,9 +171,11 @@ _away = _Away()
 
 
 def ask() -> None:
-    """Let the provider describe itself. Raises Unreachable and Denied unless it does."""
+    """Let the provider describe itself. Raises Unreachable and Denied unless it does, with what a login needs."""
     with _asking() as client:
-        client.load_server_metadata()
+        described = client.load_server_metadata()
+        if missing := [name for name in NEEDED if name not in described]:
+            raise Denied(f"its description lacks {' and '.join(missing)}")
 
 
 def begin(redirect_uri: str) -> tuple[str, Pending]:

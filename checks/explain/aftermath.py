@@ -175,7 +175,9 @@ def told_refilled(found: Sequence[Moving]) -> list[str]:
 
 
 def _dangling() -> list[tuple[int, str]]:
-    return list(Config.objects.dangling().filter(node_name="").order_by("pk").values_list("pk", "name"))
+    """Those that run nowhere, (id, check), who waits longest first."""
+    waiting = Config.objects.dangling().filter(node_name="").order_by("dangling_since", "pk")
+    return list(waiting.values_list("pk", "name"))
 
 
 def _peaks(

@@ -17,7 +17,7 @@ from checks.models.map import WITHDRAWN_RESTS
 from checks.models.orders import Isolation, Order, Pin
 from checks.wire.scrub import scrub
 from clusteragent.lib import clock
-from clusteragent.lib.words import grouped_count, plain_count, utc
+from clusteragent.lib.words import grouped_count, listed, plain_count, utc
 from nodes.models import Node
 from nodes.models.nodes import named_domain
 
@@ -138,7 +138,19 @@ def why_dangling(refused: Mapping[str, Sequence[str]], known: int) -> str:
         return "no node reports, so no node can run it"
     if sum(map(len, refused.values())) < known:
         return "it waits to be placed"
-    return f"no node can have it: {next(iter(refused))}"
+    return f"no node can have it: {commonest({why: len(names) for why, names in refused.items()})}"
+
+
+def commonest(reasons: Mapping[str, int]) -> str:
+    """The commonest of these reasons; of several the first two with their numbers of nodes, since one may be mended alone.
+
+    reasons: {why: how many nodes}.
+    """
+    ordered = sorted(reasons.items(), key=lambda one: -one[1])
+    if len(ordered) == 1:
+        return ordered[0][0]
+    told = [f"{why} ({plain_count(number, 'node')})" for why, number in ordered[:2]]
+    return listed([*told, "others"] if len(ordered) > 2 else told, None)
 
 
 def _sentence(order: Order) -> str:

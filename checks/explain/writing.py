@@ -9,7 +9,7 @@ from checks.dispatcher.changes import ChangeBuilder, Changes, Entry
 from checks.dispatcher.costs import assumed
 from checks.dispatcher.eligibility import Snapshot, read_snapshot
 from checks.dispatcher.misplaced import Judge
-from checks.explain.aftermath import ASKED_WHY, refilled, told_refilled
+from checks.explain.aftermath import ASKED_WHY, Moving, refilled, told_refilled
 from checks.explain.loss import homeless_reasons
 from checks.explain.objections import nowhere, why_nowhere
 from checks.models import Config, Origin, bounds
@@ -81,12 +81,10 @@ def save(source: str, sends: Sequence[Admitted], known: Mapping[str, Known], gon
     snapshot.read_origins(todo.changed)
     before = snapshot.loads()
     removed = [*todo.removed, *_left_over(source, todo, _origins_left(sends, known, gone))]
-    fates = list(_fates(snapshot, todo, removed))
+    fates, filled = _fates(snapshot, todo, removed)
     lost = [fate.entry for fate in fates if fate.is_lost]
     keys = {*(one.key for one in sends), *gone}
     peak, of_loads = _loads(snapshot, before, fates)
-    leaves = is_told and any(fate.stops for fate in fates)
-    filled = refilled(snapshot, {fate.entry.id for fate in fates}) if leaves else []
     sentences = [*_sentences(fates), *told_refilled(filled), *of_loads, *_twins(todo, source, keys)]
     if lost:
         why = homeless_reasons(snapshot, [one for one in lost if not one.endpoint][:ASKED_WHY])
@@ -132,16 +130,25 @@ def _left_over(source: str, todo: Changes, left: Collection[str]) -> list[Entry]
     return [one for one in found if one.origins + coming[one.id] == leaving[one.id]]
 
 
-def _fates(snapshot: Snapshot, todo: Changes, removed: Sequence[Entry]) -> Iterator[Fate]:
-    """What becomes of each config that comes, changes or goes; the snapshot counts it."""
+def _fates(snapshot: Snapshot, todo: Changes, removed: Sequence[Entry]) -> tuple[list[Fate], list[Moving]]:
+    """What becomes of each config that comes, changes or goes, and what else gets the room that they leave.
+
+    The snapshot counts it, in the order in which it is done: first all that comes gets a node, then what goes leaves its own, and
+    then who waits gets the room, the longest first: what found none when it came is the last.
+    """
     now = _nodes(snapshot, [*todo.changed, *removed])
+    judge = Judge(snapshot)
+    fates = [Fate(one, "", _place(snapshot, one)) for one in todo.new]
+    fates += [Fate(one, now[one.id], _follow(judge, one)) for one in todo.changed]
     for one in removed:
         if one.owner:
             snapshot.give_up(one)
-    judge = Judge(snapshot)
-    yield from (Fate(one, "", _place(snapshot, one)) for one in todo.new)
-    yield from (Fate(one, now[one.id], _follow(judge, one)) for one in todo.changed)
-    yield from (Fate(one, now[one.id], "") for one in removed)
+    gone = [Fate(one, now[one.id], "") for one in removed]
+    leaves = any(fate.stops for fate in (*fates, *gone))
+    filled = refilled(snapshot, {fate.entry.id for fate in (*fates, *gone)}) if leaves else []
+    if leaves:
+        fates = [fate._replace(after=_place(snapshot, fate.entry)) if fate.after == NOBODY else fate for fate in fates]
+    return [*fates, *gone], filled
 
 
 def _nodes(snapshot: Snapshot, entries: Sequence[Entry]) -> dict[int, str]:
@@ -182,7 +189,8 @@ def _sentences(fates: Sequence[Fate]) -> Iterator[str]:
             one for one in fates if one.stops and one.after not in ("", NOBODY)
         ],
         "would change and get a node: {after}": [one for one in fates if one.before == NOBODY != one.after != ""],
-        "would be taken away from {before}": [one for one in fates if not one.after],
+        "would be taken away from {before}": [one for one in fates if not one.after and one.before != NOBODY],
+        "would be taken away, which nobody runs": [one for one in fates if not one.after and one.before == NOBODY],
         "would be paused: nobody runs it until it is resumed": [one for one in fates if one.after and one.entry.paused],
         "would run nowhere": [one for one in fates if one.is_lost],
         "would run nowhere, as now": [

@@ -19,7 +19,8 @@ _INSTANCES = re.compile(r"^instances:\n((?:(?:- |  ).*\n)+)", re.MULTILINE)
 _BEGINNING = re.compile(r"^- ", re.MULTILINE)
 _ITEM = re.compile(r"^  - ", re.MULTILINE)
 _QUOTES = ("", "'", '"')
-# The most tags that a completion counts.
+# The most characters of a tag that is read, and tags that a completion counts.
+LONGEST = 2600
 MOST_READ = 2000
 _BEGINNING_SO = """
     SELECT tag FROM (
@@ -92,7 +93,8 @@ def team_of(written: str) -> str:
 def _read(item: str) -> str:
     """The text of an item of a list in YAML."""
     item = item.rstrip("\n")
-    if item[:1] not in ("'", '"', "|", ">") and "\n" not in item:
+    # No page shows, and no query has, as much as what would take long to read.
+    if (item[:1] not in ("'", '"', "|", ">") and "\n" not in item) or len(item) > LONGEST:
         return item
     try:
         read = yaml.safe_load(f"{item}\n")

@@ -374,8 +374,7 @@ def test_what_would_stop_by_adopting_must_be_accepted(there: Path) -> None:
     # What was accepted is on the act.
     told = Act.objects.get(verb="adopt").foreseen
     assert told["worse"] == ["1 config would run nowhere."]
-    [[name, node, why]] = told["tables"]["Stop"]
-    assert (name, node, why) == ("http_check", "ash", "it is in no source here")
+    assert told["tables"]["Stop"] == [["http_check on ash", "it is in no source here"]]
 
 
 def test_what_rules_leave_no_node_later_must_be_accepted(there: Path) -> None:

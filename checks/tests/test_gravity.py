@@ -194,6 +194,18 @@ def test_of_lost_nodes_those_are_named_whose_pool_is_smaller() -> None:
     assert alert.count == 2
 
 
+def test_a_rollout_whose_new_nodes_die_loses_as_many_as_there_were() -> None:
+    report(*(f"oak-{number}" for number in range(6)))
+    Node.objects.filter(name__startswith="oak-").update(first_seen=Now() - timedelta(days=1))
+    report(*(f"oak-1{number}" for number in range(6)))
+    for number in range(6):
+        Node.objects.filter(name=f"oak-{number}").update(leaving=True)
+        lose(f"oak-{number}")
+    assert "nodes_lost" not in found()
+    lose("oak-10", "oak-11", "oak-12", "oak-13")
+    assert "so 4 of 6 nodes of oak-* are missing." in found()["many_nodes_lost"].cause
+
+
 def test_a_rollout_that_first_brings_more_nodes_loses_none() -> None:
     report(*(f"oak-{number}" for number in range(6)))
     Node.objects.update(first_seen=Now() - timedelta(days=1))

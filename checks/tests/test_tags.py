@@ -1,6 +1,7 @@
 """Tags as texts of configs have them: read, looked for, and the first team, however YAML has to write them."""
 
 import json
+import time
 
 import pytest
 
@@ -61,6 +62,16 @@ def test_the_first_team_is_the_whole_tag(warm: None, tag: str) -> None:
 def test_a_config_may_have_no_team(warm: None) -> None:
     schedule("none", "env:prod", "team:", "steam:x", "a team:b")
     assert (team("none"), teams_in(config("none").text)) == ("", [])
+
+
+@pytest.mark.parametrize("tag", ["x" * 1_000_000, "a\nb\u2028c", "long words " * 90_000, "a: \n" * 50_000])
+def test_no_tag_is_an_error_or_takes_long(warm: None, tag: str) -> None:
+    made = schedule("odd", "team:web", tag, "zone:a")
+    begun = time.process_time()
+    assert {*tags_in(made.text)} > {"team:web", "zone:a"}
+    assert time.process_time() - begun < 1
+    assert having("zone:a") == [made]
+    assert commonest("zone", 5) == ["zone:a"]
 
 
 def test_what_is_no_text_is_shown_as_it_is_written(warm: None) -> None:

@@ -414,5 +414,5 @@ def test_a_provider_of_logins_that_does_not_answer_is_found(monkeypatch: pytest.
     provider.provider.cache_clear()
     monkeypatch.setattr(provider._away, "until", 0.0)
     assert found.level == Level.FAIL
-    assert "http://127.0.0.1:9 does not answer as a provider: ConnectionError" in found.text
+    assert "http://127.0.0.1:9 does not answer as its provider: ConnectionError" in found.text
     assert "clusteragent breakglass" in found.remedy

@@ -26,7 +26,7 @@ from operators.admin.acts import SEES
 from operators.admin.base import list_url, row_url
 from operators.admin.plans import show_plan
 from operators.errors import Lacks
-from operators.pages import base, now, stories, titles
+from operators.pages import base, stories, titles
 from operators.pages.bars import HEIGHT, WIDTH, chart, reasons_of
 from operators.pages.exports import FORMATS, export
 from operators.pages.ranges import SPANS, Range
@@ -40,6 +40,8 @@ MOST_LINES = 200
 MOST_UNDONE = 1000
 # An order may be on record this long before its first move, or after its last one.
 AROUND = timedelta(minutes=1)
+# A range that ended so short a time ago is one up to now.
+UNTIL_NOW = timedelta(seconds=10)
 UNDO = "checks.change_assignment"
 
 
@@ -70,8 +72,8 @@ def changes(request: HttpRequest) -> HttpResponseBase:
         # Before: it is read while it is sent.
         record(Act.Verb.EXPORT, f"changes as {form}", after={"since": f"{span.since}", "until": f"{span.until}"})
         return export(span, form, exact=sees_digests(request.user))
-    # As long as the first page tells of it, too, a pool is as large as it says; how large it was long ago nothing tells.
-    sizes = _sizes() if clock.now() - span.until <= now.SPAN else {}
+    # Counted back from now. Of a range that ended before it is not known what came and went since.
+    sizes = _sizes() if clock.now() - span.until <= UNTIL_NOW else None
     history, drawn = stories.read(span.since, span.until, MOST_MOVES, sizes), chart(span)
     first = None if drawn.bars else _first_record()
     context = {

@@ -84,9 +84,9 @@ class Story:
 
     placed: how often each config got a node. dangling: configs that have no node at the end. gap: the longest time that a
     config ran nowhere, as far as the ledger shows: of a strict move, from when the former node was to stop it until the new one
-    was given it. size: how many nodes the pool has now that stay. more: how many moves it has that came before `steps` and were
-    only counted. sources: the sources of new or changed configs. joined: {node: when it joined}. gone: the nodes that left,
-    restarted or died. has_death: whether one of them died.
+    was given it. size: how many nodes the pool had before it, None if that is not known. more: how many moves it has that came
+    before `steps` and were only counted. sources: the sources of new or changed configs. joined: {node: when it joined}.
+    gone: the nodes that left, restarted or died. has_death: whether one of them died.
     """
 
     cause: Cause
@@ -98,7 +98,7 @@ class Story:
     placed: Counter[int] = field(default_factory=Counter)
     dangling: set[int] = field(default_factory=set)
     gap: timedelta = timedelta(0)
-    size: int = 0
+    size: int | None = None
     more: int = 0
     first_move: int = 0
     sources: list[str] = field(default_factory=list)
@@ -151,6 +151,12 @@ class Story:
         if self.cause.kind not in _UNDOABLE:
             return []
         return [step for step in self.steps if step.source and step.to and step.source != step.to]
+
+    @property
+    def ended(self) -> set[str]:
+        """The nodes that were gone for good when it ended."""
+        last = {event.node: event.kind for event in self.events if event.kind in _GOES or event.kind in _COMES}
+        return {node for node, kind in last.items() if kind in (_EVENT.EXPIRED, _EVENT.LEAVING)}
 
     def nodes(self, *kinds: str) -> list[str]:
         """The names of the nodes with events of these kinds, sorted."""
@@ -238,9 +244,19 @@ def fold(
             folding.act(thing)
         else:
             folding.happen(thing)
-    for story in folding.stories:
-        story.size = (sizes or {}).get(story.cause.about, 0)
+    if sizes is not None:
+        _size(folding.stories, sizes)
     return sorted(folding.stories, key=lambda story: story.end, reverse=True)
+
+
+def _size(stories: Iterable[Story], sizes: Mapping[str, int]) -> None:
+    """Say of each story of a pool how many nodes that had then: what came and went since is counted back."""
+    left = Counter(sizes)
+    for story in sorted(stories, key=lambda story: story.start, reverse=True):
+        if story.cause.kind == "nodes":
+            pool = story.cause.about
+            left[pool] += len(story.ended - story.joined.keys()) - len(story.joined.keys() - story.ended)
+            story.size = max(left[pool], 0)
 
 
 class _Folding:

@@ -220,10 +220,9 @@ def _replaced(story: Story, nodes: _Turnover) -> str:
         (more_gone, "more gone"),
         (len(nodes.came) - nodes.replaced, "more joined"),
     )
-    # Without who came, and with who went. The pool may have shrunk since.
-    size = story.size - len(nodes.came) + before
-    known = nodes.replaced + len(nodes.restarted) + len(nodes.recovered) + len(nodes.reported) + lost + more_gone
-    of_size = f" of {grouped(max(size, known))}" if story.size else ""
+    known = nodes.replaced + len(nodes.restarted) + len(nodes.recovered) + len(nodes.reported)
+    known += max(lost - len(nodes.brief), 0) + more_gone
+    of_size = "" if story.size is None else f" of {grouped(max(story.size, known))}"
     parts = [
         (f"{grouped(number)}{of_size if verb in ('replaced', 'restarted') else ''}", verb)
         for number, verb in numbers

@@ -181,7 +181,9 @@ def test_the_loss_obeys_the_rules(warm: None) -> None:
     Rule.objects.create(name="only b", required={"zone": "b"}, max_per_node=2)
     found = loss.of(["ash"])
     assert (found.placed, found.homeless) == ({"birch": 2}, 1)
-    assert found.reasons == {"no node can have it: rule only b: at most 2 on one node": 1}
+    assert found.reasons == {
+        "no node can have it: rule only b: at most 2 on one node (1 node) and rule only b: it requires zone=b (1 node)": 1
+    }
 
 
 def test_what_would_find_no_node_is_said(client: Client) -> None:

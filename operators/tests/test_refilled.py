@@ -187,3 +187,24 @@ def test_what_a_set_brings_gets_the_room_of_what_it_takes_away(caller: Any) -> N
     caller.call("PUT", "sources/shop", web("b", "c", "d"))
     dispatcher.redispatch(force=True)
     assert owners() == {"b": "birch", "c": "ash"}
+
+
+def test_who_waits_longer_gets_the_room_before_what_a_set_brings(caller: Any) -> None:
+    """As it is done: what comes finds no room yet, then what goes leaves some, and who waits longest gets it."""
+    dispatcher.unschedule([("file", "mail"), ("admin", "door")])
+
+    def web(*names: str) -> dict[str, Any]:
+        return {"configs": [{"name": one, "check": "http_check", "instances": [{"url": one}]} for one in names]}
+
+    dispatcher.redispatch(force=True)
+    caller.call("PUT", "sources/shop", web("a"))
+    dispatcher.schedule([sent("waiting")])
+    assert set(owners()) == {"late", "a"}
+    told = caller.call("PUT", "sources/shop?dry_run=1&accept_removals=1", web("b")).json()
+    assert told["would_dangle"] == 1
+    assert told["sentences"][1:3] == [
+        "1 config would run nowhere.", f"1 config without a node would get one: http_check waiting on {owners()['a']}.",
+    ]  # fmt: skip
+    caller.call("PUT", "sources/shop?accept_removals=1", web("b"))
+    dispatcher.redispatch(force=True)
+    assert set(owners()) == {"late", "waiting"}

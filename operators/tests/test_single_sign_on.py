@@ -160,6 +160,12 @@ def test_nobody_takes_the_name_of_another_person_or_one_that_looks_like_it(idp: 
         _, answer = enter(idp, idp.put(name, "sre"))
         assert "the user olga is another person: an admin renames or deletes it first" in answer.content.decode()
     identities.enter(provider.person("42", "ol\u200bga", "", ["sre"]))
+    for name in ("\uff42reakglass", "\u00a0", ""):
+        with pytest.raises(provider.Denied):
+            identities.enter(provider.person("43", name, "", ["sre"]))
+    # One letter that becomes eighteen.
+    identities.enter(provider.person("44", "\ufdfa" * 100, "", ["operators", "sre"]))
+    User.objects.get(identity__subject="44").delete()
     assert set(User.objects.values_list("username", flat=True)) == {"olga", "ol\\u200bga"}
 
 

@@ -94,7 +94,7 @@ def test_the_palette_opens_what_was_typed_not_what_was_found_before(page: Page, 
     page.keyboard.press("Control+k")
     palette = page.get_by_role("dialog", name="Find")
     expect(palette.get_by_role("searchbox")).to_be_focused()
-    hint = palette.get_by_text("an act: drain ash")
+    hint = palette.get_by_text("an act: drain NODE")
     expect(hint).to_be_visible()
     page.keyboard.type("cedar")
     expect(palette.get_by_role("link", name="cedar").first).to_be_visible()

@@ -13,6 +13,7 @@ from checks.dispatcher.transaction import entries_of
 from checks.explain import failures
 from checks.explain.alerts.cluster import why_none_accepts
 from checks.explain.alerts.kinds import LATELY, NAMED, Alert, Kind, Target, configs_of, some
+from checks.explain.why import commonest
 from checks.models import Assignment, Config, Move
 from checks.models.configs import ConfigQuerySet
 from checks.models.troubles import Trouble, error_line
@@ -69,7 +70,7 @@ def _why_dangling(hearing: Any, group: ConfigQuerySet) -> str:
         refusals = [snapshot.refusal(entry, node) for node in snapshot.nodes if not snapshot.node_refusal(node)]
         reasons = Counter(str(why) for why in refusals if why)
         if refusals and reasons.total() == len(refusals):
-            return f"No node may run {entry.name}: {reasons.most_common(1)[0][0]}."
+            return f"No node may run {entry.name}: {commonest(reasons)}."
     if group.lost_since(ago(dispatcher.NO_PILE_UP)).exists():
         return "Their node is gone and the others are as full as they may get at once: they follow within a minute."
     return f"The nodes that may run {entries[0].name} have no room." if entries else "They are about to be placed."

@@ -1,6 +1,7 @@
 """Alerts about nodes: lost, silent, slow, coming and going."""
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -165,8 +166,15 @@ def not_replaced() -> Losses:
     known: dict[str, list[datetime]] = {pool: [] for pool in lost}
     for name, joined in Node.objects.known().order_by().values_list("name", "first_seen"):
         known.setdefault(_pool(name), []).append(joined)
-    before = {pool: _size_before(gone, known[pool]) for pool, gone in lost.items()}
-    fewer = {pool: size - len(known[pool]) for pool, size in before.items() if size > len(known[pool])}
+    left: dict[str, list[tuple[datetime, datetime]]] = defaultdict(list)
+    said_goodbye: Any = Node.objects.lost().filter(lost_at__gte=ago(LATELY), leaving=True).order_by()
+    for name, joined, gone in said_goodbye.values_list("name", "first_seen", "lost_at"):
+        left[_pool(name)].append((joined, gone))
+    before = {pool: _size_before(gone, left[pool], known[pool]) for pool, gone in lost.items()}
+    # What said goodbye is not missing, also where nothing came in its place.
+    fewer = {
+        pool: min(size - len(known[pool]), len(lost[pool])) for pool, size in before.items() if size > len(known[pool])
+    }
     if not fewer:
         return Losses()
     first = min(lost_at for gone in lost.values() for _, _, lost_at in gone)
@@ -196,12 +204,22 @@ def _pool(name: str) -> str:
     return "" if pool == name else pool
 
 
-def _size_before(lost: Sequence[tuple[str, datetime, datetime]], known: Sequence[datetime]) -> int:
-    """A pool's size before its first loss. lost: each one's name, when it joined and was lost. known: when each joined."""
+def _size_before(
+    lost: Sequence[tuple[str, datetime, datetime]], left: Iterable[tuple[datetime, datetime]], known: Sequence[datetime]
+) -> int:
+    """A pool's size before its first loss, and before a rollout that was under way then.
+
+    lost: each one's name, when it joined and was lost. left: when each joined and was gone that said goodbye. known: when each
+    joined.
+    """
     first = min(lost_at for _, _, lost_at in lost)
+    began = first - AHEAD
     joined = [*known, *(one for _, one, _ in lost)]
-    # A rollout first makes the pool larger, so its size just before the loss is none to go by. Nor had a young pool one then.
-    return sum(one < first - AHEAD for one in joined) or sum(one < min(joined) + BEGINS for one in joined)
+    # A rollout first makes the pool larger: of those that had just joined, as many count as have said goodbye for them.
+    new = sum(began <= one < first for one in joined)
+    went = sum(one < began <= gone for one, gone in left)
+    # A young pool had no size before it.
+    return sum(one < began for one in joined) + min(new, went) or sum(one < min(joined) + BEGINS for one in joined)
 
 
 def of_lost_nodes(now: datetime, losses: Losses) -> Iterator[Alert]:

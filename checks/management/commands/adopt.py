@@ -131,14 +131,17 @@ def sentences(forecast: Forecast) -> list[str]:
 
 
 def tables(forecast: Forecast) -> dict[str, list[tuple[str, ...]]]:
-    """Return what stops, restarts and moves, for the act: {title: rows of words}."""
+    """Return what stops, starts, restarts and moves, for the act: {title: rows of what, and why or where}."""
     found, outlook = forecast.matching, forecast.outlook
     later = [(pair, outlook.later[pair.ours.id]) for pair in found.pairs if pair.ours.id in outlook.later]
     rows: dict[str, list[tuple[str, ...]]] = {
-        "Stop": [(one.name, one.node, one.why) for one in found.stops],
-        "Move by rules here": [(pair.ours.title, pair.node, one.to or "nobody", one.why) for pair, one in later],
+        "Stop": [(f"{one.name} on {one.node}", one.why) for one in found.stops],
+        "Start here": [
+            (one.title, outlook.owners.get(one.id) or outlook.starts.get(one.id) or "nobody") for one in found.starts
+        ],
+        "Move by rules here": [(f"{pair.ours.title}, {one.why}", pair.node, one.to or "nobody") for pair, one in later],
         "Move here": [(pair.ours.title, was, pair.node) for was, pair in _moved(forecast)],
-        "Restart once": [(pair.ours.title, pair.node, "; ".join(pair.changes)) for pair in found.restarts],
+        "Restart once": [(f"{pair.ours.title} on {pair.node}", "; ".join(pair.changes)) for pair in found.restarts],
     }
     return {title: some[:MOST_ON_RECORD] for title, some in rows.items() if some}
 
