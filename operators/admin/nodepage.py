@@ -14,7 +14,7 @@ from checks.explain import alerts, drains
 from checks.models import Config, Move
 from checks.wire.scrub import scrub
 from clusteragent.lib import conf
-from clusteragent.lib.words import duration, grouped_count, percent, utc
+from clusteragent.lib.words import duration, grouped_count, load_in_words, percent, utc
 from nodes.models import Node, NodeEvent, NodeType, Pod, Runner, RunnerStats, Slowness
 from nodes.runnercertificates import written
 from operators.admin.base import TABLE_ROWS, Table, aged, anchor, by_load, dated, link, list_url
@@ -55,11 +55,12 @@ def last_type(expiry: NodeEvent | None) -> str:
 
 def told_load(node: Any) -> SafeString:
     """The load of a node that has `load` and `is_assumed`, linked to what makes it, with a sign above 100 %."""
-    shown = anchor(by_load(node.name), percent(node.load))
+    # The link is all of it: beside other text its colour alone would tell it.
+    shown = anchor(by_load(node.name), load_in_words(node.load, is_assumed=node.is_assumed))
     # A guess alarms nobody.
     if node.load > 1 and not node.is_assumed:
         shown = format_html('<span class="load-over" title="more than its workers can do">{}</span>', shown)
-    return format_html("{} (assumed)", shown) if node.is_assumed else shown
+    return shown
 
 
 def timeline(node: Node) -> Table:

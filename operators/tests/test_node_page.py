@@ -65,12 +65,12 @@ def loss_of(client: Client, name: str = "ash") -> str:
 def test_a_load_that_is_a_guess_says_so_on_the_page_and_in_the_list(client: Client) -> None:
     place(3, "ash")
     Cost.objects.create(config=config("key-0"), workers_needed=1)
-    assert facts(client)["Load of all workers"].endswith(">75 %</a> (assumed)")
+    assert facts(client)["Load of all workers"].endswith(">75 %, assumed</a>")
     listing = client.get("/admin/nodes/node/").content.decode().replace("\u202f", " ")
-    assert ">75 %</a> (assumed)" in listing
+    assert ">75 %, assumed</a>" in listing
     Cost.objects.bulk_create(Cost(config=config(f"key-{number}"), workers_needed=1) for number in (1, 2))
     assert facts(client)["Load of all workers"].endswith(">75 %</a>")
-    assert "(assumed)" not in client.get("/admin/nodes/node/").content.decode()
+    assert ", assumed</a>" not in client.get("/admin/nodes/node/").content.decode()
 
 
 def test_the_head_says_how_the_node_is(client: Client) -> None:
