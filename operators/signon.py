@@ -20,7 +20,7 @@ from clusteragent.lib import clients, conf
 from clusteragent.lib.logs import RateLimit
 from clusteragent.lib.words import escape_controls
 from operators import errors, identities, login, provider
-from operators.provider import Denied, Pending, Person, Unreachable
+from operators.provider import MOST_OF_NAME, Denied, Pending, Person, Unreachable
 
 # What a login that began keeps is in the browser: strangers who begin many cost no row. It holds for ten minutes.
 COOKIE = f"{settings.COOKIE_PREFIX}signon"
@@ -77,6 +77,7 @@ class ProxyLogin:
                 self._let_in(request, person, is_by_proxy=is_by_proxy)
         except Denied as error:
             _log_failure(request, error)
+            _note_refused(escape_controls(_header(request, "USER").strip())[:MOST_OF_NAME], str(error))
             return _failed(error)
         if person is None and is_by_proxy:
             auth.logout(request)
@@ -85,18 +86,22 @@ class ProxyLogin:
     def _let_in(self, request: HttpRequest, person: Person, *, is_by_proxy: bool) -> None:
         """Log the person in, if it is another than before, and give it the roles of its groups. Raises Denied."""
         is_in = is_by_proxy and request.user.is_authenticated and request.session.get(_SUBJECT) == person.subject
-        if is_in and request.session.get(_GROUPS) == list(person.groups):
+        # What the user has now, whichever of its sessions told it last.
+        identity = identities.of(request.user) if is_in else None
+        if identity is not None and identity.groups == list(person.groups):
             identities.still_vouched(request.user)
             return
+        if is_by_proxy and not is_in:
+            auth.logout(request)
         user, refusal = identities.enter(person, identities.PROXY)
         if refusal:
             raise Denied(refusal)
         if not is_in:
             auth.login(request, user, backend=_path(ByProxy))
-        request.session[_SUBJECT], request.session[_GROUPS] = person.subject, list(person.groups)
+        request.session[_SUBJECT] = person.subject
 
 
-_SUBJECT, _GROUPS = "whom the proxy named", "groups of the proxy"
+_SUBJECT = "whom the proxy named"
 
 
 def _vouched(request: HttpRequest) -> Person | None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
+from operator import attrgetter
 from typing import Any
 
 import structlog
@@ -306,8 +307,9 @@ def _place_dangling(writer: MapWriter, ids: Sequence[int], cache: SnapshotCache,
     snapshot = cache.at(writer.store.revision)
     if not snapshot:
         return []
-    # Others may have placed some of them since they were listed.
+    # Others may have placed some of them since they were listed. Who waits longest gets what room there is.
     dangling = [entry for entry in entries_of(ids) if entry.dangling_since is not None]
+    dangling.sort(key=attrgetter("dangling_since", "id"))
     placed = writer.place(dangling, snapshot, Move.Reason.REDISPATCHED)
     writer.assign(placed, Move.Reason.REDISPATCHED)
     for_lost = {entry.id for entry in placed if entry.near and entry.near not in snapshot.by_id}

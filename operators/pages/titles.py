@@ -151,7 +151,7 @@ class _Turnover(NamedTuple):
         gone = {node for node, kind in last.items() if kind in _GONE}
         # A node that registers anew after it was gone has come back.
         back = {node for node in returned | (went & {*story.nodes(_EVENT.REGISTERED)}) if node not in gone}
-        dead = gone - {*story.nodes(_EVENT.LEAVING)}
+        dead = gone & _unannounced(story)
         brief = gone & story.joined.keys()
         came = {node for node in last if node not in gone | back}
         announced = {*story.nodes(_EVENT.LEAVING, _EVENT.RESTARTING)}
@@ -177,6 +177,21 @@ class _Turnover(NamedTuple):
     @property
     def is_rollout(self) -> bool:
         return bool(self.replaced) or len(self.restarted) > 1
+
+
+def _unannounced(story: Story) -> set[str]:
+    """The nodes that expired without a goodbye since they came last."""
+    announced: set[str] = set()
+    found = set()
+    for event in story.events:
+        if event.kind == _EVENT.LEAVING:
+            announced.add(event.node)
+        elif event.kind == _EVENT.EXPIRED and event.node not in announced:
+            found.add(event.node)
+        elif event.kind in (_EVENT.REGISTERED, *_RETURNED):
+            announced.discard(event.node)
+            found.discard(event.node)
+    return found
 
 
 def _turned_over(story: Story, nodes: _Turnover) -> str:

@@ -428,6 +428,15 @@ def test_the_end_of_what_said_goodbye_is_told_with_the_goodbye(warm: None) -> No
     ]
 
 
+def test_a_death_after_an_announced_restart_is_one(warm: None) -> None:
+    names = [f"clc-{number}" for number in (1, 2, 3, 4)]
+    before = [(-30, node, "registered") for node in names]
+    restarts = [(minute, node, kind) for node in names for minute, kind in ((0, "leaving"), (0.5, "restarted"))]
+    deaths = [(2, node, "expired") for node in names[:2]]
+    found = pool_told(*before, *sorted(restarts), *deaths)
+    assert found[0] == (0, 2, "Rollout of clc-*", "2 restarted, 2 lost")
+
+
 def test_a_rollouts_whole_is_what_was_there_before_it(warm: None) -> None:
     names = [f"runner-{number}" for number in range(1, 9)]
     report(*names)

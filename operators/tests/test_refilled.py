@@ -208,3 +208,16 @@ def test_who_waits_longer_gets_the_room_before_what_a_set_brings(caller: Any) ->
     caller.call("PUT", "sources/shop?accept_removals=1", web("b"))
     dispatcher.redispatch(force=True)
     assert set(owners()) == {"late", "waiting"}
+
+
+def test_who_waits_longest_gets_a_node_first(client: Client) -> None:
+    """Whichever config is the older one."""
+    dispatcher.schedule([sent("later")])
+    Config.objects.filter(pk=id_of("late")).update(dangling_since=clock.now())
+    Config.objects.filter(pk=id_of("later")).update(dangling_since=clock.now() - timedelta(minutes=1))
+    plan = planned(client, "pause", ["door"])
+    assert FILLED.replace("late ", "later ") in client.get(row_url(plan)).content.decode()
+    apply(client, plan)
+    report("ash", "birch")
+    dispatcher.redispatch(force=True)
+    assert owners() == {"later": "ash", "mail": "birch"}

@@ -606,7 +606,19 @@ def test_a_proxy_names_who_is_in(behind: Callable[..., Any]) -> None:
     assert behind("olga", "choir").status_code == 403
     assert roles("olga") == []
     assert behind("otto", "sre").status_code == 200
-    assert [act.person for act in Act.objects.filter(verb="log in").order_by("pk")] == ["olga", "otto"]
+    assert behind("eva", "sre").status_code == 200
+    assert [act.person for act in Act.objects.filter(verb="log in").order_by("pk")] == ["olga", "otto", "eva"]
+    assert [act.person for act in Act.objects.filter(verb="log out")] == ["otto"]
+    failed = Act.objects.get(verb=Act.Verb.FAIL)
+    assert (failed.person, failed.reason) == ("olga", "none of its groups (choir) has a role here")
+
+
+def test_roles_follow_the_call_of_a_proxy_whatever_another_session_told(behind: Callable[..., Any]) -> None:
+    other = Client(headers={"host": "localhost"})
+    for client, groups, role in ((None, "sre", "operator"), (other, "platform", "admin"), (None, "sre", "operator")):
+        kwargs = {"client": client} if client else {}
+        assert behind("dora", groups, **kwargs).status_code == 200
+        assert roles("dora") == [role]
     assert behind("").status_code == 302, "it names nobody any more"
 
 
