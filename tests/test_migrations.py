@@ -207,17 +207,22 @@ def write_configs(database: Database, *titles: str) -> None:
     )
 
 
+def break_off(database: Database, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Begin a migration of configs that is broken off by its first batch."""
+    migration = importlib.import_module(f"checks.migrations.{name}")
+    with monkeypatch.context() as broken:
+        broken.setattr(migration, "OF_BATCH", "SELECT 1 / (%s - %s)")
+        broken.setattr(online, "BATCH", 1)
+        with pytest.raises(Exception, match="division by zero"):
+            database.migrate_by_old_ones(("checks", name))
+
+
 def test_texts_that_a_search_reads_are_those_of_all_configs_whenever_they_were_stored(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database.migrate_by_old_ones(("checks", "0041_bounded_orders"))
     write_configs(database, "Shop", "Stock")
-    migration = importlib.import_module("checks.migrations.0042_searched_texts")
-    with monkeypatch.context() as broken:
-        broken.setattr(migration, "OF_BATCH", "SELECT 1 / (%s - %s)")
-        broken.setattr(online, "BATCH", 1)
-        with pytest.raises(Exception, match="division by zero"):
-            database.migrate_by_old_ones(("checks", "0042_searched_texts"))
+    break_off(database, monkeypatch, "0042_searched_texts")
     # As a replica of an older release goes on.
     write_configs(database, "Till")
     database.run("UPDATE checks_config SET title = 'Store' WHERE title = 'Stock'")
@@ -239,12 +244,7 @@ def test_tags_that_a_filter_reads_are_those_of_all_configs_whenever_they_were_st
     write_configs(database, "Shop", "Stock", "Store")
     tag("Shop", "env:prod", "'team:it''s'", "team:shop", "env:prod")
     tag("Stock", "team:stock")
-    migration = importlib.import_module("checks.migrations.0047_searched_tags")
-    with monkeypatch.context() as broken:
-        broken.setattr(migration, "OF_BATCH", "SELECT 1 / (%s - %s)")
-        broken.setattr(online, "BATCH", 1)
-        with pytest.raises(Exception, match="division by zero"):
-            database.migrate_by_old_ones(("checks", "0047_searched_tags"))
+    break_off(database, monkeypatch, "0047_searched_tags")
     # As a replica of an older release goes on.
     long = "team:" + "x" * 3000
     tag("Stock", "'team:'", f"{long[:80]}\n    {long[80:]}", "zone:a")

@@ -72,7 +72,7 @@ class Pool(Generic[N]):
                 heapq.heappush(heap, (self.load(node), self._names[node], node))
 
     def take(self, node: N, cost: float) -> None:
-        """Count one more config of this cost for a node, chosen elsewhere."""
+        """Count one more config of this cost for a node."""
         if node in self._names:
             self._costs[node] += cost
             self._room[node] -= 1
@@ -126,8 +126,7 @@ class Pool(Generic[N]):
             takes = not bar.stops(near)
         node = near if takes else self._least(among, bar)
         if node is not None:
-            self._costs[node] += cost
-            self._room[node] -= 1
+            self.take(node, cost)
         return node
 
     def best(

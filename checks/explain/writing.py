@@ -144,10 +144,10 @@ def _fates(snapshot: Snapshot, todo: Changes, removed: Sequence[Entry]) -> tuple
         if one.owner:
             snapshot.give_up(one)
     gone = [Fate(one, now[one.id], "") for one in removed]
-    leaves = any(fate.stops for fate in (*fates, *gone))
-    filled = refilled(snapshot, {fate.entry.id for fate in (*fates, *gone)}) if leaves else []
-    if leaves:
-        fates = [fate._replace(after=_place(snapshot, fate.entry)) if fate.after == NOBODY else fate for fate in fates]
+    if not any(fate.stops for fate in (*fates, *gone)):
+        return [*fates, *gone], []
+    filled = refilled(snapshot, {fate.entry.id for fate in (*fates, *gone)})
+    fates = [fate._replace(after=_place(snapshot, fate.entry)) if fate.after == NOBODY else fate for fate in fates]
     return [*fates, *gone], filled
 
 

@@ -53,8 +53,9 @@ _NODES_COME_AND_GO = {
     _EVENT.REGISTERED, _EVENT.BACK, _EVENT.EXPIRED, _EVENT.SILENT, _EVENT.LEAVING, _EVENT.RESTARTING, _EVENT.RESTARTED,
     _EVENT.FLAPPING,
 }  # fmt: skip
-# How a node goes, for good or to start again.
-_GOES = {_EVENT.EXPIRED, _EVENT.LEAVING, _EVENT.RESTARTING, _EVENT.RESTARTED}
+# How a node goes for good, and for good or to start again.
+GONE = (_EVENT.EXPIRED, _EVENT.LEAVING)
+_GOES = {*GONE, _EVENT.RESTARTING, _EVENT.RESTARTED}
 # And how it comes, anew or again.
 _COMES = {_EVENT.REGISTERED, _EVENT.BACK, _EVENT.RESTARTED}
 
@@ -156,7 +157,7 @@ class Story:
     def ended(self) -> set[str]:
         """The nodes that were gone for good when it ended."""
         last = {event.node: event.kind for event in self.events if event.kind in _GOES or event.kind in _COMES}
-        return {node for node, kind in last.items() if kind in (_EVENT.EXPIRED, _EVENT.LEAVING)}
+        return {node for node, kind in last.items() if kind in GONE}
 
     def nodes(self, *kinds: str) -> list[str]:
         """The names of the nodes with events of these kinds, sorted."""
@@ -266,17 +267,7 @@ class _Folding:
         # another, and how many these are.
         self._goodbyes: dict[str, list[datetime]] = defaultdict(list)
         self._together: dict[int, tuple[datetime, int]] = {}
-        following: dict[str, tuple[datetime, datetime, int]] = {}
-        for event in sorted(
-            (event for event in events if event.kind == _EVENT.LEAVING), key=attrgetter("time"), reverse=True
-        ):
-            self._goodbyes[event.node].append(event.time)
-            pool = pool_of(event.node)
-            next_one, until, number = following.get(pool, (event.time, event.time, 0))
-            if next_one - event.time > TOGETHER:
-                until, number = event.time, 0
-            following[pool] = event.time, until, number + 1
-            self._together[event.id] = until, number + 1
+        self._note_goodbyes(events)
         self._open: dict[Cause, Story] = {}
         # The configs that run nowhere: {config id: (since when, the story in which it lost its node)}.
         self._lost: dict[int, tuple[datetime, Story]] = {}
@@ -291,6 +282,18 @@ class _Folding:
         self._announced: dict[str, Story] = {}
         # The last story with an act of each kind of cause, and the last one of each rule.
         self._acted: dict[str, Story] = {}
+
+    def _note_goodbyes(self, events: Iterable[Event]) -> None:
+        goodbyes = [event for event in events if event.kind == _EVENT.LEAVING]
+        following: dict[str, tuple[datetime, datetime, int]] = {}
+        for event in sorted(goodbyes, key=attrgetter("time"), reverse=True):
+            self._goodbyes[event.node].append(event.time)
+            pool = pool_of(event.node)
+            next_one, until, number = following.get(pool, (event.time, event.time, 0))
+            if next_one - event.time > TOGETHER:
+                until, number = event.time, 0
+            following[pool] = event.time, until, number + 1
+            self._together[event.id] = until, number + 1
 
     def move(self, step: LedgerLine) -> None:
         since, story = self._lost.pop(step.config, (step.time, None))

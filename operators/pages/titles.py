@@ -11,11 +11,10 @@ from checks.models.originkeys import ADMIN
 from checks.wire.scrub import scrub
 from clusteragent.lib.words import duration, grouped, grouped_count, listed, natural
 from nodes.models import NodeEvent
-from operators.pages.stories import ACCEPTED, BY_RULE, RULED, Story
+from operators.pages.stories import ACCEPTED, BY_RULE, GONE, RULED, Story
 
 _MOVE, _EVENT = Move.Reason, NodeEvent.Kind
-# What says where a node is after it.
-_GONE = (_EVENT.EXPIRED, _EVENT.LEAVING)
+# What says that a node is there again.
 _RETURNED = (_EVENT.RESTARTED, _EVENT.RESTARTING, _EVENT.BACK)
 # What was done to a rule, in words.
 _RULED = {"make": "", "change": " changed", "delete": " deleted"}
@@ -128,7 +127,7 @@ def _said(story: Story, *, moved: bool) -> list[str]:
 class _Turnover(NamedTuple):
     """The nodes that are gone for good, the new ones, those that restarted, and those that were lost without a word and are back,
     each by its last event. reported: those that are back, and of whose loss the story does not tell. dead: those of the gone that
-    expired. brief: those of the gone that had joined in the same story. replaced: how many of the gone a new one stands for.
+    expired. brief: how many of the gone had joined in the same story. replaced: how many of the gone a new one stands for;
     revived: how many of these expired.
     """
 
@@ -138,22 +137,18 @@ class _Turnover(NamedTuple):
     recovered: list[str]
     reported: list[str]
     dead: list[str]
-    brief: list[str]
+    brief: int
     replaced: int
     revived: int
 
     @classmethod
     def of(cls, story: Story) -> Self:
-        last = {
-            event.node: event.kind for event in story.events if event.kind in (*_GONE, *_RETURNED, _EVENT.REGISTERED)
-        }
-        went, returned = {*story.nodes(*_GONE)}, {*story.nodes(*_RETURNED)}
-        gone = {node for node, kind in last.items() if kind in _GONE}
+        went, returned, new = ({*story.nodes(*kinds)} for kinds in (GONE, _RETURNED, (_EVENT.REGISTERED,)))
+        gone = story.ended
         # A node that registers anew after it was gone has come back.
-        back = {node for node in returned | (went & {*story.nodes(_EVENT.REGISTERED)}) if node not in gone}
-        dead = gone & _unannounced(story)
-        brief = gone & story.joined.keys()
-        came = {node for node in last if node not in gone | back}
+        back = (returned | (went & new)) - gone
+        dead = gone & _died(story)
+        came = new - gone - back
         announced = {*story.nodes(_EVENT.LEAVING, _EVENT.RESTARTING)}
         unannounced = (back & {*story.nodes(_EVENT.BACK)}) - announced
         recovered = unannounced & {*story.nodes(_EVENT.EXPIRED)}
@@ -169,17 +164,18 @@ class _Turnover(NamedTuple):
                 rest.pop()
                 revived += 1
         restarted = back - recovered - reported
-        gone_, came_, restarted_, recovered_, reported_, dead_, brief_ = (
-            sorted(names, key=natural) for names in (gone, came, restarted, recovered, reported, dead, brief)
+        gone_, came_, restarted_, recovered_, reported_, dead_ = (
+            sorted(names, key=natural) for names in (gone, came, restarted, recovered, reported, dead)
         )
-        return cls(gone_, came_, restarted_, recovered_, reported_, dead_, brief_, taken + revived, revived)
+        brief = len(gone & story.joined.keys())
+        return cls(gone_, came_, restarted_, recovered_, reported_, dead_, brief, taken + revived, revived)
 
     @property
     def is_rollout(self) -> bool:
         return bool(self.replaced) or len(self.restarted) > 1
 
 
-def _unannounced(story: Story) -> set[str]:
+def _died(story: Story) -> set[str]:
     """The nodes that expired without a goodbye since they came last."""
     announced: set[str] = set()
     found = set()
@@ -224,7 +220,7 @@ def _replaced(story: Story, nodes: _Turnover) -> str:
         return ", ".join(f"{grouped(len(names))} {verb}" for names, verb in _told(nodes)[1:])
     lost = len(nodes.dead) - nodes.revived
     # Who joined and died had somebody's place.
-    before = len(nodes.gone) - len(nodes.brief)
+    before = len(nodes.gone) - nodes.brief
     more_gone = max(before - nodes.replaced - lost, 0)
     numbers = (
         (nodes.replaced, "replaced"),
@@ -236,7 +232,7 @@ def _replaced(story: Story, nodes: _Turnover) -> str:
         (len(nodes.came) - nodes.replaced, "more joined"),
     )
     known = nodes.replaced + len(nodes.restarted) + len(nodes.recovered) + len(nodes.reported)
-    known += max(lost - len(nodes.brief), 0) + more_gone
+    known += max(lost - nodes.brief, 0) + more_gone
     of_size = "" if story.size is None else f" of {grouped(max(story.size, known))}"
     parts = [
         (f"{grouped(number)}{of_size if verb in ('replaced', 'restarted') else ''}", verb)

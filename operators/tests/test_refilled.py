@@ -58,6 +58,11 @@ def last() -> Act:
     return Act.objects.latest("pk")
 
 
+def web(*names: str) -> dict[str, Any]:
+    """A pipeline's set of configs with these names."""
+    return {"configs": [{"name": one, "check": "http_check", "instances": [{"url": one}]} for one in names]}
+
+
 def test_a_pause_says_what_gets_the_room(client: Client) -> None:
     plan = planned(client, "pause", ["door"])
     assert FILLED in client.get(row_url(plan)).content.decode()
@@ -173,9 +178,6 @@ def test_what_outlives_a_config_by_hand_is_said(client: Client) -> None:
 def test_what_a_set_brings_gets_the_room_of_what_it_takes_away(caller: Any) -> None:
     dispatcher.unschedule([("file", "late"), ("file", "mail"), ("admin", "door")])
 
-    def web(*names: str) -> dict[str, Any]:
-        return {"configs": [{"name": one, "check": "http_check", "instances": [{"url": one}]} for one in names]}
-
     caller.call("PUT", "sources/shop", web("a", "b"))
     assert len(owners()) == 2
     told = caller.call("PUT", "sources/shop?dry_run=1", web("b", "c", "d")).json()
@@ -192,9 +194,6 @@ def test_what_a_set_brings_gets_the_room_of_what_it_takes_away(caller: Any) -> N
 def test_who_waits_longer_gets_the_room_before_what_a_set_brings(caller: Any) -> None:
     """As it is done: what comes finds no room yet, then what goes leaves some, and who waits longest gets it."""
     dispatcher.unschedule([("file", "mail"), ("admin", "door")])
-
-    def web(*names: str) -> dict[str, Any]:
-        return {"configs": [{"name": one, "check": "http_check", "instances": [{"url": one}]} for one in names]}
 
     dispatcher.redispatch(force=True)
     caller.call("PUT", "sources/shop", web("a"))
